@@ -1,0 +1,5 @@
+"""``python -m autoingest``."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,122 @@
+"""Health and metrics of the process: ``/livez``, ``/readyz``, ``/metrics``."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import prometheus_client
+import redis.asyncio
+import structlog
+from aiohttp import web
+
+from . import metrics
+from .config import ADMIN_TOKEN, Config, tokens
+from .listener import Bearer, listen
+from .queue.connection import REDIS_AWAY
+from .queue.status import queue_status
+from .roles import Role
+
+REDIS_TIMEOUT = 1.0
+"""Seconds that Redis may take before it counts as away here; probes wait for 1 s by default."""
+
+SHUTDOWN = 2.0
+"""Seconds that open connections get to finish at the end."""
+
+log = structlog.get_logger(__name__)
+
+
+class Admin:
+    """The listener for probes and Prometheus.
+
+    Parameters
+    ----------
+    config
+        The whole configuration.
+    client
+        The process's Redis client.
+    roles
+        What runs in this process.
+    """
+
+    def __init__(self, config: Config, client: redis.asyncio.Redis, roles: Sequence[Role]) -> None:
+        self._listen = config.admin.listen
+        self._buckets = config.buckets
+        self._redis = client
+        self._roles = roles
+        self._bearer = Bearer(tokens(ADMIN_TOKEN))
+        self._runner: web.AppRunner | None = None
+        self.port = config.admin.listen.port
+        """Bound TCP port, once started."""
+
+    async def start(self) -> None:
+        """Open the listener."""
+        app = web.Application()
+        app.add_routes(
+            [web.get("/livez", self._livez), web.get("/readyz", self._readyz), web.get("/metrics", self._metrics)]
+        )
+        self._runner, self.port = await listen("admin", app, self._listen, SHUTDOWN)
+        log.info("admin listens", host=self._listen.host, port=self.port)
+
+    async def close(self) -> None:
+        """Close the listener."""
+        if self._runner:
+            await self._runner.cleanup()
+
+    async def _livez(self, _: web.Request) -> web.Response:
+        return web.json_response({"alive": True})
+
+    async def _readyz(self, _: web.Request) -> web.Response:
+        missing = [f"{role.name}: {why}" for role in self._roles for why in role.missing()]
+        try:
+            async with asyncio.timeout(REDIS_TIMEOUT):
+                await self._redis.ping()
+        except (*REDIS_AWAY, TimeoutError):
+            missing.append("Redis does not answer")
+        # Where enqueue runs, nothing else makes the process unready: it holds its answers back until Redis returns.
+        # Taken out of its service it would refuse connections instead, and Ceph stops delivering for good where it is
+        # refused for half a minute.
+        enqueue = [role for role in self._roles if role.name == "enqueue"]
+        ready = not any(role.missing() for role in enqueue) if enqueue else not missing
+        return web.json_response({"ready": ready, "missing": missing}, status=200 if ready else 503)
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        # Probes can't carry a token; what they are told is nobody's secret.
+        if not self._bearer.admits(request.headers.get("Authorization", "").encode(errors="surrogateescape")):
+            raise web.HTTPUnauthorized(headers={"WWW-Authenticate": "Bearer"})
+        try:
+            async with asyncio.timeout(REDIS_TIMEOUT):
+                await self._refresh()
+        except (*REDIS_AWAY, TimeoutError):
+            # No number is better than an old one.
+            for gauge in _GAUGES:
+                gauge.clear()
+            metrics.REDIS_UP.set(0)
+        else:
+            metrics.REDIS_UP.set(1)
+        return web.Response(
+            body=prometheus_client.generate_latest(metrics.REGISTRY),
+            headers={"Content-Type": prometheus_client.CONTENT_TYPE_LATEST},
+        )
+
+    async def _refresh(self) -> None:
+        for bucket in self._buckets:
+            status = await queue_status(self._redis, bucket)
+            values = (
+                status.depth, status.oldest or 0.0, status.working, status.workers, status.waiting, status.dead,
+                status.owed,
+            )  # fmt: skip
+            for gauge, value in zip(_GAUGES, values, strict=True):
+                gauge.labels(bucket).set(value)
+
+
+_GAUGES = (
+    metrics.QUEUE_DEPTH,
+    metrics.QUEUE_AGE,
+    metrics.WORKING_FILES,
+    metrics.WORKERS,
+    metrics.WAITING_FILES,
+    metrics.DEAD_LETTERS,
+    metrics.OWED_VISITS,
+)
+"""In the order of `QueueStatus`."""

@@ -1,0 +1,69 @@
+"""Pauses between attempts; pauses and work that a stop cuts short."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import Any
+
+
+async def pause(stop: asyncio.Event, seconds: float) -> None:
+    """Sleep for `seconds`, or until `stop` is set."""
+    with suppress(TimeoutError):
+        await asyncio.wait_for(stop.wait(), seconds)
+
+
+async def unless(stopping: asyncio.Task[Any], work: Coroutine[Any, Any, None], grace: float = 0.0) -> bool:
+    """Do some work, but not beyond a stop.
+
+    Parameters
+    ----------
+    stopping
+        Ends with the stop.
+    work
+        Is cancelled if it is not done by then.
+    grace
+        Seconds after the stop that it may still take.
+
+    Returns
+    -------
+    go_on
+        Whether the work is done and there was no stop.
+    """
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done() and grace:
+            await asyncio.wait({task}, timeout=grace)
+    finally:
+        if not task.done():
+            task.cancel()
+            await asyncio.wait({task})
+    if task.cancelled():
+        return False
+    task.result()
+    return not stopping.done()
+
+
+class Backoff:
+    """Pauses that double from `first` to `last` seconds, each shortened at random by up to a half.
+
+    The jitter keeps many workers from coming back at the same instant.
+    """
+
+    def __init__(self, first: float = 0.5, last: float = 30.0) -> None:
+        self._first = first
+        self._last = last
+        self._attempts = 0
+
+    def next(self) -> float:
+        """Length of the next pause, in seconds."""
+        longest = min(self._last, self._first * 2.0**self._attempts)
+        self._attempts += 1
+        return longest * random.uniform(0.5, 1.0)  # noqa: S311 - no cryptography
+
+    def reset(self) -> None:
+        """Begin anew after a success."""
+        self._attempts = 0

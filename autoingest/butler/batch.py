@@ -1,0 +1,148 @@
+"""What the files of a batch are: pure work on headers, before the repository is touched."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from .. import instruments
+from ..errors import PermanentError
+from ..instruments import ExposureRecord, GuiderIdentity, Identity, exposure_record, identify, identify_guider
+from .engine import FileResult, IngestFile, Key
+from .exposures import Digest
+
+DECISIVE_CARDS = (
+    "OBSID", "DAYOBS", "SEQNUM", "CONTRLLR", "GROUPID", "CURINDEX", "MAXINDEX", "FILTER", "FILTER1", "FILTER2",
+    "IMGTYPE", "TESTTYPE", "OBJECT", "PROGRAM", "RUNNUM", "REASON", "SIMULATE", "VIGN_MIN",
+)  # fmt: skip
+"""Cards from which the fields of an exposure come that must not differ between its files. A file whose cards equal
+those of another file of its exposure is not translated again."""
+
+REFINED_CARDS = (
+    "MJD-BEG", "DATE-BEG", "MJD-OBS", "DATE-OBS", "DATE-END", "MJD-END", "EXPTIME", "SHUTTIME", "DARKTIME", "RA", "DEC",
+    "RASTART", "DECSTART", "RADESYS", "TRACKSYS", "ROTPA", "ROTCOORD", "AZSTART", "ELSTART", "AMSTART",
+)  # fmt: skip
+"""Cards from which pointing and times come; decisive, too, where differences in them have consequences."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """A file with what its header tells."""
+
+    file: IngestFile
+    identity: Identity | GuiderIdentity
+    decisive: Sequence[str]
+    """Cards whose equality makes two headers of an exposure alike."""
+
+    @property
+    def exposure(self) -> Key | None:
+        """Key of the exposure; None for a guider, which does not tell."""
+        return (self.identity.instrument, self.identity.exposure_id) if isinstance(self.identity, Identity) else None
+
+    @property
+    def order(self) -> tuple[bool, str, str, int]:
+        """Sorting key: guiders last; alike in every writer, so that no two wait for each other."""
+        return self.file.is_guider, self.identity.instrument, self.identity.obs_id, self.identity.detector
+
+    @cached_property
+    def digest(self) -> Digest:
+        """What decides whether two headers can be of one exposure."""
+        return tuple(repr(self.file.header.get(card)) for card in self.decisive)
+
+
+Wanted = dict[tuple[Key, Digest], ExposureRecord]
+"""Translated headers that the stored exposures have to be compared with or made from."""
+
+
+def identified(
+    files: Sequence[IngestFile],
+    admit: Callable[[str], None],
+    results: dict[str, FileResult],
+    decisive: Sequence[str] = DECISIVE_CARDS,
+) -> list[Item]:
+    """Tell what each file is.
+
+    Parameters
+    ----------
+    files
+        The batch.
+    admit
+        Called with the instrument of each file; raises `autoingest.errors.PermanentError` if it can't be ingested.
+    results
+        Receives the failures, by path.
+    decisive
+        Cards whose equality makes two headers of an exposure alike.
+
+    Returns
+    -------
+    items
+        The others, in the order in which they are written.
+    """
+    items = []
+    for file in {file.path: file for file in files}.values():
+        try:
+            identity = (identify_guider if file.is_guider else identify)(file.header, file.url)
+            admit(identity.instrument)
+        except PermanentError as err:
+            results[file.path] = FileResult(file.path, "failed", reason=err.reason, exception=str(err))
+        else:
+            more = instruments.get(identity.instrument).decisive_cards
+            items.append(Item(file, identity, (*decisive, *more)))
+    return sorted(items, key=lambda item: item.order)
+
+
+def translated(items: Sequence[Item], agreed: Callable[[Key, Digest], bool], results: dict[str, FileResult]) -> Wanted:
+    """Translate one header of each exposure, and of each of its files that tells something else.
+
+    A header that can't be translated fails its file only if no other file can stand in.
+
+    Parameters
+    ----------
+    items
+        Files of the batch.
+    agreed
+        Tells whether a header is known already to agree with the stored record.
+    results
+        Receives the failures, by path.
+    """
+    wanted: Wanted = {}
+    failures: dict[tuple[Key, Digest], list[FileResult]] = defaultdict(list)
+    for item in items:
+        if (key := item.exposure) is None or (key, item.digest) in wanted or agreed(key, item.digest):
+            continue
+        try:
+            wanted[key, item.digest] = exposure_record(item.file.header, item.file.url)
+        except PermanentError as err:
+            failures[key, item.digest].append(failure(item, err))
+    for about, failed in failures.items():
+        if about not in wanted:
+            results |= {failure.path: failure for failure in failed}
+    return wanted
+
+
+def unsuccessful(
+    item: Item, outcome: Literal["waiting", "failed"], reason: str = "", exception: str = ""
+) -> FileResult:
+    """Return the result of a file that is not in the repository."""
+    identity = item.identity
+    exposure_id, day_obs = (identity.exposure_id, identity.day_obs) if isinstance(identity, Identity) else (None, None)
+    return FileResult(
+        item.file.path,
+        outcome,
+        instrument=identity.instrument,
+        exposure_id=exposure_id,
+        obs_id=identity.obs_id,
+        day_obs=day_obs,
+        reason=reason,
+        exception=exception,
+    )
+
+
+def failure(item: Item, error: Exception) -> FileResult:
+    """Return the result of a file that failed with an error."""
+    if isinstance(error, PermanentError):
+        return unsuccessful(item, "failed", error.reason, str(error))
+    return unsuccessful(item, "failed", PermanentError.reason, f"{type(error).__name__}: {error}")

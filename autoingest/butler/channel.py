@@ -1,0 +1,153 @@
+"""What a Butler process and its owner say to each other: messages as JSON, each after its length.
+
+A message is one of the data classes that both ends name, or an error. The receiver says which it can take: nothing that
+comes makes it build anything else.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, BinaryIO
+
+import orjson
+from pydantic import BaseModel, TypeAdapter
+
+from .. import errors
+from ..config import DifferingMetadata, EngineName, Grouping, LoggingConfig
+from ..errors import AutoingestError
+from .engine import IngestFile, Key
+
+SIZE_BYTES = 8
+"""Bytes of the length in front of each message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """First message to the process.
+
+    Its answer is `Started`. Each further message is `Batch` or `DefineVisits`, answered by
+    `autoingest.butler.engine.BatchResult` or by an `autoingest.errors.AutoingestError`.
+    """
+
+    repo: str
+    engine: EngineName
+    visits: Grouping
+    differing: DifferingMetadata
+    logging: LoggingConfig
+    owner: int
+    """Process id of the owner."""
+    instruments: tuple[str, ...] = ()
+    """Files and folders that describe a site's instruments."""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The process is ready."""
+
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Asks for files to be ingested."""
+
+    files: list[IngestFile]
+
+
+@dataclass(frozen=True, slots=True)
+class DefineVisits:
+    """Asks for the visits of exposures."""
+
+    exposures: list[Key]
+
+
+def pack(message: object) -> bytes:
+    """Return a message as it is sent.
+
+    Parameters
+    ----------
+    message
+        A data class, or an `autoingest.errors.AutoingestError`. Of an error that `autoingest.errors` does not define
+        the nearest class that it does define is sent; of the context, text stands for what JSON has no type for.
+    """
+    kind = type(message).__name__
+    if isinstance(message, AutoingestError):
+        kind = next(base for base in type(message).__mro__ if base.__module__ == errors.__name__).__name__
+        message = [str(message), message.context]
+    data = kind.encode() + b"\n" + orjson.dumps(message, default=_plain)
+    return len(data).to_bytes(SIZE_BYTES, "big") + data
+
+
+def unpack_size(data: bytes) -> int:
+    """Return the length, in bytes, of the message that follows."""
+    return int.from_bytes(data, "big")
+
+
+def unpack(data: bytes, *kinds: type) -> Any:
+    """Return the message that was sent.
+
+    Parameters
+    ----------
+    data
+        The message, without its length.
+    kinds
+        Data classes of which it may be one; it may always be an error.
+
+    Raises
+    ------
+    ValueError
+        If it is neither.
+    """
+    name, _, content = data.partition(b"\n")
+    for kind in kinds:
+        if kind.__name__.encode() == name:
+            return _adapter(kind).validate_json(content)
+    error = getattr(errors, name.decode(), None)
+    if isinstance(error, type) and issubclass(error, AutoingestError):
+        text, context = orjson.loads(content)
+        return error(text, **context)
+    raise ValueError(f"a message {name!r} is not expected here")
+
+
+def read(stream: BinaryIO, *kinds: type) -> Any:
+    """Return the next message, one of `kinds`, or None when the owner has closed its end."""
+    head = stream.read(SIZE_BYTES)
+    if len(head) < SIZE_BYTES:
+        return None
+    data = stream.read(size := unpack_size(head))
+    return unpack(data, *kinds) if len(data) == size else None
+
+
+def write(stream: BinaryIO, message: object) -> None:
+    """Send a message at once."""
+    stream.write(pack(message))
+    stream.flush()
+
+
+def die_with(owner: int) -> None:
+    """Have the kernel kill this process when its owner dies, even in the middle of a request."""
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+    if os.getppid() != owner:
+        sys.exit("owner has died")
+
+
+@cache
+def _adapter(kind: type) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def _plain(value: object) -> object:
+    """Return what JSON has types for in place of a value that it has none for."""
+    match value:
+        case BaseModel():
+            return value.model_dump()
+        case set() | frozenset():
+            return list(value)
+    return str(value)

@@ -1,0 +1,259 @@
+"""Two repositories record by record: what ingest has written to one and to the other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from lsst.daf.butler import Butler, ButlerUserError, DatasetRef, DimensionRecord, Timespan
+from lsst.daf.butler.datastore.stored_file_info import StoredFileInfo
+from lsst.sphgeom import ConvexPolygon
+from lsst.utils.iteration import chunk_iterable
+from sqlalchemy.exc import SQLAlchemyError
+
+from ..errors import AutoingestError, ConfigurationError
+from .repo import open_repository
+
+BY_INSTRUMENT = ("instrument", "detector", "physical_filter", "visit_system")
+BY_DAY = (
+    "day_obs", "group", "exposure", "visit", "visit_definition", "visit_system_membership", "visit_detector_region",
+)  # fmt: skip
+KINDS = (*BY_INSTRUMENT, *BY_DAY, "dataset", "datastore record")
+"""What is compared, in this order."""
+
+RUNS = "*/raw/*"
+"""The runs whose datasets are compared: those that ingest fills."""
+
+REFS_AT_ONCE = 2000
+"""Datasets whose datastore records are asked for at once."""
+
+Rows = dict[str, Mapping[str, Any]]
+"""Fields of each row by its key in words."""
+
+_DataIds = list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """How far two values may be from each other and still count as equal."""
+
+    relative: float = 1e-9
+    """Of numbers, relative; angles on the sky modulo 360 degrees."""
+    region: float = 1e-6
+    """Arcseconds from any corner of a region to the nearest one of the other."""
+    timespan: float = 0.0
+    """Seconds, of begin and end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One field that differs, or a row that is in one of the two only."""
+
+    kind: str
+    """One of `KINDS`."""
+    key: str
+    field: str | None
+    """None where the row is missing on one side."""
+    a: str | None
+    b: str | None
+
+
+@dataclass(slots=True)
+class Count:
+    """Rows of one kind."""
+
+    kind: str
+    equal: int = 0
+    differing: int = 0
+    only_a: int = 0
+    only_b: int = 0
+
+
+@dataclass(slots=True)
+class Comparison:
+    """What `compare` found."""
+
+    counts: list[Count] = field(default_factory=list)
+    differences: list[Difference] = field(default_factory=list)
+    """The first of each kind."""
+
+    @property
+    def equal(self) -> bool:
+        """Whether nothing differs."""
+        return not any(count.differing or count.only_a or count.only_b for count in self.counts)
+
+
+def compare(
+    a: str,
+    b: str,
+    *,
+    instrument: str | None = None,
+    day_obs: int | None = None,
+    tolerance: Tolerance | None = None,
+    show: int = 20,
+    progress: Callable[[str], None] = lambda kind: None,
+) -> Comparison:
+    """Compare two repositories.
+
+    Parameters
+    ----------
+    a, b
+        The repositories: directory, URL or label.
+    instrument
+        Compare only this instrument.
+    day_obs
+        Compare only what belongs to this observing day, YYYYMMDD, and what belongs to none.
+    tolerance
+        When values count as equal.
+    show
+        Differences of each kind to be told one by one.
+    progress
+        Called with each of `KINDS` when it is done.
+
+    Raises
+    ------
+    ConfigurationError
+        If a repository can't be opened.
+    AutoingestError
+        If it can't be read.
+    """
+    with open_repository(a) as butler_a, open_repository(b) as butler_b:
+        readers = [_Reader(butler_a, instrument, day_obs), _Reader(butler_b, instrument, day_obs)]
+        if instrument and not any(reader.knows_instrument() for reader in readers):
+            raise ConfigurationError(f"neither repository knows the instrument {instrument!r}")
+        result = Comparison()
+        for kind in KINDS:
+            try:
+                rows_a, rows_b = (reader.rows(kind) for reader in readers)
+            except (SQLAlchemyError, ButlerUserError, OSError) as err:
+                raise AutoingestError(f"{kind} can't be read: {type(err).__name__}: {err}") from err
+            _compare_rows(kind, rows_a, rows_b, tolerance or Tolerance(), show, result)
+            progress(kind)
+        return result
+
+
+class _Reader:
+    def __init__(self, butler: Butler, instrument: str | None, day_obs: int | None) -> None:
+        self._butler = butler
+        self._instrument: _DataIds = [{} if instrument is None else {"instrument": instrument}]
+        self._has_day = day_obs is not None
+        self._day = self._instrument
+        if day_obs is not None:
+            names = [record.name for record in self._records("instrument", self._instrument)]
+            self._day = [{"instrument": name, "day_obs": day_obs} for name in names]
+        self._refs: dict[str, DatasetRef] = {}
+
+    def knows_instrument(self) -> bool:
+        return bool(self._records("instrument", self._instrument))
+
+    def rows(self, kind: str) -> Rows:
+        if kind == "dataset":
+            self._refs = dict(self._datasets())
+            return {key: {"id": str(ref.id)} for key, ref in self._refs.items()}
+        if kind == "datastore record":
+            return self._datastore_rows()
+        if kind == "group":
+            # A group belongs to no day by itself.
+            exposures = self._records("exposure", self._day)
+            wanted = {(record.instrument, record.group) for record in exposures}
+            found = [
+                record
+                for record in self._records("group", self._instrument)
+                if not self._has_day or (record.instrument, record.name) in wanted
+            ]
+        else:
+            found = self._records(kind, self._instrument if kind in BY_INSTRUMENT else self._day)
+        return {_words(record.dataId.required): record.toDict() for record in found}
+
+    def _records(self, element: str, data_ids: _DataIds) -> list[DimensionRecord]:
+        query = self._butler.query_dimension_records
+        return [record for data_id in data_ids for record in query(element, data_id=data_id, limit=None, explain=False)]
+
+    def _datasets(self) -> Iterator[tuple[str, DatasetRef]]:
+        query = self._butler.query_datasets
+        for info in self._butler.collections.query_info(RUNS, include_summary=True):
+            for dataset_type in (info.dataset_types or ()) if info.type.name == "RUN" else ():
+                for data_id in self._day:
+                    for ref in query(
+                        dataset_type, info.name, data_id=data_id, find_first=False, limit=None, explain=False
+                    ):
+                        yield f"{dataset_type} {_words(ref.dataId.required)} run={ref.run}", ref
+
+    def _datastore_rows(self) -> Rows:
+        keys = {ref.id: key for key, ref in self._refs.items()}
+        rows: Rows = {}
+        for refs in chunk_iterable(self._refs.values(), REFS_AT_ONCE):
+            # No public call tells what is recorded without asking the object store.
+            for name, data in self._butler._datastore.export_records(refs).items():
+                for dataset_id, tables in data.records.items():
+                    for info in (info for infos in tables.values() for info in infos):
+                        assert isinstance(info, StoredFileInfo)
+                        key = keys[dataset_id] + (f" component={info.component}" if info.component else "")
+                        rows[key if key not in rows else f"{key} datastore={name}"] = {
+                            "path": info.path,
+                            "formatter": info.formatter,
+                            "storage class": info.storageClass.name,
+                            "file size": info.file_size,
+                        }
+        return rows
+
+
+def _compare_rows(kind: str, rows_a: Rows, rows_b: Rows, tolerance: Tolerance, show: int, result: Comparison) -> None:
+    count = Count(kind)
+    differences: list[Difference] = []
+    for key in sorted(rows_a.keys() | rows_b.keys()):
+        if len(differences) < show and (key not in rows_a or key not in rows_b):
+            differences.append(Difference(kind, key, None, *("there" if key in r else None for r in (rows_a, rows_b))))
+        if key not in rows_b:
+            count.only_a += 1
+        elif key not in rows_a:
+            count.only_b += 1
+        else:
+            row_a, row_b = rows_a[key], rows_b[key]
+            names = [
+                name
+                for name in dict.fromkeys([*row_a, *row_b])
+                if not _same(name, row_a.get(name), row_b.get(name), tolerance)
+            ]
+            count.differing += bool(names)
+            count.equal += not names
+            differences += [
+                Difference(kind, key, name, *_shown(row_a.get(name), row_b.get(name)))
+                for name in names[: max(0, show - len(differences))]
+            ]
+    result.counts.append(count)
+    result.differences += differences
+
+
+def _same(name: str, a: Any, b: Any, tolerance: Tolerance) -> bool:
+    if isinstance(a, float) and isinstance(b, float):
+        if name == "sky_angle":
+            return abs((a - b + 180.0) % 360.0 - 180.0) <= 360.0 * tolerance.relative
+        return math.isclose(a, b, rel_tol=tolerance.relative)
+    if isinstance(a, Timespan) and isinstance(b, Timespan):
+        limit = tolerance.timespan * 1e9
+        return all(abs(x - y) <= limit for x, y in zip(a.nsec, b.nsec, strict=True))
+    if isinstance(a, ConvexPolygon) and isinstance(b, ConvexPolygon):
+        return a == b or _separation(a, b) <= tolerance.region
+    return bool(a == b)
+
+
+def _separation(a: ConvexPolygon, b: ConvexPolygon) -> float:
+    """Return the largest distance, arcseconds, from a corner of either polygon to the nearest one of the other."""
+    corners_a, corners_b = (np.array([tuple(vertex) for vertex in region.getVertices()]) for region in (a, b))
+    distances = np.linalg.norm(corners_a[:, None] - corners_b[None], axis=-1)
+    return math.degrees(max(distances.min(axis=0).max(), distances.min(axis=1).max())) * 3600
+
+
+def _shown(a: Any, b: Any) -> tuple[str, str]:
+    if isinstance(a, ConvexPolygon) and isinstance(b, ConvexPolygon):
+        corners_a, corners_b = len(a.getVertices()), len(b.getVertices())
+        return f"a polygon of {corners_a}", f"one of {corners_b}, {_separation(a, b):.3g} arcsec away"
+    return str(a), str(b)
+
+
+def _words(data_id: Mapping[str, Any]) -> str:
+    return " ".join(f"{name}={value}" for name, value in data_id.items())

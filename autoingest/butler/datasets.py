@@ -1,0 +1,165 @@
+"""Datasets: which one a file is, whether the repository holds it, and putting it in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import structlog
+from lsst.daf.butler import (
+    Butler,
+    DataCoordinate,
+    DatasetIdGenEnum,
+    DatasetRef,
+    DatasetType,
+    DimensionRecord,
+    FileDataset,
+)
+from lsst.daf.butler.datastore.stored_file_info import StoredFileInfo
+
+from .. import instruments
+from ..errors import MetadataError
+from .engine import IngestFile
+from .exposures import Exposure
+from .formatters import GUIDER_FORMATTER, named_formatter
+from .repo import GUIDER_RAW, RAW_DIMENSIONS, run_name
+from .resources import KnownObject
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A file with its place in the repository."""
+
+    file: IngestFile
+    ref: DatasetRef
+    resource: KnownObject
+
+
+class Datasets:
+    """Ingests files in direct mode.
+
+    Parameters
+    ----------
+    butler
+        The repository; dataset types and runs must exist.
+    """
+
+    def __init__(self, butler: Butler) -> None:
+        self._butler = butler
+        self._dimensions = butler.dimensions.conform(RAW_DIMENSIONS)
+        self._types: dict[str, DatasetType] = {}
+        self._detectors: dict[str, dict[int, DimensionRecord]] = {}
+
+    def place(self, file: IngestFile, exposure: Exposure, detector: int) -> Placed:
+        """Work out a file's dataset.
+
+        Raises
+        ------
+        MetadataError
+            If the repository doesn't know the detector.
+        """
+        instrument = exposure.record.instrument
+        detector_record = self.detector(instrument, detector)
+        values = {"instrument": instrument, "exposure": exposure.record.id, "detector": detector}
+        # With all its records attached the Butler needs no query to expand the data id.
+        coordinate = DataCoordinate.from_required_values(
+            self._dimensions, tuple(values[name] for name in self._dimensions.required)
+        ).expanded({**exposure.coordinate.records, "detector": detector_record})
+        name = GUIDER_RAW if file.is_guider else instruments.get(instrument).raw_type
+        if name not in self._types:
+            self._types[name] = self._butler.get_dataset_type(name)
+        ref = DatasetRef(
+            self._types[name],
+            coordinate,
+            run=run_name(name, instrument),
+            id_generation_mode=DatasetIdGenEnum.DATAID_TYPE_RUN,
+        )
+        return Placed(file, ref, KnownObject.of(file.url, file.size))
+
+    def ingest(self, placed: Sequence[Placed]) -> dict[str, bool]:
+        """Put files into the repository; within a transaction.
+
+        Returns
+        -------
+        duplicates
+            Paths of the files whose dataset was in already, each with whether its object has been replaced since.
+        """
+        new, duplicates = self.sift(placed)
+        self._butler.ingest(*(_file_dataset(item) for item in new), transfer="direct", skip_existing=True)
+        return duplicates
+
+    def sift(self, placed: Sequence[Placed]) -> tuple[list[Placed], dict[str, bool]]:
+        """Tell the files that the repository lacks from the others, of which it learns the present size.
+
+        Returns
+        -------
+        new
+            One file of each dataset that is not in.
+        duplicates
+            Paths of all others, each with whether its object has been replaced by one of another size.
+        """
+        recorded = self.recorded([item.ref for item in placed])
+        new: dict[object, Placed] = {}
+        duplicates: dict[str, bool] = {}
+        changed = []
+        for item in placed:
+            if (first := new.get(item.ref.id)) is not None:
+                stored_path, stored_size = str(first.resource), first.file.size
+            elif (stored := recorded.get(item.ref.id)) is not None:
+                stored_path, stored_size = stored.path, stored.file_size
+            else:
+                new[item.ref.id] = item
+                continue
+            duplicates[item.file.path] = False
+            if stored_path != str(item.resource):
+                log.warning("dataset is in from another object", path=item.file.path, stored=stored_path)
+            elif stored_size != item.file.size and stored_size >= 0:
+                log.warning(
+                    "object has changed size since its ingest",
+                    path=item.file.path, size=item.file.size, recorded=stored_size,
+                )  # fmt: skip
+                duplicates[item.file.path] = True
+                changed.append(item)
+        if changed:
+            # The public call leaves the datastore record of a known dataset alone; the datastore itself replaces
+            # the record of one that is ingested directly and whose id is derived from its data id.
+            self._butler._datastore.ingest(*(_file_dataset(item) for item in changed), transfer="direct")
+        return list(new.values()), duplicates
+
+    def recorded(self, refs: Sequence[DatasetRef]) -> dict[object, StoredFileInfo]:
+        """Return the datastore's records of those datasets that it holds.
+
+        No public call tells them without asking the object store for each object.
+        """
+        found: dict[object, StoredFileInfo] = {}
+        for data in self._butler._datastore.export_records(refs).values():
+            for dataset_id, tables in data.records.items():
+                for items in tables.values():
+                    for item in items:
+                        assert isinstance(item, StoredFileInfo)
+                        found[dataset_id] = item
+        return found
+
+    def detector(self, instrument: str, number: int) -> DimensionRecord:
+        """Return a detector's record.
+
+        Raises
+        ------
+        MetadataError
+            If the repository doesn't know the detector.
+        """
+        if instrument not in self._detectors:
+            records = self._butler.query_dimension_records("detector", instrument=instrument, explain=False)
+            self._detectors[instrument] = {record.id: record for record in records}
+        if number not in self._detectors[instrument]:
+            raise MetadataError(f"detector {number} of {instrument} is not registered in the repository")
+        return self._detectors[instrument][number]
+
+
+def _file_dataset(item: Placed) -> FileDataset:
+    name = (
+        GUIDER_FORMATTER if item.file.is_guider else instruments.get(str(item.ref.dataId["instrument"])).raw_formatter
+    )
+    return FileDataset(item.resource, item.ref, formatter=named_formatter(name))

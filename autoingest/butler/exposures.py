@@ -1,0 +1,203 @@
+"""Records of exposures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+from lsst.daf.butler import (
+    Butler,
+    DataCoordinate,
+    DataIdValueError,
+    DimensionRecord,
+)
+
+from ..config import DifferingMetadata
+from ..errors import ConflictError
+from ..instruments import ExposureRecord
+from .engine import Key
+from .records import rows
+
+REFINED = frozenset(
+    {
+        "tracking_ra", "tracking_dec", "sky_angle", "azimuth", "zenith_angle",
+        "timespan", "exposure_time", "dark_time",
+    }
+)  # fmt: skip
+"""Fields of an exposure that later knowledge may have improved: pointing and times. A stored record that differs from
+a header in them may be kept."""
+
+DECISIVE = frozenset(
+    {"obs_id", "day_obs", "group", "physical_filter", "seq_num", "seq_start", "seq_end"}
+)  # fmt: skip
+"""Fields in which a stored record and a header of the same exposure never differ, whatever the policy."""
+
+REMEMBERED = 4000
+"""Exposures kept in memory, about two nights."""
+
+Digest = tuple[str, ...]
+"""What decides whether two headers can be of one exposure."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Exposure:
+    """An exposure in the Butler."""
+
+    coordinate: DataCoordinate
+    """Instrument and exposure, with the records of both and of all they imply."""
+    agreed: set[Digest] = field(default_factory=set)
+    """Digests of headers that have been found to agree with the record."""
+
+    @property
+    def record(self) -> DimensionRecord:
+        """The exposure's record."""
+        record = self.coordinate.records["exposure"]
+        assert record is not None
+        return record
+
+
+class Exposures:
+    """Writes exposures, and remembers those that are complete.
+
+    Parameters
+    ----------
+    butler
+        The repository.
+    policy
+        What happens where a header's pointing or times differ from the stored record.
+    """
+
+    def __init__(self, butler: Butler, policy: DifferingMetadata) -> None:
+        self._butler = butler
+        self._registry = butler.registry
+        self._policy = policy
+        self._complete: dict[Key, Exposure] = {}
+        self._by_obs_id: dict[tuple[str, str], Exposure] = {}
+
+    def get(self, key: Key) -> Exposure | None:
+        """Return an exposure that is known to be complete: record and, if it is due one, visit are committed."""
+        return self._complete.get(key)
+
+    def agreed(self, key: Key, digest: Digest) -> bool:
+        """Tell whether a header's exposure is complete and its record known to agree with it."""
+        exposure = self._complete.get(key)
+        return exposure is not None and digest in exposure.agreed
+
+    def remember(self, exposures: Iterable[Exposure]) -> None:
+        """Take note of exposures whose records are committed, with their visits."""
+        for exposure in exposures:
+            record = exposure.record
+            if self._policy == "keep":  # otherwise each batch has to look at the record as it is then
+                self._complete[record.instrument, record.id] = exposure
+            self._by_obs_id[record.instrument, record.obs_id] = exposure
+
+    def trim(self) -> None:
+        """Forget the oldest exposures, if there are more than `REMEMBERED`."""
+        while len(self._complete) > REMEMBERED:
+            del self._complete[next(iter(self._complete))]
+        while len(self._by_obs_id) > REMEMBERED:
+            del self._by_obs_id[next(iter(self._by_obs_id))]
+
+    def find(self, instrument: str, obs_id: str) -> Exposure | None:
+        """Look an exposure up by its obs_id."""
+        if exposure := self._by_obs_id.get((instrument, obs_id)):
+            return exposure
+        records = self._butler.query_dimension_records(
+            "exposure",
+            where="exposure.obs_id = wanted",
+            bind={"wanted": obs_id},
+            instrument=instrument,
+            explain=False,
+        )
+        if not records or (exposure := self.stored(instrument, records[0].id)) is None:
+            return None
+        self._by_obs_id[instrument, obs_id] = exposure
+        return exposure
+
+    def ensure(self, wanted: ExposureRecord) -> Exposure:
+        """Write an exposure's records, as far as they are missing; within a transaction.
+
+        Returns
+        -------
+        exposure
+            As it is stored, which may differ from what was wanted: see `check`.
+        """
+        exposure = self.stored(wanted.instrument, wanted.id)
+        if exposure is None:
+            # Another writer may be as far as we are. Whoever comes second waits here until the first has committed,
+            # inserts nothing, and finds record and visit.
+            for element, row in rows(wanted).items():
+                self._registry.insertDimensionData(element, row, skip_existing=True)
+            exposure = self.stored(wanted.instrument, wanted.id)
+            assert exposure is not None
+        return exposure
+
+    def check(self, exposure: Exposure, wanted: ExposureRecord) -> Exposure | None:
+        """Compare the stored record with a header's; within a transaction.
+
+        Returns
+        -------
+        updated
+            The exposure as it is stored from now on, if the record was written anew.
+
+        Raises
+        ------
+        ConflictError
+            If they differ in what the policy does not cover.
+        """
+        row = rows(wanted)["exposure"]
+        differing = self._differing(exposure.record, row)
+        if not differing:
+            return None
+        if self._policy == "keep":
+            log.info("stored exposure record kept", exposure=wanted.id, differs=sorted(differing))
+            return None
+        self._registry.syncDimensionData("exposure", row, update=True)
+        log.info("stored exposure record updated", exposure=wanted.id, differs=sorted(differing))
+        return self.stored(wanted.instrument, wanted.id)
+
+    def reconciled(self, wanted: DimensionRecord) -> DimensionRecord:
+        """Return the stored record of an exposure in place of a header's, if it may stay.
+
+        Raises
+        ------
+        ConflictError
+            If they differ in what the policy does not cover.
+        """
+        exposure = self.stored(wanted.instrument, wanted.id)
+        if exposure is None:
+            return wanted
+        differing = self._differing(exposure.record, wanted.toDict())
+        return wanted if differing and self._policy == "update" else exposure.record
+
+    def _differing(self, stored: DimensionRecord, row: Mapping[str, Any]) -> set[str]:
+        """Return the fields in which a header differs from the stored record, if the policy covers them."""
+        differing = {name for name, value in row.items() if not _same(name, getattr(stored, name), value)}
+        tolerated = {"keep": REFINED, "update": row.keys() - DECISIVE, "fail": frozenset[str]()}[self._policy]
+        if fatal := sorted(differing - tolerated):
+            raise ConflictError(
+                "the stored exposure record differs from the header: "
+                + ", ".join(f"{name} is {getattr(stored, name)!r}, not {row[name]!r}" for name in fatal),
+                exposure=stored.id,
+            )
+        return differing
+
+    def stored(self, instrument: str, exposure_id: int) -> Exposure | None:
+        """Look an exposure up by its id."""
+        try:
+            return Exposure(self._registry.expandDataId(instrument=instrument, exposure=exposure_id))
+        except DataIdValueError:
+            return None
+
+
+def _same(name: str, stored: object, wanted: object) -> bool:
+    if isinstance(stored, float) and isinstance(wanted, float | int):
+        if name == "sky_angle":
+            return math.isclose((stored - wanted + 180.0) % 360.0, 180.0, abs_tol=1e-9)
+        return math.isclose(stored, wanted, rel_tol=1e-9)
+    return stored == wanted

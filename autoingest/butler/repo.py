@@ -1,0 +1,246 @@
+"""Making Butler repositories, and what a repository must hold of a camera before its images are ingested."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import structlog
+from lsst.daf.butler import Butler, Config, DatasetType
+from lsst.daf.butler.registry import ConflictingDefinitionError
+from lsst.resources import ResourcePath, ResourcePathExpression
+
+from .. import instruments
+from ..errors import ConfigurationError, TransientError
+from ..instruments import Camera
+from .transient import is_transient
+
+RAW_DIMENSIONS = ("instrument", "exposure", "detector")
+"""Dimensions of every raw dataset type."""
+
+GUIDER_RAW = "guider_raw"
+GUIDER_STORAGE_CLASS = "Stamps"
+
+log = structlog.get_logger(__name__)
+
+
+def run_name(dataset_type: str, instrument: str) -> str:
+    """Return the run that holds an instrument's datasets of a type."""
+    return f"{instrument}/raw/guider" if dataset_type == GUIDER_RAW else instruments.get(instrument).raw_run
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryReport:
+    """What `create_repository` found and did."""
+
+    root: str
+    created: bool
+    """Whether the repository is new."""
+    added: dict[str, int]
+    """Records added for each camera; 0 where it was complete."""
+
+    def __str__(self) -> str:
+        lines = [f"{'made' if self.created else 'found'} the repository {self.root}"]
+        lines += [f"{name}: {count} records added" for name, count in self.added.items()]
+        return "\n".join(lines)
+
+
+def create_repository(
+    root: ResourcePathExpression,
+    *,
+    registry_url: str | None = None,
+    schema: str | None = None,
+    cameras: Iterable[str] | None = None,
+) -> RepositoryReport:
+    """Make a Butler repository, or complete the one that is there.
+
+    Parameters
+    ----------
+    root
+        Directory, or URL of a prefix in an object store.
+    registry_url
+        SQLAlchemy URL of the PostgreSQL database that holds the registry; its extension ``btree_gist`` must be
+        enabled. By default the registry is an SQLite file in `root`. Of no effect on an existing repository.
+    schema
+        PostgreSQL schema for the registry's tables, which must exist.
+    cameras
+        Canonical names of the instruments to register; all known ones by default.
+
+    Raises
+    ------
+    MetadataError
+        If a camera is unknown.
+    """
+    known = (*instruments.names(), *instruments.generators())
+    selected = [instruments.get(name) for name in (known if cameras is None else cameras)]
+    folder = ResourcePath(root, forceDirectory=True)
+    created = not folder.join("butler.yaml").exists()
+    if created:
+        config = Config()
+        if registry_url is not None:
+            config["registry", "db"] = registry_url
+        if schema is not None:
+            config["registry", "namespace"] = schema
+        Butler.makeRepo(folder, config)
+    butler = Butler.from_config(folder, writeable=True)
+    try:
+        added = {}
+        for camera in selected:
+            added[camera.name] = sum(map(len, register_instrument(butler, camera).values()))
+            prepare(butler, camera)
+    finally:
+        butler.close()
+    return RepositoryReport(str(folder), created, added)
+
+
+def open_repository(repo: str, *, writeable: bool = False) -> Butler:
+    """Open a repository.
+
+    Parameters
+    ----------
+    repo
+        Directory, URL or label.
+    writeable
+        Whether it is to be written.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is no such repository, or it can't be used.
+    TransientError
+        If its database is away.
+    """
+    try:
+        return Butler.from_config(repo, writeable=writeable)
+    except FileNotFoundError as err:
+        raise ConfigurationError(f"no Butler repository at {repo!r}: {err}", repo=repo) from err
+    except Exception as err:
+        if is_transient(err):
+            raise TransientError(f"the database of the Butler repository {repo!r} is away: {err}", repo=repo) from err
+        raise ConfigurationError(
+            f"the Butler repository {repo!r} can't be opened: {type(err).__name__}: {err}", repo=repo
+        ) from err
+
+
+def register(repo: str, cameras: Iterable[str]) -> dict[str, dict[str, list[str]]]:
+    """Complete cameras in an existing repository.
+
+    Parameters
+    ----------
+    repo
+        Directory, URL or label.
+    cameras
+        Canonical names of the instruments.
+
+    Returns
+    -------
+    added
+        For each camera, the names of the records that were missing, by element.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is no such repository, or it can't be used.
+    MetadataError
+        If a camera is unknown.
+    TransientError
+        If the repository's database is away.
+    """
+    selected = [instruments.get(name) for name in cameras]
+    added = {}
+    with open_repository(repo, writeable=True) as butler:
+        for camera in selected:
+            added[camera.name] = register_instrument(butler, camera)
+            prepare(butler, camera)
+    return added
+
+
+def register_instrument(butler: Butler, camera: Camera) -> dict[str, list[str]]:
+    """Insert the records of a camera that are missing: instrument, detectors, filters.
+
+    Records that are there stay as they are, whatever they say.
+
+    Returns
+    -------
+    added
+        Names of the records that were missing, by element.
+    """
+    instrument = {
+        "name": camera.name,
+        "class_name": camera.class_name,
+        "visit_max": camera.visit_max,
+        "exposure_max": camera.exposure_max,
+        "detector_max": camera.detector_max,
+        "visit_system": camera.visit_system,
+    }
+    detectors = {
+        detector.id: {
+            "instrument": camera.name,
+            "id": detector.id,
+            "full_name": detector.name,
+            "raft": detector.raft,
+            "name_in_raft": detector.name_in_raft,
+            "purpose": detector.purpose,
+        }
+        for detector in camera.detectors
+    }
+    filters = {
+        item.name: {"instrument": camera.name, "name": item.name, "band": item.band} for item in camera.physical_filters
+    }
+    added = {}
+    with butler.transaction():
+        if camera.name not in registered(butler):
+            butler.registry.insertDimensionData("instrument", instrument, skip_existing=True)
+            added["instrument"] = [camera.name]
+        for element, rows, key in (("detector", detectors, "id"), ("physical_filter", filters, "name")):
+            known = {
+                getattr(record, key)
+                for record in butler.query_dimension_records(element, instrument=camera.name, explain=False)
+            }
+            missing = [row for name, row in rows.items() if name not in known]
+            if missing:
+                butler.registry.insertDimensionData(element, *missing, skip_existing=True)
+                added[element] = [str(row.get("full_name", row.get("name"))) for row in missing]
+    if added:
+        log.info("camera registered", instrument=camera.name, records={name: len(new) for name, new in added.items()})
+    return added
+
+
+def registered(butler: Butler) -> set[str]:
+    """Return the names of the instruments that a repository knows."""
+    return {record.name for record in butler.query_dimension_records("instrument", explain=False)}
+
+
+def check_storage_classes(butler: Butler) -> None:
+    """Make sure that the repository knows the storage classes that described instruments name.
+
+    Raises
+    ------
+    ConfigurationError
+        If it doesn't.
+    """
+    for generator in instruments.generators().values():
+        if generator.storage_class not in butler.storageClasses:
+            raise ConfigurationError(
+                f"{generator.name}: storageClass {generator.storage_class!r} is not known to the repository"
+            )
+
+
+def prepare(butler: Butler, camera: Camera) -> None:
+    """Make sure that dataset types and runs for a camera's images exist; outside of any transaction.
+
+    Raises
+    ------
+    ConfigurationError
+        If a dataset type of that name exists with another definition.
+    """
+    storage_classes = {camera.raw_type: camera.raw_storage_class}
+    if camera.guiders:
+        storage_classes[GUIDER_RAW] = GUIDER_STORAGE_CLASS
+    for name, storage_class in storage_classes.items():
+        dataset_type = DatasetType(name, RAW_DIMENSIONS, storage_class, universe=butler.dimensions)
+        try:
+            butler.registry.registerDatasetType(dataset_type)
+        except ConflictingDefinitionError as err:
+            raise ConfigurationError(f"the repository's dataset type {name!r} is another one: {err}") from err
+        butler.collections.register(run_name(name, camera.name))

@@ -1,0 +1,79 @@
+"""Resource paths of objects that need not be asked for."""
+
+from __future__ import annotations
+
+import json
+import urllib.parse
+from collections.abc import Mapping
+from typing import Self
+
+from lsst.resources import ResourcePath
+from lsst.resources.s3 import S3ResourcePath
+
+_KEY_SAFE = "/!$&'()*+,;=:@~"
+"""Characters of a key that stand for themselves in the path of a URL (RFC 3986, section 3.3)."""
+
+
+class KnownObject(S3ResourcePath):
+    """An object in S3 of which existence and size are known.
+
+    The Butler asks every path it ingests for both, one request after the other; whoever has just read the object's
+    header knows them. Everything else an S3 path does, it does.
+    """
+
+    _known_size: int
+
+    @classmethod
+    def of(cls, url: str, size: int) -> Self:
+        """Make the path of an object.
+
+        Parameters
+        ----------
+        url
+            ``s3://{profile}@{bucket}/{key}`` with the key as it is, nothing quoted. The profile is optional.
+        size
+            Bytes of the object.
+        """
+        bucket, _, key = url.removeprefix("s3://").partition("/")
+        quoted = urllib.parse.quote(key, safe=_KEY_SAFE)
+        # Given a ParseResult, the constructor keeps the subclass it is called on.
+        path = cls(urllib.parse.ParseResult("s3", bucket, "/" + quoted, "", "", ""), forceDirectory=False)
+        assert isinstance(path, cls)
+        path._known_size = size
+        return path
+
+    def exists(self) -> bool:
+        """Tell whether the object exists: it does."""
+        return True
+
+    def size(self) -> int:
+        """Return the bytes of the object."""
+        return self._known_size
+
+
+class KnownImage(KnownObject):
+    """An image of which also the header is known.
+
+    The Science Pipelines look for a sidecar file beside each image, and read the image if there is none. They find
+    one here, without a request, and in it the header that was read before.
+    """
+
+    header: Mapping[str, object]
+
+    def updatedExtension(self, ext: str | None) -> ResourcePath:
+        """Return the path with another extension; with ``.json`` a sidecar that need not be asked for."""
+        if ext != ".json":
+            return super().updatedExtension(ext)
+        content = json.dumps({**self.header, "__CONTENT__": "metadata"}).encode()
+        sidecar = _Sidecar(self._uri._replace(path=super().updatedExtension(ext).path), forceDirectory=False)
+        assert isinstance(sidecar, _Sidecar)
+        sidecar._content = content
+        sidecar._known_size = len(content)
+        return sidecar
+
+
+class _Sidecar(KnownObject):
+    _content: bytes
+
+    def read(self, size: int = -1) -> bytes:
+        return self._content if size < 0 else self._content[:size]

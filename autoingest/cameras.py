@@ -1,0 +1,41 @@
+"""What the cameras are called, in headers and in keys: read from their data files in `autoingest.instruments`."""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from typing import Any, Final, NamedTuple
+
+_FOLDER = resources.files(__package__) / "instruments"
+
+
+class Names(NamedTuple):
+    """The names of a camera."""
+
+    stem: str
+    """Name of the module and of the data file, both in `autoingest.instruments`."""
+    instrume: tuple[str, ...]
+    """Values of the card INSTRUME, in lower case."""
+    camera_code: str
+    """What its obs_ids begin with."""
+    folders: tuple[str, ...]
+    """First components of keys that mean this camera, beside its canonical name."""
+
+
+def read(stem: str) -> dict[str, Any]:
+    """Return the content of a camera's data file."""
+    data: dict[str, Any] = json.loads((_FOLDER / f"{stem}.json").read_bytes())
+    return data
+
+
+def _find() -> dict[str, Names]:
+    files = (file.name for file in _FOLDER.iterdir())
+    found = {}
+    for stem in sorted(name.removesuffix(".json") for name in files if name.endswith(".json")):
+        data = read(stem)
+        found[data["name"]] = Names(stem, tuple(data["instrume"]), data["camera_code"], tuple(data["folders"]))
+    return found
+
+
+CAMERAS: Final = _find()
+"""The cameras, by canonical instrument name: each has a data file."""

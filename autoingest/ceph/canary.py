@@ -1,0 +1,164 @@
+"""Whether a new object's notification finds its way from Ceph to Redis, and how long it takes.
+
+A canary is an empty object whose key holds `autoingest.notify.records.CANARY_FOLDER`. Role enqueue puts its
+notification, once it is found authentic, into ``CANARY:{bucket}`` instead of any queue, whatever its filter says;
+nothing else ever looks at it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import redis.asyncio
+
+from ..errors import TransientError
+from ..notify.records import CANARY_FOLDER
+from ..queue import keys
+from ..queue.connection import REDIS_AWAY
+from .blocks import BucketSpec
+from .client import REFUSED_BY_QUEUE, Gateway, RefusedError
+from .state import read_state
+from .wanted import Wanted
+
+Verdict = Literal["arrived", "stalled", "silent", "refused"]
+
+POLL = 0.02
+"""Seconds between two looks into Redis."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flight:
+    """What became of one bucket's canaries."""
+
+    bucket: str
+    verdict: Verdict
+    message: str
+    arrivals: dict[str, float | None]
+    """Seconds from the PUT until Redis had it, by id of the notification; None: it has not arrived."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Canary:
+    """One object, for one notification of its bucket."""
+
+    id: str
+    key: str
+
+    @property
+    def field(self) -> str:
+        return f"{self.key}/{self.id}"
+
+
+async def fly(
+    gateway: Gateway, client: redis.asyncio.Redis, wanted: Wanted, buckets: Sequence[str], patience: float
+) -> list[Flight]:
+    """Let canaries fly from each bucket that notifies this program, and clean up.
+
+    Parameters
+    ----------
+    gateway
+        Ceph.
+    client
+        Redis client that decodes responses.
+    wanted
+        What Ceph is to hold; a canary is sent for each declared notification whose topic says so.
+    buckets
+        Buckets as role enqueue has them configured.
+    patience
+        Seconds to wait for the last notification.
+
+    Raises
+    ------
+    AutoingestError
+        As `Gateway` does, but for a refused PUT; `TransientError` if Redis is away.
+    """
+    state = await read_state(gateway, wanted.spec)
+    configured = {bucket.rpartition("@")[2]: bucket for bucket in buckets}
+    flights = []
+    for bucket in wanted.spec.buckets:
+        canaries = []
+        for item in bucket.notifications:
+            topic = wanted.spec.topic(item.topic)
+            if topic.canary and bucket.bare in configured:
+                key = f"{item.prefix}{CANARY_FOLDER}{uuid.uuid4()}{item.suffix}"
+                canaries.append(_Canary(wanted.spec.prefix(bucket) + wanted.name(topic, state), key))
+        if canaries:
+            flights.append(_fly(gateway, client, bucket, keys.canary(configured[bucket.bare]), canaries, patience))
+    return await asyncio.gather(*flights)
+
+
+async def _fly(
+    gateway: Gateway,
+    client: redis.asyncio.Redis,
+    bucket: BucketSpec,
+    notes: str,
+    canaries: Sequence[_Canary],
+    patience: float,
+) -> Flight:
+    sent: dict[str, float] = {}
+    try:
+        ahead = await _ahead(client)
+        try:
+            for canary in canaries:
+                sent[canary.id] = time.time() + ahead
+                await gateway.put(bucket, canary.key, b"")
+            found = await _wait(client, notes, [canary.field for canary in canaries], patience)
+        except RefusedError as err:
+            reason = (
+                "a topic's queue is full, as nobody takes its notifications"
+                if err.status == REFUSED_BY_QUEUE
+                else "perhaps a topic that the bucket notifies has been deleted"
+            )
+            message = f"{err}: {reason}; run verify"
+            return Flight(bucket.name, "refused", message, {canary.id: None for canary in canaries})
+        finally:
+            for canary in canaries:
+                await gateway.delete(bucket, canary.key)
+                await client.hdel(notes, *(f"{canary.key}/{other.id}" for other in canaries))
+    except REDIS_AWAY as err:
+        raise TransientError(f"Redis does not answer: {type(err).__name__}") from err
+    arrivals = {
+        canary.id: round(time_found - sent[canary.id], 3) if time_found else None
+        for canary, time_found in zip(canaries, found, strict=True)
+    }
+    return _judge(bucket, arrivals, patience)
+
+
+def _judge(bucket: BucketSpec, arrivals: dict[str, float | None], patience: float) -> Flight:
+    late = [identifier for identifier, seconds in arrivals.items() if seconds is None]
+    if not late:
+        return Flight(bucket.name, "arrived", "every notification has arrived", arrivals)
+    if len(late) < len(arrivals):
+        message = (
+            f"stalled: {', '.join(late)} did not arrive within {patience:g} s while others did; run verify, and if it "
+            "finds nothing wrong, give the topic a new name with apply --rotate"
+        )
+        return Flight(bucket.name, "stalled", message, arrivals)
+    message = (
+        f"silence: no notification within {patience:g} s; run verify, and see whether role enqueue runs, knows "
+        "the bucket and counts unauthentic records; if nothing is wrong there the topic is stalled: apply --rotate"
+    )
+    return Flight(bucket.name, "silent", message, arrivals)
+
+
+async def _wait(client: redis.asyncio.Redis, notes: str, fields: Sequence[str], patience: float) -> list[float | None]:
+    """Return when each field came, by the clock of Redis, once all have or the time is up."""
+    deadline = time.monotonic() + patience
+    while True:
+        values = await client.hmget(notes, list(fields))
+        if all(values) or time.monotonic() > deadline:
+            return [float(json.loads(value)["first_time"]) if value else None for value in values]
+        await asyncio.sleep(POLL)
+
+
+async def _ahead(client: redis.asyncio.Redis) -> float:
+    """Seconds by which the clock of Redis is ahead of ours."""
+    before = time.time()
+    seconds, microseconds = await client.time()
+    return float(seconds) + float(microseconds) / 1e6 - (before + time.time()) / 2

@@ -1,0 +1,237 @@
+"""The few requests that a Ceph is administered with: S3 for buckets, SNS for topics, and one that only Ceph has."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+import aiohttp
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from yarl import URL
+
+from ..errors import AutoingestError, ConfigurationError, TransientError
+from ..store.profiles import open_client, resolve
+from .blocks import BucketSpec
+from .spec import Spec
+
+MISSING = 404
+DENIED = (401, 403)
+REFUSED_BY_QUEUE = 503
+"""Status of a PUT when a topic's queue is full."""
+
+REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=30)
+
+
+class RefusedError(AutoingestError):
+    """Ceph refused a request; `status` is the HTTP status."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message, status=status)
+        self.status = status
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (RefusedError, (str(self), self.status))
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """One entry of a bucket's notification configuration."""
+
+    id: str
+    arn: str
+    events: tuple[str, ...]
+    filter: str
+    """As this program writes filters: JSON of sorted ``[name, value]`` pairs; of anything else, all of it."""
+
+    @property
+    def topic(self) -> str:
+        """Name of the topic: last part of the ARN."""
+        return self.arn.rpartition(":")[2]
+
+
+def key_filter(prefix: str, suffix: str) -> str:
+    """Return the text by which filters are compared."""
+    return json.dumps(sorted([name, value] for name, value in (("prefix", prefix), ("suffix", suffix)) if value))
+
+
+class Gateway:
+    """Ceph's gateway, as the users of a spec see it.
+
+    Every method raises `RefusedError` if the gateway refuses, `ConfigurationError` if it denies, `TransientError` if it
+    does not answer; messages name the bucket or topic, and never a secret.
+    """
+
+    def __init__(self, sns: Any, s3: Mapping[str, Any]) -> None:
+        self._sns = sns
+        self._s3 = s3
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, spec: Spec) -> AsyncIterator[Gateway]:
+        """Open clients with the profiles of a spec.
+
+        Raises
+        ------
+        ConfigurationError
+            If the environment lacks a profile, or tells no endpoint.
+        """
+        topics = f"{spec.profile}@topics" if spec.profile else "topics"
+        for name in (topics, *(bucket.name for bucket in spec.buckets)):
+            if resolve(name).endpoint is None:
+                raise ConfigurationError(
+                    f"no endpoint is known for {name}: set S3_ENDPOINT_URL, or LSST_RESOURCES_S3_PROFILE_<profile> "
+                    "with the URL of Ceph's gateway"
+                )
+        async with AsyncExitStack() as stack:
+            sns = await stack.enter_async_context(open_client(topics, service="sns"))
+            s3 = {bucket.name: await stack.enter_async_context(open_client(bucket.name)) for bucket in spec.buckets}
+            yield cls(sns, s3)
+
+    async def topics(self) -> Counter[str]:
+        """List the ARNs of all topics of the tenant.
+
+        Before Squid's new format, each notification has a copy of its topic, listed with the same ARN.
+        """
+        found: Counter[str] = Counter()
+        with _explained("list topics"):
+            async for page in self._sns.get_paginator("list_topics").paginate():
+                found.update(topic["TopicArn"] for topic in page.get("Topics", ()))
+        return found
+
+    async def topic(self, arn: str) -> dict[str, str] | None:
+        """Return a topic's attributes as Ceph tells them; None if there is no such topic."""
+        try:
+            with _explained(f"read topic {arn}"):
+                response = await self._sns.get_topic_attributes(TopicArn=arn)
+        except RefusedError as err:
+            if err.status == MISSING:
+                return None
+            raise
+        return dict(response["Attributes"])
+
+    async def write_topic(self, name: str, attributes: Mapping[str, str]) -> str:
+        """Create or overwrite a topic; return its ARN."""
+        with _explained(f"write topic {name}"):
+            response = await self._sns.create_topic(Name=name, Attributes=dict(attributes))
+        return str(response["TopicArn"])
+
+    async def delete_topic(self, arn: str) -> None:
+        """Delete a topic that no bucket uses any more."""
+        with _explained(f"delete topic {arn}"):
+            await self._sns.delete_topic(TopicArn=arn)
+
+    async def create_bucket(self, bucket: BucketSpec) -> None:
+        """Create a bucket."""
+        with _explained(f"create bucket {bucket.name}"):
+            await self._s3[bucket.name].create_bucket(Bucket=bucket.bare)
+
+    async def notifications(self, bucket: BucketSpec) -> list[Notification] | None:
+        """Return a bucket's notification configuration; None if there is no such bucket."""
+        try:
+            with _explained(f"read the notifications of bucket {bucket.name}"):
+                response = await self._s3[bucket.name].get_bucket_notification_configuration(Bucket=bucket.bare)
+        except RefusedError as err:
+            if err.status == MISSING:
+                return None
+            raise
+        return [_notification(entry) for entry in response.get("TopicConfigurations", ())]
+
+    async def subscribe(self, bucket: BucketSpec, entries: Sequence[Mapping[str, Any]]) -> None:
+        """Write entries of a bucket's notification configuration; those that are not among them stay."""
+        with _explained(f"write the notifications of bucket {bucket.name}"):
+            await self._s3[bucket.name].put_bucket_notification_configuration(
+                Bucket=bucket.bare, NotificationConfiguration={"TopicConfigurations": list(entries)}
+            )
+
+    async def unsubscribe(self, bucket: BucketSpec, notification_id: str) -> None:
+        """Remove one entry of a bucket's notification configuration, which only Ceph can.
+
+        Only ids that the server itself has listed may be given: one that does not know this request takes it for the
+        deletion of the bucket.
+        """
+        location = resolve(bucket.name)
+        keys = location.credential()
+        request = AWSRequest(
+            "DELETE",
+            f"{location.endpoint}/{quote(location.bucket, safe='')}",
+            params={"notification": notification_id},
+        )
+        credentials = Credentials(keys["access_key_id"], keys["secret_access_key"], keys.get("token"))
+        S3SigV4Auth(credentials, "s3", location.region).add_auth(request)
+        prepared = request.prepare()
+        what = f"remove notification {notification_id} of bucket {bucket.name}"
+        try:
+            async with (
+                aiohttp.ClientSession(timeout=REQUEST_TIMEOUT) as session,
+                session.delete(URL(prepared.url, encoded=True), headers=dict(prepared.headers)) as response,
+            ):
+                status = response.status
+        except (aiohttp.ClientError, TimeoutError) as err:
+            raise TransientError(f"can't {what}: Ceph does not answer ({type(err).__name__})") from err
+        if status >= 300:
+            raise _refusal(what, status, None)
+
+    async def policy(self, bucket: BucketSpec) -> dict[str, Any] | None:
+        """Return a bucket's policy, if it has one."""
+        try:
+            with _explained(f"read the policy of bucket {bucket.name}"):
+                response = await self._s3[bucket.name].get_bucket_policy(Bucket=bucket.bare)
+        except RefusedError as err:
+            if err.status == MISSING:
+                return None
+            raise
+        return dict(json.loads(response["Policy"]))
+
+    async def write_policy(self, bucket: BucketSpec, policy: Mapping[str, Any] | None) -> None:
+        """Replace a bucket's policy, or remove it."""
+        with _explained(f"write the policy of bucket {bucket.name}"):
+            if policy is None:
+                await self._s3[bucket.name].delete_bucket_policy(Bucket=bucket.bare)
+            else:
+                await self._s3[bucket.name].put_bucket_policy(Bucket=bucket.bare, Policy=json.dumps(policy))
+
+    async def put(self, bucket: BucketSpec, key: str, body: bytes) -> None:
+        """Write an object."""
+        with _explained(f"put {key} into bucket {bucket.name}"):
+            await self._s3[bucket.name].put_object(Bucket=bucket.bare, Key=key, Body=body)
+
+    async def delete(self, bucket: BucketSpec, key: str) -> None:
+        """Delete an object."""
+        with _explained(f"delete {key} from bucket {bucket.name}"):
+            await self._s3[bucket.name].delete_object(Bucket=bucket.bare, Key=key)
+
+
+def _notification(entry: Mapping[str, Any]) -> Notification:
+    rules = entry.get("Filter") or {}
+    key = rules.get("Key", {}).get("FilterRules", [])
+    pairs = sorted([rule["Name"].lower(), rule["Value"]] for rule in key)
+    text = json.dumps(pairs if not rules.keys() - {"Key"} else rules, sort_keys=True)
+    return Notification(entry.get("Id", ""), entry["TopicArn"], tuple(sorted(entry.get("Events", ()))), text)
+
+
+@contextmanager
+def _explained(what: str) -> Iterator[None]:
+    try:
+        yield
+    except ClientError as err:
+        answer = err.response.get("ResponseMetadata", {})
+        raise _refusal(what, answer.get("HTTPStatusCode", 0), err.response.get("Error", {}).get("Code")) from None
+    except (BotoCoreError, HTTPClientError, OSError) as err:
+        raise TransientError(f"can't {what}: Ceph does not answer ({type(err).__name__})") from err
+
+
+def _refusal(what: str, status: int, code: str | None) -> AutoingestError:
+    reason = f"{status} {code}" if code else str(status)
+    if status in DENIED:
+        return ConfigurationError(
+            f"can't {what}: denied ({reason}); the profile needs the keys of a user who may, for a bucket its owner"
+        )
+    return RefusedError(f"can't {what}: Ceph answers {reason}", status)

@@ -1,0 +1,68 @@
+"""The command line. Commands import what they need when they run, so that ``--help`` is quick."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+import click
+
+from .. import __version__
+from ..errors import AutoingestError
+
+_COMMANDS = {
+    "run": ("autoingest.cli.run", "run", "Run roles: enqueue, ingest, idle, presence, reconcile."),
+    "demo": ("autoingest.cli.demo", "demo", "Take a simulated exposure from its notifications to the Butler."),
+    "simulate": ("autoingest.cli.simulate", "simulate", "Be a camera: write exposures, send notifications."),
+    "queue": ("autoingest.cli.queue", "queue", "Look at queues; put dead letters back, or drop them."),
+    "trigger": ("autoingest.cli.trigger", "trigger", "Queue what is in the store and not in the Butler."),
+    "reconcile": ("autoingest.cli.reconcile", "reconcile", "Compare store, Butler and Redis by exposure; heal."),
+    "audit": ("autoingest.cli.audit", "audit", "Count every object; find those in no place or in two."),
+    "ceph": ("autoingest.cli.ceph", "ceph", "Tell a Ceph whom to notify and who may read."),
+    "config": ("autoingest.cli.config", "config", "Check configuration files."),
+    "repo": ("autoingest.cli.repo", "repo", "Make, fill and compare Butler repositories."),
+}
+
+
+class _Lazy(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in _COMMANDS:
+            return None
+        module, attribute, _ = _COMMANDS[name]
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, _, text) in _COMMANDS.items()])
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+def cli() -> None:
+    """Ingest Rubin Observatory images into a Butler repository as their object store announces them.
+
+    \b
+    Example, with nothing else installed:
+        autoingest demo
+    """  # noqa: D301 - click's mark is a real backspace
+
+
+def main() -> None:
+    """Run the command line; errors meant for people are printed without a traceback and exit with 2."""
+    try:
+        cli(standalone_mode=True)
+    except AutoingestError as err:
+        click.echo(f"autoingest: {err}", err=True)
+        code = 2
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    # Everything is closed by now. The threads of the store's client may still look at the interpreter; taking it down
+    # under them aborts the process now and then.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -1,0 +1,312 @@
+"""``autoingest queue``."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import orjson
+import redis.asyncio
+from rich.table import Column, Table
+
+from ..config import Config
+from ..notify.records import NO_BUCKET
+from ..operations.rejected import requeue_rejected
+from ..queue.letters import (
+    CHUNK,
+    DeadLetter,
+    RejectedRecord,
+    Selection,
+    dead_letters,
+    drop,
+    drop_rejected,
+    rejected_records,
+    requeue,
+)
+from ..queue.status import queue_status, rejected_count
+from .site import (
+    bucket_option,
+    chosen,
+    config_option,
+    console,
+    day,
+    duration,
+    json_option,
+    load,
+    moment,
+    open_redis,
+    run,
+)
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _selecting(command: F) -> F:
+    """Add the options by which records are selected."""
+    for option in reversed(
+        [
+            bucket_option,
+            click.option("--day", type=day, metavar="YYYYMMDD", help="Only of this observing day."),
+            click.option("--obs-id", metavar="OBS_ID", help="Only of this exposure."),
+            click.option("--reason", help="Only with this reason; of rejected records, any part of it."),
+            click.option(
+                "--older", type=duration, metavar="TIME", help="Only if the last failure is as old as 90s, 30m, 6h, 2d."
+            ),
+            click.option(
+                "--younger", type=duration, metavar="TIME", help="Only if the last failure is no older than that."
+            ),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+def _selection(selecting: dict[str, Any], paths: tuple[str, ...] = ()) -> Selection:
+    return Selection(paths=frozenset(path.removeprefix("s3://") for path in paths), **selecting)
+
+
+@click.group()
+def queue() -> None:
+    """Look at queues, dead letters and rejected records; put them back, or drop them.
+
+    \b
+    Examples:
+        autoingest queue status --config config/summit.yaml
+        autoingest queue requeue --config config/summit.yaml --reason missing
+    """  # noqa: D301 - click's mark is a real backspace
+
+
+@queue.command()
+@config_option
+@bucket_option
+@json_option
+def status(config_file: Path, bucket: str | None, as_json: bool) -> None:
+    """Count what is queued, in work, waiting, dead and rejected.
+
+    \b
+    Example:
+        autoingest queue status --config config/summit.yaml
+    """  # noqa: D301 - click's mark is a real backspace
+    config = load(config_file)
+
+    async def count() -> dict[str, dict[str, Any]]:
+        async with open_redis(config) as client:
+            found = {
+                name: {
+                    **dataclasses.asdict(await queue_status(client, name)),
+                    "rejected": await rejected_count(client, name),
+                }
+                for name in chosen(config, bucket)
+            }
+            if stray := await rejected_count(client, NO_BUCKET):
+                found[NO_BUCKET] = {"rejected": stray}
+            return found
+
+    found = run(count())
+    if as_json:
+        click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2))
+        return
+    names = list(next(iter(found.values())))
+    table = Table(Column("bucket", no_wrap=True), *(_TITLES.get(name, name) for name in names))
+    for name, numbers in found.items():
+        table.add_row(name, *(_number(numbers.get(column)) for column in names))
+    console().print(table)
+
+
+_TITLES = {"depth": "queued", "oldest": "oldest, s"}
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:,.0f}"
+
+
+@queue.command()
+@config_option
+@_selecting
+@json_option
+def dead(config_file: Path, bucket: str | None, as_json: bool, **selecting: Any) -> None:
+    """Show dead letters: files that were given up, why, after how many attempts, when and by whom.
+
+    \b
+    Example:
+        autoingest queue dead --config config/summit.yaml --day 20251231 --reason metadata
+    """  # noqa: D301 - click's mark is a real backspace
+    config = load(config_file)
+    selection = _selection(selecting)
+    found: list[Any] = run(_collect(config, lambda client: dead_letters(client, chosen(config, bucket), selection)))
+    _show(found, as_json, "dead letters")
+
+
+@queue.command()
+@config_option
+@_selecting
+@json_option
+def rejected(config_file: Path, bucket: str | None, as_json: bool, **selecting: Any) -> None:
+    """Show rejected records: notifications that could not be used, why, and how often they came.
+
+    The bucket `-` has those that name none of the configured ones.
+
+    \b
+    Example:
+        autoingest queue rejected --config config/summit.yaml --younger 1d
+    """  # noqa: D301 - click's mark is a real backspace
+    config = load(config_file)
+    selection = _selection(selecting)
+    buckets = chosen(config, bucket, [NO_BUCKET])
+    found: list[Any] = run(_collect(config, lambda client: rejected_records(client, buckets, selection)))
+    _show(found, as_json, "rejected records")
+
+
+@queue.command("requeue")
+@config_option
+@_selecting
+@click.argument("paths", nargs=-1)
+@click.option("--rejected", "of_rejected", is_flag=True, help="Rejected records, as far as they can be used now.")
+@click.option("--all", "everything", is_flag=True, help="Everything, where nothing else selects.")
+@json_option
+def requeue_command(
+    config_file: Path,
+    bucket: str | None,
+    paths: tuple[str, ...],
+    of_rejected: bool,
+    everything: bool,
+    as_json: bool,
+    **selecting: Any,
+) -> None:
+    """Put dead letters back on the queue, with all their attempts before them.
+
+    PATHS are those that `queue dead` shows. Mend the cause first: a file that fails again is dead again.
+
+    \b
+    Examples:
+        autoingest queue requeue --config config/summit.yaml --reason missing --younger 1d
+        autoingest queue requeue --config config/summit.yaml --rejected --bucket rubin-summit --all
+    """  # noqa: D301 - click's mark is a real backspace
+    config = load(config_file)
+    selection = _careful(_selection(selecting, paths), bucket, everything)
+    requeued, left = run(_requeue(config, bucket, selection, of_rejected))
+    if as_json:
+        click.echo(orjson.dumps({"requeued": requeued, "left": left}, option=orjson.OPT_INDENT_2))
+    else:
+        for path, why in left.items():
+            click.echo(f"{path}: left: {why}")
+        click.echo(f"{len(requeued)} requeued, {len(left)} left")
+    sys.exit(1 if left else 0)
+
+
+@queue.command("drop")
+@config_option
+@_selecting
+@click.argument("paths", nargs=-1)
+@click.option("--rejected", "of_rejected", is_flag=True, help="Rejected records instead of dead letters.")
+@click.option("--all", "everything", is_flag=True, help="Everything, where nothing else selects.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
+def drop_command(
+    config_file: Path,
+    bucket: str | None,
+    paths: tuple[str, ...],
+    of_rejected: bool,
+    everything: bool,
+    yes: bool,
+    as_json: bool,
+    **selecting: Any,
+) -> None:
+    """Remove dead letters for good, after asking.
+
+    The files are not tried again, nor healed by a reconciliation in the next week, unless they come anew.
+
+    \b
+    Example:
+        autoingest queue drop --config config/summit.yaml --obs-id MC_O_20251231_000010
+    """  # noqa: D301 - click's mark is a real backspace
+    config = load(config_file)
+    selection = _careful(_selection(selecting, paths), bucket, everything)
+    if of_rejected:
+        buckets = chosen(config, bucket, [NO_BUCKET])
+        records: list[RejectedRecord] = run(
+            _collect(config, lambda client: rejected_records(client, buckets, selection))
+        )
+        found = [(record.bucket, record.key) for record in records]
+    else:
+        letters: list[DeadLetter] = run(
+            _collect(config, lambda client: dead_letters(client, chosen(config, bucket), selection))
+        )
+        found = [(letter.bucket, letter.path) for letter in letters]
+    if found and not yes:
+        for name, text in found[:10]:
+            click.echo(f"{name}: {text}", err=True)
+        click.confirm(f"Drop these {len(found)} for good?", abort=True, err=True)
+    dropped = run(_drop(config, found, of_rejected))
+    click.echo(orjson.dumps({"dropped": dropped}) if as_json else f"{dropped} dropped")
+
+
+def _careful(selection: Selection, bucket: str | None, everything: bool) -> Selection:
+    if selection.is_everything and bucket is None and not everything:
+        raise click.UsageError("say which: paths, --bucket, --day, --obs-id, --reason, --older, --younger, or --all")
+    return selection
+
+
+async def _collect(config: Config, select: Callable[[redis.asyncio.Redis], AsyncIterator[Any]]) -> list[Any]:
+    """Return records in order of their last failure; a record that comes twice is taken once."""
+    async with open_redis(config) as client:
+        found = {(item.bucket, item.path): item async for item in select(client)}
+    return sorted(found.values(), key=lambda item: (item.last_time, item.path))
+
+
+async def _requeue(
+    config: Config, bucket: str | None, selection: Selection, of_rejected: bool
+) -> tuple[list[str], dict[str, str]]:
+    requeued: list[str] = []
+    async with open_redis(config) as client:
+        if of_rejected:
+            records = [
+                record async for record in rejected_records(client, chosen(config, bucket, [NO_BUCKET]), selection)
+            ]
+            return await requeue_rejected(client, config, records)
+        for name in chosen(config, bucket):
+            paths: list[str] = []
+            async for letter in dead_letters(client, [name], selection):
+                paths.append(letter.path)
+                if len(paths) == CHUNK:
+                    requeued += await requeue(client, name, paths)
+                    paths.clear()
+            requeued += await requeue(client, name, paths)
+    missing = selection.paths - set(requeued)
+    return requeued, dict.fromkeys(sorted(missing), "not dead, or not selected")
+
+
+async def _drop(config: Config, found: list[tuple[str, str]], of_rejected: bool) -> int:
+    by_bucket: defaultdict[str, list[str]] = defaultdict(list)
+    for bucket, text in found:
+        by_bucket[bucket].append(text)
+    dropped = 0
+    async with open_redis(config) as client:
+        for bucket, texts in by_bucket.items():
+            if of_rejected:
+                dropped += await drop_rejected(client, bucket, texts)
+            else:
+                dropped += len(await drop(client, bucket, texts))
+    return dropped
+
+
+def _show(found: list[Any], as_json: bool, what: str) -> None:
+    if as_json:
+        click.echo(orjson.dumps([dataclasses.asdict(item) for item in found], option=orjson.OPT_INDENT_2))
+        return
+    for item in found:
+        if isinstance(item, DeadLetter):
+            click.echo(f"{item.path}\n  {item.reason}: {item.exception}")
+            click.echo(
+                f"  {item.attempts} attempts, {moment(item.first_time)} to {moment(item.last_time)} UTC, "
+                f"last by {item.worker}, etag {item.etag or 'unknown'}"
+            )
+        else:
+            click.echo(f"{item.path}\n  {item.reason}")
+            click.echo(f"  {item.count} times, {moment(item.first_time)} to {moment(item.last_time)} UTC")
+    click.echo(f"{len(found)} {what}")

@@ -1,0 +1,167 @@
+"""``autoingest reconcile``."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections import Counter
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import click
+import orjson
+from rich.table import Column, Table
+
+from ..butler.held import open_reader
+from ..config import Config
+from ..errors import ConfigurationError
+from ..operations.candidates import Sieve
+from ..operations.reconcile import Reconciler, last_days
+from ..operations.verdict import AMISS, VERDICTS, ExposureReport
+from ..queue.intake import Intake
+from ..store.listing import is_lfa, open_listing
+from .site import (
+    bucket_option,
+    chosen,
+    config_option,
+    console,
+    day,
+    duration,
+    json_option,
+    load,
+    open_redis,
+    progress,
+    run,
+)
+
+_NUMBERS = ("expected", "in_store", "in_butler", "on_the_way", "dead", "young", "missing")
+
+
+@click.command()
+@config_option
+@click.option("--day", "days", type=day, metavar="YYYYMMDD", multiple=True, help="This observing day.")
+@click.option("--last", type=duration, metavar="TIME", help="The observing days of the last 6h, 2d, ...")
+@bucket_option
+@click.option("--heal", is_flag=True, help="Queue what is missing, and note visits that are owed.")
+@click.option("--grace", type=duration, metavar="TIME", help="Leave objects alone that are younger than this; by "
+              "default the configuration's.")  # fmt: skip
+@click.option("--all", "everything", is_flag=True, help="Show the complete exposures, too.")
+@json_option
+def reconcile(
+    config_file: Path,
+    days: tuple[str, ...],
+    last: float | None,
+    bucket: str | None,
+    heal: bool,
+    grace: float | None,
+    everything: bool,
+    as_json: bool,
+) -> None:
+    """Compare store, Butler and Redis, exposure by exposure.
+
+    Exits with 0 if every exposure is complete, arriving or healed, and with 1 if not.
+
+    \b
+    Verdicts, the worst first:
+        missing       files are in the store, but neither in the Butler nor on the way
+        dead          files were given up; `autoingest queue dead` tells why
+        arriving      some files are on the way, or so young that they may be
+        not-in-store  the Butler holds files that the store does not list
+        visit-owed    all files are in the Butler, but not the visit
+        incomplete    expected images have not come to the store
+        complete      everything is in the Butler
+
+    \b
+    Examples:
+        autoingest reconcile --config config/summit.yaml --day 20251231
+        autoingest reconcile --config config/summit.yaml --last 2d --heal
+    """  # noqa: D301 - click's mark is a real backspace
+    config = load(config_file)
+    if not days and last is None:
+        raise click.UsageError("say when: --day YYYYMMDD or --last 2d")
+    buckets = [name for name in chosen(config, bucket) if not is_lfa(name)]
+    if not buckets:
+        raise ConfigurationError(
+            "objects of the Large File Annex belong to no exposure, and can't be reconciled; "
+            "autoingest trigger --day queues what was lost"
+        )
+    wanted = sorted({*days, *(last_days(last) if last is not None else ())})
+    reports = run(_reconcile(config, buckets, wanted, heal, grace, everything, as_json))
+    counts = Counter(report.verdict for report in reports.shown) + reports.hidden
+    if as_json:
+        content = {
+            "days": wanted,
+            "verdicts": {verdict: counts[verdict] for verdict in VERDICTS},
+            "healed": sum(report.healed for report in reports.shown),
+            "exposures": [{**dataclasses.asdict(report), "verdict": report.verdict} for report in reports.shown],
+        }
+        click.echo(orjson.dumps(content, option=orjson.OPT_INDENT_2))
+    else:
+        _show(reports.shown, counts)
+    sys.exit(1 if any(report.verdict in AMISS and not _healed(report) for report in reports.shown) else 0)
+
+
+@dataclasses.dataclass
+class _Reports:
+    shown: list[ExposureReport] = dataclasses.field(default_factory=list)
+    hidden: Counter[str] = dataclasses.field(default_factory=Counter)
+
+
+async def _reconcile(
+    config: Config, buckets: list[str], days: list[str], heal: bool, grace: float | None, everything: bool, quiet: bool
+) -> _Reports:
+    reports = _Reports()
+    async with AsyncExitStack() as stack:
+        bar = stack.enter_context(progress(quiet))
+        client = await stack.enter_async_context(open_redis(config))
+        reader = await stack.enter_async_context(open_reader(config.ingest, config.logging))
+        intake = Intake(client)
+        stack.push_async_callback(intake.close)
+        listings = [await stack.enter_async_context(open_listing(bucket)) for bucket in buckets]
+        reconciler = Reconciler(
+            client,
+            reader,
+            Sieve(config.enqueue.filter),
+            config.reconcile.grace if grace is None else grace,
+            intake if heal else None,
+        )
+        for name in days:
+            task = bar.add_task(name, total=None, text="")
+            number = 0
+            async for report in reconciler.run(listings, name):
+                if everything or report.verdict != "complete":
+                    reports.shown.append(report)
+                else:
+                    reports.hidden[report.verdict] += 1
+                number += 1
+                bar.update(task, text=f"{number:,} exposures, at {report.obs_id}")
+            bar.update(task, total=1, completed=1, text=f"{number:,} exposures")
+    return reports
+
+
+def _healed(report: ExposureReport) -> bool:
+    return report.healed > 0 and not report.dead and report.healed >= report.missing
+
+
+def _show(reports: list[ExposureReport], counts: Counter[str]) -> None:
+    output = console()
+    if reports:
+        table = Table(*(Column(name, no_wrap=True) for name in ("bucket", "exposure", "verdict")))
+        for name in _NUMBERS:
+            table.add_column(name.replace("_", " "), justify="right")
+        for name in ("visit", "healed", "detectors not in the store"):
+            table.add_column(name)
+        for report in reports:
+            numbers = (getattr(report, name) for name in _NUMBERS)
+            absent = " ".join(report.absent[:4]) + (f" and {len(report.absent) - 4} more" if report.absent[4:] else "")
+            table.add_row(
+                report.bucket, report.obs_id, report.verdict,
+                *("?" if number is None else str(number) for number in numbers),
+                report.visit, str(report.healed or ""), absent,
+            )  # fmt: skip
+        output.print(table)
+    for verdict, meaning in VERDICTS.items():
+        if counts[verdict]:
+            output.print(f"{counts[verdict]:>6} {verdict}: {meaning}", highlight=False)
+    if not counts:
+        output.print("no exposures")

@@ -1,0 +1,171 @@
+"""``autoingest repo``."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import traceback
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+SHOWN = 10
+"""Names of new records that are printed; the rest is only counted."""
+
+
+@click.group()
+def repo() -> None:
+    """Make, fill and compare Butler repositories."""
+    from ..config import LoggingConfig
+    from ..log import configure_logging
+
+    configure_logging(LoggingConfig(level="WARNING", format="console"))
+
+
+@repo.command(context_settings={"show_default": True})
+@click.argument("root")
+@click.option("--registry", help="SQLAlchemy URL of a PostgreSQL database, without password; SQLite in ROOT if absent.")
+@click.option("--schema", help="PostgreSQL schema that holds the registry.")
+@click.option("--instrument", "names", multiple=True, help="Instrument to register, repeatable; all known if absent.")
+@click.option("--describe", "files", multiple=True, help="File or folder that describes more instruments, repeatable.")
+def create(root: str, registry: str | None, schema: str | None, names: tuple[str, ...], files: tuple[str, ...]) -> None:
+    """Make the Butler repository ROOT with the instruments registered.
+
+    Where ROOT is a repository already, only what is missing is added. PostgreSQL credentials are the Butler's matter:
+    ~/.lsst/db-auth.yaml, or the file that LSST_DB_AUTH names.
+
+    \b
+    Examples:
+        autoingest repo create ./repo
+        autoingest repo create s3://rubin-summit-users --registry postgresql://usdf-butler:5432/lsstdb1 --schema summit
+        autoingest repo create ./main --instrument FiberSpec --instrument AllSky --describe allsky.yaml
+    """  # noqa: D301 - click's mark is a real backspace
+    from ..butler.repo import create_repository
+
+    _check_instruments(names, files, "--instrument")
+    report = create_repository(root, registry_url=registry, schema=schema, cameras=names or None)
+    click.echo(report)
+
+
+@repo.command("register-instrument")
+@click.argument("root", metavar="REPO")
+@click.argument("names", metavar="[INSTRUMENT]...", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="Register every instrument that is known.")
+@click.option("--describe", "files", multiple=True, help="File or folder that describes more instruments, repeatable.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was added as JSON.")
+def register_instrument(
+    root: str, names: tuple[str, ...], everything: bool, files: tuple[str, ...], as_json: bool
+) -> None:
+    """Add instruments to the Butler repository REPO, or what is missing of them.
+
+    Detectors, filters, dataset types and runs that are there stay as they are; so this may be repeated, and after an
+    update of this program it adds the new ones.
+
+    \b
+    Examples:
+        autoingest repo register-instrument ./repo LSSTCam LATISS
+        autoingest repo register-instrument s3://rubin-summit-users --all
+    """  # noqa: D301 - click's mark is a real backspace
+    from ..butler.repo import register
+
+    known = _check_instruments(names, files, "INSTRUMENT")
+    if everything == bool(names):
+        raise click.UsageError("name instruments, or give --all")
+    added = register(root, known if everything else names)
+    if as_json:
+        click.echo(json.dumps({"repository": root, "added": added}))
+        return
+    for name, records in added.items():
+        click.echo(f"{name}: " + ("nothing was missing" if not records else "added"))
+        for element, new in records.items():
+            shown = ", ".join(new[:SHOWN]) + (", ..." if len(new) > SHOWN else "")
+            click.echo(f"    {len(new)} {element}: {shown}")
+
+
+@repo.command(context_settings={"show_default": True})
+@click.argument("a")
+@click.argument("b")
+@click.option("--instrument", help="Compare only this one.")
+@click.option("--day-obs", type=click.IntRange(19700101, 20991231), help="Compare only this observing day, YYYYMMDD.")
+@click.option("--tolerance", type=click.FloatRange(0), default=1e-9, help="Relative tolerance of numbers.")
+@click.option("--region-tolerance", type=click.FloatRange(0), default=1e-6, help="Tolerance of corners, arcseconds.")
+@click.option(
+    "--timespan-tolerance", type=click.FloatRange(0), default=0.0, help="Tolerance of begin and end, seconds."
+)
+@click.option("--show", type=click.IntRange(0), default=20, help="Differences of each kind to tell one by one.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, and no progress.")
+def compare(
+    a: str,
+    b: str,
+    instrument: str | None,
+    day_obs: int | None,
+    tolerance: float,
+    region_tolerance: float,
+    timespan_tolerance: float,
+    show: int,
+    as_json: bool,
+) -> None:
+    """Compare what ingest has written to the Butler repositories A and B.
+
+    Compares dimension records, and the datasets of all runs */raw/* with their datastore records. Sky angles are
+    compared modulo 360 degrees. Exits with 0 if all is equal, 1 if something differs, 2 if it can't be told.
+
+    \b
+    Examples:
+        autoingest repo compare ./old ./new
+        autoingest repo compare embargo s3://test/repo --instrument LSSTCam --day-obs 20250415
+    """  # noqa: D301 - click's mark is a real backspace
+    from ..butler import compare as comparing
+    from ..errors import AutoingestError
+
+    columns = (TextColumn("{task.description:>24}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=as_json, transient=True) as bar:
+        task = bar.add_task(comparing.KINDS[0], total=len(comparing.KINDS))
+
+        def progress(kind: str) -> None:
+            following = comparing.KINDS[comparing.KINDS.index(kind) + 1 :]
+            bar.update(task, advance=1, description=following[0] if following else "done")
+
+        try:
+            result = comparing.compare(
+                a, b, instrument=instrument, day_obs=day_obs, show=show, progress=progress,
+                tolerance=comparing.Tolerance(tolerance, region_tolerance, timespan_tolerance),
+            )  # fmt: skip
+        except AutoingestError:
+            raise
+        except Exception:
+            # Python's own exit code is 1, which means here that something differs.
+            traceback.print_exc()
+            sys.exit(2)
+    if as_json:
+        click.echo(json.dumps({"equal": result.equal, **dataclasses.asdict(result)}))
+    else:
+        table = Table(*("", "equal", "differing", "only in A", "only in B"))
+        for count in result.counts:
+            table.add_row(*map(str, dataclasses.astuple(count)))
+        Console().print(table)
+        for item in result.differences:
+            if item.field is None:
+                click.echo(f"{item.kind} {item.key}: only in {'B' if item.a is None else 'A'}")
+            else:
+                click.echo(f"{item.kind} {item.key}: {item.field} is {item.a} in A, {item.b} in B")
+        click.echo("equal" if result.equal else "different")
+    sys.exit(0 if result.equal else 1)
+
+
+def _check_instruments(names: tuple[str, ...], files: tuple[str, ...], hint: str) -> tuple[str, ...]:
+    """Read descriptions, make sure that all names are known, and return what is known."""
+    from .. import instruments
+    from ..errors import MetadataError
+
+    instruments.describe(files)
+    known = (*instruments.names(), *instruments.generators())
+    for name in names:
+        try:
+            instruments.get(name)
+        except MetadataError:
+            raise click.BadParameter(f"{name!r} is none of {', '.join(known)}", param_hint=hint) from None
+    return known

@@ -1,0 +1,81 @@
+"""``autoingest run``."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+import click
+import uvloop
+
+from ..config import ROLES, Config, Role
+from ..errors import ConfigurationError
+
+DEVELOPMENT_DATA = Path("autoingest-data")
+"""Folder of the development set-up, below the current one."""
+
+
+@click.command(context_settings={"show_default": True})
+@click.option("--config", "config_file", type=click.Path(path_type=Path), help="YAML file; without it, servers of a "
+              "development set-up are started with their data in ./autoingest-data.")  # fmt: skip
+@click.option("--port", type=click.IntRange(1, 65533), default=8000, help="Of the development set-up: port for "
+              "notifications; presence and health take the next two.")  # fmt: skip
+@click.option("--roles", help="Comma-separated subset of enqueue,ingest,idle,presence,reconcile; by default the "
+              "configuration's.")  # fmt: skip
+@click.option("--once", is_flag=True, help="End when queues and workers' lists are empty.")
+def run(config_file: Path | None, port: int, roles: str | None, once: bool) -> None:
+    """Run roles until SIGTERM or Ctrl-C.
+
+    The first signal ends in order: what is in hand is finished, listeners close last. A second signal kills.
+    The exit code is 0 after such an end, 1 if a role ended unexpectedly, 2 for a wrong configuration.
+
+    \b
+    Examples:
+        autoingest run
+        autoingest run --config config/summit.yaml --roles enqueue
+        autoingest run --config config/summit.yaml --once
+    """  # noqa: D301 - click's mark is a real backspace
+    with ExitStack() as stack:
+        if config_file is None:
+            from ..config import LoggingConfig
+            from ..development import development
+            from ..log import configure_logging
+
+            configure_logging(LoggingConfig(format="console", level="WARNING"))
+            config = stack.enter_context(development(DEVELOPMENT_DATA, first_port=port))
+            click.echo(_DEVELOPMENT.format(config=config, data=DEVELOPMENT_DATA), err=True)
+        else:
+            config = Config.from_file(config_file)
+        names = _roles(roles) if roles else config.roles
+        sys.exit(uvloop.run(_serve(config, names, once)))
+
+
+_DEVELOPMENT = """\
+Development set-up in ./{data}, kept between runs:
+  notifications  POST http://127.0.0.1:{config.enqueue.listen.port}/notify
+  presence       GET  http://127.0.0.1:{config.presence.listen.port}/presence/LSSTCam/GROUP/SNAP/R22_S11
+  health         GET  http://127.0.0.1:{config.admin.listen.port}/readyz
+  repository     {config.ingest.repo}
+Send it an exposure from another terminal:  autoingest simulate
+Ctrl-C ends it.
+"""
+
+
+def _roles(text: str) -> tuple[Role, ...]:
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in ROLES:
+            raise ConfigurationError(f"--roles: {name!r} is none of {', '.join(ROLES)}")
+    return tuple(role for role in ROLES if role in names)
+
+
+async def _serve(config: Config, names: tuple[Role, ...], once: bool) -> int:
+    from ..daemon import serve, stop_on_signal
+    from ..log import configure_logging
+
+    configure_logging(config.logging)
+    stop = asyncio.Event()
+    with stop_on_signal(stop):
+        return await serve(config, names, stop, once=once)

@@ -1,0 +1,134 @@
+"""What the operators' commands share: the site that they look at, and how they speak."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import redis.asyncio
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from ..config import Config
+from ..errors import ConfigurationError, TransientError
+from ..log import configure_logging
+from ..queue.connection import REDIS_AWAY, connect
+
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def duration(text: str) -> float:
+    """Return the seconds of ``90s``, ``30m``, ``6h`` or ``2d``."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)
+    if match is None:
+        raise click.BadParameter(f"{text!r} is no time like 90s, 30m, 6h or 2d")
+    return float(match[1]) * _UNITS[match[2]]
+
+
+def day(text: str) -> str:
+    """Check an observing day, ``YYYYMMDD``."""
+    try:
+        known = f"{datetime.strptime(text, '%Y%m%d'):%Y%m%d}"
+    except ValueError:
+        known = ""
+    if known != text:
+        raise click.BadParameter(f"{text!r} is no day like 20251231")
+    return text
+
+
+config_option: Callable[[F], F] = click.option(
+    "--config", "config_file", required=True, type=click.Path(path_type=Path), help="The site's YAML file."
+)
+bucket_option: Callable[[F], F] = click.option(
+    "--bucket", metavar="BUCKET", help="Only this bucket, as the configuration names it; by default all."
+)
+json_option: Callable[[F], F] = click.option(
+    "--json", "as_json", is_flag=True, help="Print the result as JSON, and no progress."
+)
+
+
+def load(config_file: Path) -> Config:
+    """Load the site's configuration; what is logged from now on are warnings, on stderr."""
+    config = Config.from_file(config_file)
+    configure_logging(config.logging.model_copy(update={"level": "WARNING", "format": "console"}))
+    return config
+
+
+def chosen(config: Config, bucket: str | None, others: Sequence[str] = ()) -> list[str]:
+    """Return the buckets that are meant.
+
+    Raises
+    ------
+    ConfigurationError
+        If the site has no such bucket.
+    """
+    known = [*config.buckets, *others]
+    if bucket is None:
+        return known
+    for name in known:
+        if bucket in (name, name.rpartition("@")[2]):
+            return [name]
+    raise ConfigurationError(f"bucket {bucket!r} is not configured; there are {', '.join(known)}")
+
+
+@asynccontextmanager
+async def open_redis(config: Config) -> AsyncIterator[redis.asyncio.Redis]:
+    """Connect to Redis.
+
+    Raises
+    ------
+    TransientError
+        If it does not answer, now or later.
+    """
+    client = connect(config.redis)
+    try:
+        await client.ping()
+        yield client
+    except REDIS_AWAY as err:
+        where = config.redis.url.rpartition("@")[2]
+        raise TransientError(f"Redis at {where} does not do its work: {type(err).__name__}: {err}") from err
+    finally:
+        await client.aclose()
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run a command's work; Ctrl-C ends it without a traceback."""
+    try:
+        return asyncio.run(work)
+    except KeyboardInterrupt:
+        click.echo("Interrupted; what was done stays done.", err=True)
+        sys.exit(130)
+
+
+def console() -> Console:
+    """Return the output for tables: as wide as the terminal, or as wide as need be in a file or a pipe."""
+    return Console(width=None if sys.stdout.isatty() else 250)
+
+
+def progress(disable: bool) -> Progress:
+    """Return a progress display on stderr."""
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[text]}"),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        disable=disable,
+    )
+
+
+def moment(seconds: float | None) -> str:
+    """Return a time for people, UTC."""
+    return "" if seconds is None else f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}"

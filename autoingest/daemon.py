@@ -1,0 +1,181 @@
+"""One process: builds what its roles share, runs them, and ends them in order."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import redis.asyncio
+import structlog
+
+from .admin import Admin
+from .backoff import pause
+from .config import Config
+from .config import Role as RoleName
+from .queue.connection import REDIS_AWAY, connect
+from .roles import Role
+
+ONCE_POLL = 0.2
+"""Seconds between two looks whether everything is done, with ``once``."""
+
+ONCE_SETTLED = 3
+"""Looks in a row that must find nothing left to do."""
+
+log = structlog.get_logger(__name__)
+
+
+def build_role(name: RoleName, config: Config, client: redis.asyncio.Redis) -> Role:
+    """Make a role; only what this role needs is imported."""
+    match name:
+        case "enqueue":
+            from .roles.enqueue import EnqueueRole
+
+            return EnqueueRole(config, client)
+        case "ingest":
+            from .roles.ingest import IngestRole
+
+            return IngestRole(config, client)
+        case "idle":
+            from .roles.idle import IdleRole
+
+            return IdleRole(config, client)
+        case "presence":
+            from .roles.presence import PresenceRole
+
+            return PresenceRole(config, client)
+        case "reconcile":
+            from .roles.reconcile import ReconcileRole
+
+            return ReconcileRole(config, client)
+
+
+async def serve(config: Config, names: Sequence[RoleName], stop: asyncio.Event, *, once: bool = False,
+                ready: Callable[[Sequence[Role], Admin], None] | None = None) -> int:  # fmt: skip
+    """Run roles until `stop` is set.
+
+    Parameters
+    ----------
+    config
+        The whole configuration.
+    names
+        Roles to run.
+    stop
+        Ends the roles in order when set: they take no more, finish what they have, and listeners close last.
+    once
+        End when nothing is left to do.
+    ready
+        Called with the roles and the admin listener once all are started.
+
+    Returns
+    -------
+    code
+        Exit code: 0 after a stop, 1 if a role ended unexpectedly or the drain time did not suffice.
+    """
+    client = connect(config.redis)
+    roles = [build_role(name, config, client) for name in names]
+    admin = Admin(config, client, roles)
+    code = 0
+    try:
+        await admin.start()
+        if await _start(roles, stop):
+            log.info("roles started", roles=list(names))
+            if ready:
+                ready(roles, admin)
+            code = await run_roles(config, roles, stop, once=once)
+    finally:
+        for role in roles:
+            await role.close()
+        await admin.close()
+        await client.aclose()
+    log.info("process ends", code=code)
+    return code
+
+
+async def _start(roles: Sequence[Role], stop: asyncio.Event) -> bool:
+    """Start roles one after the other; return False, and leave off, if `stop` comes first.
+
+    Listeners open before ingest opens its repository, which takes a second or more.
+    """
+
+    async def start_all() -> None:
+        for role in sorted(roles, key=lambda role: role.name == "ingest"):
+            await role.start()
+
+    starting, stopped = asyncio.create_task(start_all()), asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait([starting, stopped], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopped.cancel()
+        starting.cancel()
+        await asyncio.wait([starting, stopped])
+    if starting.cancelled():
+        return False
+    starting.result()
+    return True
+
+
+async def run_roles(config: Config, roles: Sequence[Role], stop: asyncio.Event, *, once: bool = False) -> int:
+    """Run started roles to their end; parameters and result are those of `serve`."""
+    tasks = {asyncio.create_task(role.run(stop), name=role.name): role for role in roles}
+    watchers: list[asyncio.Task[object]] = [asyncio.create_task(stop.wait())]
+    if once:
+        watchers.append(asyncio.create_task(_stop_when_done(roles, stop)))
+    await asyncio.wait([*tasks, watchers[0]], return_when=asyncio.FIRST_COMPLETED)
+    code = 0 if stop.is_set() else 1
+    stop.set()
+    log.info("stopping", drain_s=config.ingest.drain)
+    _, unfinished = await asyncio.wait(tasks, timeout=config.ingest.drain)
+    for task in unfinished:
+        log.error("drain time is over", role=task.get_name())
+        task.cancel()
+        code = 1
+    await asyncio.gather(*tasks, return_exceptions=True)
+    for task in tasks:
+        if not task.cancelled() and (error := task.exception()):
+            log.error("role ended unexpectedly", role=task.get_name(), exc_info=error)
+            code = 1
+        elif code and task not in unfinished:
+            log.error("role ended", role=task.get_name())
+    for watcher in watchers:
+        watcher.cancel()
+    await asyncio.gather(*watchers, return_exceptions=True)
+    return code
+
+
+async def _stop_when_done(roles: Sequence[Role], stop: asyncio.Event) -> None:
+    settled = 0
+    while settled < ONCE_SETTLED:
+        await pause(stop, ONCE_POLL)
+        try:
+            settled = settled + 1 if all([await role.idle() for role in roles]) else 0
+        except REDIS_AWAY:
+            settled = 0
+    stop.set()
+
+
+@contextmanager
+def stop_on_signal(stop: asyncio.Event) -> Iterator[None]:
+    """Set `stop` at the first SIGTERM or SIGINT; a second one kills the process."""
+    loop = asyncio.get_running_loop()
+
+    def first(number: int) -> None:
+        log.info("signal received", signal=signal.Signals(number).name)
+        stop.set()
+        for other in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(other)
+            signal.signal(other, second)
+
+    def second(number: int, _frame: object) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, first, number)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)

@@ -1,0 +1,29 @@
+"""Cameras: what is known of them, and what their headers say.
+
+Importing this package imports neither the Butler nor astropy. `autoingest.instruments.geometry` has the regions.
+"""
+
+from __future__ import annotations
+
+from .base import Camera, Detector, PhysicalFilter, names
+from .catalogue import describe, generators, get
+from .identity import GuiderIdentity, Identity, identify_guider
+from .recognition import identify
+from .records import ExposureRecord, exposure_record, translators
+
+__all__ = [
+    "Camera",
+    "Detector",
+    "ExposureRecord",
+    "GuiderIdentity",
+    "Identity",
+    "PhysicalFilter",
+    "describe",
+    "exposure_record",
+    "generators",
+    "get",
+    "identify",
+    "identify_guider",
+    "names",
+    "translators",
+]

@@ -1,0 +1,180 @@
+"""What the header of a described instrument tells, field by field."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple, TypeVar
+
+from ..errors import MetadataError
+from . import cards, identity
+from .description import DETECTOR, Generator, Source
+
+_OBS_ID = re.compile(r"[A-Z]+\d*_(?P<controller>[A-Z])_(?P<day_obs>\d{8})_(?P<seq_num>\d{1,6})")
+"""The observatory's form: who ran the instrument, day, and number in the day."""
+
+
+_Value = TypeVar("_Value", int, str)
+
+
+class Found(NamedTuple):
+    """A card that tells a field."""
+
+    card: str
+    header: Mapping[str, object]
+    """The header in which the card holds the field's value alone."""
+
+
+class DescribedHeader:
+    """Reads a header by an instrument's description.
+
+    Parameters
+    ----------
+    generator
+        The instrument.
+    header
+        Cards of the file, None where a card is undefined.
+    url
+        The file, for messages.
+
+    Notes
+    -----
+    Every method raises `autoingest.errors.MetadataError`, naming card, value and file, if the card makes no sense.
+    """
+
+    def __init__(self, generator: Generator, header: Mapping[str, object], url: str | None) -> None:
+        self._generator = generator
+        self._header = header
+        self._url = url
+
+    def find(self, field: str) -> Found | None:
+        """Return the card that tells a field; None where there is no such card, or it is undefined or blank."""
+        source = self._source(field)
+        card = next((card for card in source.cards if cards.defined(self._header, card) is not None), None)
+        if card is None:
+            return None
+        if source.pattern is None:
+            return Found(card, self._header)
+        match = re.fullmatch(source.pattern, str(cards.defined(self._header, card)))
+        if match is None or not match[1]:
+            raise cards.unusable(self._header, card, self._url, f"does not match {source.pattern}")
+        return Found(card, {card: match[1]})
+
+    def text(self, field: str) -> str | None:
+        """Return a field's text, its default where no card tells it. A blank card tells that it is blank."""
+        source = self._source(field)
+        if found := self.find(field):
+            text = str(cards.defined(found.header, found.card))
+            return text.lower() if source.lower else text
+        if any(isinstance(self._header.get(card), str) for card in source.cards):
+            return ""
+        return None if source.default is None else str(source.default)
+
+    def number(self, field: str) -> float | None:
+        """Return a field's finite number, its default where no card tells it."""
+        if found := self.find(field):
+            return cards.number(found.header, found.card, self._url)
+        default = self._source(field).default
+        return None if default is None else float(default)
+
+    def flag(self, field: str) -> bool | None:
+        """Return a field's truth, its default where no card tells it."""
+        found = self.find(field)
+        value = self._source(field).default if found is None else cards.defined(found.header, found.card)
+        if value is None or isinstance(value, bool):
+            return value
+        assert found is not None
+        raise cards.unusable(self._header, found.card, self._url, "is neither T nor F")
+
+    def needed_text(self, field: str) -> str:
+        """Return a field's text; raise if nothing tells it."""
+        text = self.text(field)
+        if text is None:
+            raise self._missing(field)
+        return text
+
+    def needed_number(self, field: str) -> float:
+        """Return a field's number; raise if nothing tells it."""
+        number = self.number(field)
+        if number is None:
+            raise self._missing(field)
+        return number
+
+    def needed(self, field: str) -> Found:
+        """Return the card that tells a field; raise if there is none."""
+        found = self.find(field)
+        if found is None:
+            raise self._missing(field)
+        return found
+
+    def obs_id(self) -> str:
+        """Return the observation id."""
+        found = self.needed("obs_id")
+        return cards.text(found.header, found.card, self._url)
+
+    def day_obs(self) -> int:
+        """Return the observing day, YYYYMMDD."""
+        found = self.needed("day_obs")
+        day = identity.day_obs(found.header, self._url, found.card)
+        told = self._told_by_obs_id("day_obs")
+        return self._agreed(found, day, None if told is None else int(told))
+
+    def seq_num(self) -> int:
+        """Return the number of the exposure in its day."""
+        found = self.needed("seq_num")
+        number = identity.seq_num(found.header, self._url, found.card)
+        told = self._told_by_obs_id("seq_num")
+        return self._agreed(found, number, None if told is None else int(told))
+
+    def controller(self) -> str:
+        """Return who ran the instrument: as its card says, else as the observation id; O where that does not matter."""
+        if not self._source("controller").cards:
+            return "O"
+        told = self._told_by_obs_id("controller")
+        found = self.find("controller")
+        if found is None:
+            return told if told and told in identity.CONTROLLERS else "O"
+        return self._agreed(found, identity.controller({"CONTRLLR": found.header[found.card]}, self._url), told)
+
+    def exposure_id(self) -> int:
+        """Return the exposure id, from day, number and controller."""
+        values = {
+            "DAYOBS": self.day_obs(),
+            "SEQNUM": self.seq_num(),
+            "CONTRLLR": self.controller(),
+            "CALIB_ID": self._header.get("CALIB_ID"),
+        }
+        return identity.exposure_id(values, self._url)
+
+    def group(self) -> str:
+        """Return the group's name, the exposure id as text where no card tells it."""
+        found = self.find("group")
+        return str(self.exposure_id()) if found is None else cards.text(found.header, found.card, self._url)
+
+    def identity(self) -> identity.Identity:
+        """Return which exposure the file holds."""
+        return identity.Identity(
+            instrument=self._generator.name,
+            exposure_id=self.exposure_id(),
+            obs_id=self.obs_id(),
+            detector=DETECTOR,
+            group=self.group(),
+            day_obs=self.day_obs(),
+        )
+
+    def _told_by_obs_id(self, field: str) -> str | None:
+        match = _OBS_ID.fullmatch(self.obs_id())
+        return match[field] if match else None
+
+    def _agreed(self, found: Found, value: _Value, told: _Value | None) -> _Value:
+        """Return a card's value unless the observation id tells another: the identity would be wrong."""
+        if told not in (None, value):
+            raise cards.unusable(self._header, found.card, self._url, f"contradicts {self.obs_id()}")
+        return value
+
+    def _missing(self, field: str) -> MetadataError:
+        return cards.unusable(self._header, self._source(field).cards[0], self._url, f"tells no {field}")
+
+    def _source(self, field: str) -> Source:
+        source: Source = getattr(self._generator.header, field)
+        return source

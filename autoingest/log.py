@@ -1,0 +1,49 @@
+"""Logging: structlog for our own events, the same formatter for every library."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import structlog
+
+from .config import LoggingConfig
+
+
+def configure_logging(config: LoggingConfig) -> None:
+    """Send the program's and the libraries' log records to stderr in one format."""
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        *([structlog.processors.format_exc_info] if config.format == "json" else []),
+    ]
+    renderer: structlog.typing.Processor = (
+        structlog.processors.JSONRenderer()
+        if config.format == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(config.level)
+    logging.captureWarnings(True)
+    for noisy in ("aiohttp.access", "aiokafka", "botocore", "aiobotocore", "lsst.daf.butler", "lsst.resources"):
+        logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))

@@ -1,0 +1,73 @@
+"""What is counted and logged of every message, whichever way it came."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import structlog
+
+from .. import metrics
+from ..queue.intake import Outcome
+from .records import NO_BUCKET, ParsedMessage, Rejection
+
+log = structlog.get_logger(__name__)
+
+
+class _BucketMetrics:
+    """The counters of one bucket, looked up once."""
+
+    def __init__(self, bucket: str) -> None:
+        self.received = metrics.RECEIVED.labels(bucket)
+        self.ignored = metrics.IGNORED.labels(bucket)
+        self.rejected = metrics.REJECTED.labels(bucket)
+        self.duplicate = metrics.DUPLICATE.labels(bucket)
+        self.queued = metrics.QUEUED.labels(bucket)
+        self.to_queued = metrics.TO_QUEUED.labels(bucket)
+
+
+class Counts:
+    """Counts what arrives and what becomes of it.
+
+    Parameters
+    ----------
+    buckets
+        Buckets as configured.
+    """
+
+    def __init__(self, buckets: Sequence[str]) -> None:
+        self._metrics = {bucket: _BucketMetrics(bucket) for bucket in (*buckets, NO_BUCKET)}
+
+    def arrived(self, message: ParsedMessage, remote: str | None) -> None:
+        """Count a message's records once it is read; `remote` names its sender in the log."""
+        if message.unauthentic:
+            metrics.UNAUTHENTIC.inc(message.unauthentic)
+            log.warning("unauthentic records dropped", number=message.unauthentic, remote=remote)
+        for notice, _ in message.notices:
+            self._metrics[notice.bucket].received.inc()
+        for bucket, _ in message.ignored:
+            self._metrics[bucket].received.inc()
+            self._metrics[bucket].ignored.inc()
+        for rejection in _rejected(message):
+            self._metrics[rejection.bucket].received.inc()
+
+    def taken(self, message: ParsedMessage, outcomes: Sequence[Outcome]) -> None:
+        """Count what became of a message's notices, once all of it is in Redis."""
+        now = time.time()
+        for (notice, _), outcome in zip(message.notices, outcomes, strict=True):
+            counters = self._metrics[notice.bucket]
+            if outcome == "queued":
+                counters.queued.inc()
+                if notice.created is not None:
+                    counters.to_queued.observe(max(0.0, now - notice.created))
+            else:
+                counters.duplicate.inc()
+        rejected = _rejected(message)
+        for rejection in rejected:
+            self._metrics[rejection.bucket].rejected.inc()
+        if rejected:
+            log.warning("records rejected", number=len(rejected), first=rejected[0].key, reason=rejected[0].reason)
+
+
+def _rejected(message: ParsedMessage) -> list[Rejection]:
+    return [rejection for rejection in message.rejected if not rejection.is_canary]

@@ -1,0 +1,84 @@
+"""What the fields of an event record mean, which differs by sender."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Literal
+from urllib.parse import unquote_plus
+
+KeyEncoding = Literal["auto", "raw", "url"]
+
+MAX_TEXT = 256
+"""Characters at the most of an event's identifier, an eTag or a sequencer; longer ones are not believed."""
+
+CEPH = "ceph:s3"
+"""``eventSource`` of a Ceph RGW."""
+
+# No encoder leaves these in a key, so a key that holds one is not encoded.
+_NOT_ENCODED = re.compile(r"[^A-Za-z0-9\-_.~*/+%!'()]|%(?![0-9A-Fa-f]{2})")
+_HEX = re.compile(r"[0-9A-F]+")
+
+
+def decode_key(key: str, encoding: KeyEncoding, source: object) -> str:
+    """Tell the object's key from the key of a record.
+
+    Parameters
+    ----------
+    key
+        As received.
+    encoding
+        ``raw``: it is as it is; ``url``: it is URL-encoded; ``auto``: encoded unless it comes from Ceph and holds
+        what an encoder would have encoded, or nothing encoded.
+    source
+        ``eventSource`` of the record.
+
+    Raises
+    ------
+    UnicodeDecodeError
+        If what is encoded is not UTF-8.
+    """
+    if encoding == "raw" or not ("%" in key or "+" in key):
+        return key
+    ceph = encoding == "auto" and source == CEPH
+    if ceph and ("%" not in key or _NOT_ENCODED.search(key)):
+        return key
+    try:
+        return unquote_plus(key, errors="strict")
+    except UnicodeDecodeError:
+        if ceph:
+            return key
+        raise
+
+
+def text(value: object) -> str | None:
+    """Return a text of reasonable length; None for anything else."""
+    return value if isinstance(value, str) and 0 < len(value) <= MAX_TEXT else None
+
+
+def epoch(value: object) -> float | None:
+    """Return the epoch seconds of an ISO 8601 time; None for the ``0.000000`` of old Ceph and anything else."""
+    if not isinstance(value, str):
+        return None
+    try:
+        time = datetime.fromisoformat(value)
+    except ValueError:
+        return None
+    seconds = (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
+    return seconds if seconds > 0 else None
+
+
+def order(sequencer: str | None, source: object) -> str | None:
+    """Turn a sequencer into text that compares as the events of one key happened.
+
+    Ceph writes two little-endian 32-bit words, seconds and nanoseconds. AWS writes hexadecimal text that is padded on
+    the right before it is compared.
+    """
+    if sequencer is None or not _HEX.fullmatch(sequencer := sequencer.upper()):
+        return None
+    if source != CEPH:
+        return sequencer.ljust(32, "0")
+    if len(sequencer) != 16:
+        return None
+    words = bytes.fromhex(sequencer)
+    return (words[3::-1] + words[:3:-1]).hex().upper()

@@ -1,0 +1,261 @@
+"""Notifications from Kafka, as a member of a consumer group.
+
+A partition's offset is committed once everything up to it is in Redis, never before. Messages that could not be put
+there are read again; those that come twice are known by their events. So nothing is lost whatever ends in between, and
+while Redis is away the messages simply stay in Kafka.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+
+from .. import metrics
+from ..backoff import Backoff, unless
+from ..queue.intake import Intake
+from .counts import Counts
+from .kafka_lag import measure, unknown
+from .records import NO_BUCKET, MalformedMessageError, ParsedMessage, RecordParser, Rejection
+
+MOST = 500
+"""Messages that are in hand at once, at the most."""
+
+POLL = 1.0
+"""Seconds for which one call waits for messages."""
+
+WATCH = 5.0
+"""Seconds between two measurements of the lag."""
+
+HAND_OVER = 10.0
+"""Seconds that messages in hand get to reach Redis when their partitions are given to others, and that a commit may
+take. Both together are less than the `kafka_client.SESSION` for which the group waits."""
+
+LEAVE = 10.0
+"""Seconds that leaving the group may take."""
+
+log = structlog.get_logger(__name__)
+
+
+class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Reads topics into Redis.
+
+    Brokers that are away, or refuse, are tried again for ever; meanwhile `missing` tells.
+
+    Parameters
+    ----------
+    topics
+        Topics to read.
+    settings
+        Arguments of the consumer, from `kafka_client.settings`.
+    parser
+        Reads the messages.
+    intake
+        Takes what is in them.
+    counts
+        Counts what becomes of them.
+    hold
+        Seconds after a stop for which messages in hand may still wait for Redis.
+    """
+
+    def __init__(
+        self, topics: tuple[str, ...], settings: Mapping[str, Any], parser: RecordParser, intake: Intake,
+        counts: Counts, hold: float,
+    ) -> None:  # fmt: skip
+        self._topics = topics
+        self._settings = settings
+        self._parser = parser
+        self._intake = intake
+        self._counts = counts
+        self._hold = hold
+        self._backoff = Backoff(0.5, 30.0)
+        self._consumer: AIOKafkaConsumer | None = None
+        self._joined = False
+        self._trouble: str | None = "not connected to Kafka yet"
+        self._batch: dict[TopicPartition, list[ConsumerRecord]] = {}
+        self._hand: asyncio.Task[None] | None = None
+        self._empty_handed = asyncio.Event()
+        self._empty_handed.set()
+        self._uncommitted: dict[TopicPartition, int] = {}
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Read until `stop` is set; what is in hand then is finished and committed, and the group is left."""
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            while not stopping.done():
+                try:
+                    await self._session(stopping)
+                except Exception as err:
+                    self._trouble = f"Kafka can't be read: {err!r}"
+                    log.warning("kafka away", error=repr(err), exc_info=not isinstance(err, KafkaError))
+                    await asyncio.wait({stopping}, timeout=self._backoff.next())
+        finally:
+            stopping.cancel()
+
+    def missing(self) -> list[str]:
+        """Tell in words what keeps messages from being read."""
+        if self._trouble:
+            return [self._trouble]
+        if not self._joined or self._consumer is None:
+            return ["not a member of the consumer group yet"]
+        return [f"topic {topic} does not exist" for topic in unknown(self._consumer, self._topics)]
+
+    async def idle(self) -> bool:
+        """Whether all messages of this member's partitions are in Redis and committed."""
+        consumer = self._consumer
+        if consumer is None or not self._joined or self._batch or self._uncommitted or unknown(consumer, self._topics):
+            return False
+        with suppress(KafkaError, TimeoutError):
+            return not any((await measure(consumer, self._topics, self._batch)).values())
+        return False
+
+    async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
+        """Let what is in hand be finished and committed; drop what Redis does not take in time."""
+        try:
+            async with asyncio.timeout(HAND_OVER):
+                await self._empty_handed.wait()
+        except TimeoutError:
+            log.warning("messages in hand dropped, their partitions go to others", partitions=len(self._batch))
+            if hand := self._hand:
+                hand.cancel()
+                await asyncio.wait({hand})
+        if revoked and self._consumer:
+            await self._commit(self._consumer)
+        self._uncommitted.clear()
+
+    async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
+        """Note that the group has taken us in."""
+        self._joined = True
+        log.info("kafka partitions assigned", partitions=len(assigned))
+
+    async def _session(self, stopping: asyncio.Task[Any]) -> None:
+        """Connect, and read until the stop or an error of Kafka."""
+        consumer = AIOKafkaConsumer(**self._settings)
+        watch: asyncio.Task[None] | None = None
+        try:
+            if not await unless(stopping, consumer.start()):
+                return
+            # Subscribed only now: start() would wait for every topic to exist.
+            consumer.subscribe(self._topics, listener=self)
+            self._trouble = None
+            self._consumer = consumer
+            watch = asyncio.create_task(self._watch(consumer), name="kafka lag")
+            while await unless(stopping, self._fetch(consumer)):
+                if self._batch:
+                    await self._handle(consumer, stopping)
+            await self._commit(consumer)
+        finally:
+            self._put_down()
+            if watch:
+                watch.cancel()
+            await _leave(consumer)
+            self._consumer, self._joined = None, False
+            self._uncommitted.clear()
+            metrics.KAFKA_LAG.clear()
+
+    async def _fetch(self, consumer: AIOKafkaConsumer) -> None:
+        self._batch = await consumer.getmany(timeout_ms=int(POLL * 1000), max_records=MOST)
+        if self._batch:
+            self._empty_handed.clear()
+
+    async def _handle(self, consumer: AIOKafkaConsumer, stopping: asyncio.Task[Any]) -> None:
+        """Take what is in hand; if that fails, go back to where it began."""
+        batch = self._batch
+        try:
+            if await unless(stopping, self._take(consumer, batch), self._hold):
+                self._backoff.reset()
+        except KafkaError:
+            raise
+        except Exception:
+            log.exception("messages not taken, they are read again")
+            for partition, records in batch.items():
+                if partition in consumer.assignment():
+                    consumer.seek(partition, records[0].offset)
+            await asyncio.wait({stopping}, timeout=self._backoff.next())
+        finally:
+            self._put_down()
+
+    def _put_down(self) -> None:
+        self._batch = {}
+        self._empty_handed.set()
+
+    async def _take(self, consumer: AIOKafkaConsumer, batch: dict[TopicPartition, list[ConsumerRecord]]) -> None:
+        self._hand = asyncio.current_task()
+        try:
+            message = self._read(batch)
+            self._counts.arrived(message, "kafka")
+            outcomes = await self._intake.accept(message.notices, from_kafka=True)
+            await self._intake.reject(message.rejected)
+            self._counts.taken(message, outcomes)
+            self._uncommitted |= {partition: records[-1].offset + 1 for partition, records in batch.items()}
+            await self._commit(consumer)
+        finally:
+            self._hand = None
+
+    def _read(self, batch: dict[TopicPartition, list[ConsumerRecord]]) -> ParsedMessage:
+        """Read all messages as if they were one."""
+        whole = ParsedMessage(0)
+        for partition, records in batch.items():
+            for record in records:
+                try:
+                    message = self._parser.parse(record.value or b"")
+                except MalformedMessageError as err:
+                    where = f"{partition.topic}/{partition.partition}/{record.offset}"
+                    whole.rejected.append(Rejection(NO_BUCKET, where, str(err), None))
+                    continue
+                whole.records += message.records
+                whole.notices += message.notices
+                whole.ignored += message.ignored
+                whole.rejected += message.rejected
+                whole.unauthentic += message.unauthentic
+        return whole
+
+    async def _commit(self, consumer: AIOKafkaConsumer) -> None:
+        """Commit what is in Redis; what can't be committed now is committed with the next messages."""
+        assigned = consumer.assignment()
+        offsets = {partition: offset for partition, offset in self._uncommitted.items() if partition in assigned}
+        if not offsets:
+            return
+        try:
+            async with asyncio.timeout(HAND_OVER):
+                await consumer.commit(offsets)
+        except TimeoutError:
+            log.warning("offsets not committed in time", partitions=len(offsets))
+            return
+        except (CommitFailedError, IllegalStateError) as err:
+            # Who has the partitions now reads these messages once more, and finds their events known.
+            log.info("offsets not committed, the group has changed", partitions=len(offsets), error=repr(err))
+        self._uncommitted.clear()
+
+    async def _watch(self, consumer: AIOKafkaConsumer) -> None:
+        """Measure the lag, and notice when Kafka does not answer."""
+        while True:
+            try:
+                lag = await measure(consumer, self._topics, self._batch)
+            except IllegalStateError:
+                log.debug("lag not measured, partitions have moved")
+            except (KafkaError, TimeoutError) as err:
+                metrics.KAFKA_LAG.clear()
+                if not self._trouble:
+                    log.warning("kafka away", error=repr(err))
+                self._trouble = "Kafka does not answer"
+            else:
+                for topic, number in lag.items():
+                    metrics.KAFKA_LAG.labels(topic).set(number)
+                if self._trouble:
+                    log.info("kafka is back")
+                self._trouble = None
+            await asyncio.sleep(WATCH)
+
+
+async def _leave(consumer: AIOKafkaConsumer) -> None:
+    try:
+        async with asyncio.timeout(LEAVE):
+            await consumer.stop()
+    except (KafkaError, TimeoutError) as err:
+        log.warning("kafka group not left in order", error=repr(err))

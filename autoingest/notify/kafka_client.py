@@ -1,0 +1,87 @@
+"""How Kafka is reached: from the configuration to the consumer's arguments."""
+
+from __future__ import annotations
+
+import ssl
+from typing import Any
+
+from ..config import KAFKA_PASSWORD, KafkaConfig, kafka_password
+from ..errors import ConfigurationError
+
+SESSION = 30.0
+"""Seconds without a heartbeat after which the group gives a member's partitions to others, and for which it waits for
+members when partitions move."""
+
+HEARTBEAT = 3.0
+"""Seconds between heartbeats."""
+
+REQUEST = 40.0
+"""Seconds after which an unanswered request has failed; joining a group takes up to `SESSION`."""
+
+METADATA = 60.0
+"""Seconds after which new topics and partitions are known at the latest."""
+
+NEVER = 365 * 86400
+"""Seconds without a poll after which aiokafka would leave the group: polling stops as long as Redis is away."""
+
+FETCH = 8 * 2**20
+"""Bytes that are fetched ahead from each broker, about."""
+
+
+def settings(config: KafkaConfig) -> dict[str, Any]:
+    """Return the arguments of a consumer.
+
+    Raises
+    ------
+    ConfigurationError
+        If the password is missing, or a certificate can't be used.
+    """
+    return {
+        "bootstrap_servers": list(config.bootstrap_servers),
+        "client_id": "autoingest",
+        "group_id": config.group_id,
+        "auto_offset_reset": config.auto_offset_reset,
+        "enable_auto_commit": False,
+        "session_timeout_ms": int(SESSION * 1000),
+        "rebalance_timeout_ms": int(SESSION * 1000),
+        "heartbeat_interval_ms": int(HEARTBEAT * 1000),
+        "max_poll_interval_ms": NEVER * 1000,
+        "request_timeout_ms": int(REQUEST * 1000),
+        "metadata_max_age_ms": int(METADATA * 1000),
+        "retry_backoff_ms": 500,
+        "fetch_max_bytes": FETCH,
+        "security_protocol": config.security_protocol,
+        **_tls(config),
+        **_sasl(config),
+    }
+
+
+def _tls(config: KafkaConfig) -> dict[str, Any]:
+    if not config.security_protocol.endswith("SSL"):
+        return {}
+    try:
+        context = ssl.create_default_context(cafile=config.ca_file)
+    except OSError as err:
+        raise ConfigurationError(f"enqueue.kafka.caFile {config.ca_file} can't be used: {err}") from err
+    if config.cert_file:
+        try:
+            context.load_cert_chain(config.cert_file, config.key_file)
+        except OSError as err:
+            files = " with keyFile ".join(str(file) for file in (config.cert_file, config.key_file) if file)
+            raise ConfigurationError(f"enqueue.kafka.certFile {files} can't be used: {err}") from err
+    return {"ssl_context": context}
+
+
+def _sasl(config: KafkaConfig) -> dict[str, Any]:
+    if config.sasl_username is None:
+        return {}
+    password = kafka_password()
+    if password is None:
+        raise ConfigurationError(
+            f"enqueue.kafka.saslUsername has no password: set {KAFKA_PASSWORD}, or {KAFKA_PASSWORD}_FILE to its file"
+        )
+    return {
+        "sasl_mechanism": config.sasl_mechanism,
+        "sasl_plain_username": config.sasl_username,
+        "sasl_plain_password": password.get_secret_value(),
+    }

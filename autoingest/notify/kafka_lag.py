@@ -1,0 +1,56 @@
+"""How far a consumer is behind its topics."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+
+ANSWER = 5.0
+"""Seconds that the brokers may take to tell where partitions end, before they count as away."""
+
+
+async def measure(
+    consumer: AIOKafkaConsumer, topics: Sequence[str], in_hand: Mapping[TopicPartition, Sequence[ConsumerRecord]]
+) -> dict[str, int]:
+    """Ask how many messages of the assigned partitions are not in Redis yet.
+
+    A member without partitions asks for one all the same, to know whether it is answered.
+
+    Parameters
+    ----------
+    consumer
+        A member of the group.
+    topics
+        Topics that it has subscribed to.
+    in_hand
+        Messages that have been fetched and are not in Redis yet.
+
+    Returns
+    -------
+    lag
+        Number of messages, by topic.
+
+    Raises
+    ------
+    aiokafka.errors.KafkaError
+        If the brokers refuse, or partitions have just moved.
+    TimeoutError
+        If they don't answer.
+    """
+    lag = dict.fromkeys(topics, 0)
+    assigned = consumer.assignment()
+    known = [topic for topic in topics if consumer.partitions_for_topic(topic)]
+    async with asyncio.timeout(ANSWER):
+        ends = await consumer.end_offsets(assigned or [TopicPartition(topic, 0) for topic in known[:1]])
+        for partition in assigned:
+            records = in_hand.get(partition)
+            position = records[0].offset if records else await consumer.position(partition)
+            lag[partition.topic] += max(0, ends[partition] - position)
+    return lag
+
+
+def unknown(consumer: AIOKafkaConsumer, topics: Sequence[str]) -> list[str]:
+    """Return those of the topics that don't exist."""
+    return [topic for topic in topics if not consumer.partitions_for_topic(topic)]

@@ -1,0 +1,256 @@
+"""S3 event records: from a message's bytes to notices. Pure; every sender's message goes through it."""
+
+from __future__ import annotations
+
+import hmac
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from pydantic import SecretStr
+
+from ..errors import AutoingestError, UnknownObjectError
+from ..objects import ExposureObject, LfaObject, parse
+from .fields import KeyEncoding, decode_key, epoch, order, text
+
+NO_BUCKET = "-"
+"""Stands for the bucket of a record that names none of the configured ones."""
+
+NOT_TOLD = "-"
+"""Stands for a key, or the name of a bucket, that a rejected record does not tell."""
+
+MAX_KEY = 1024
+"""Bytes of an object's key at the most, as S3 limits it."""
+
+CANARY_FOLDER = ".autoingest-canary/"
+"""Part of the keys of objects that are written only to see whether their notification arrives."""
+
+CANARY = "canary"
+"""Reason for which such an object is rejected, whatever the filter."""
+
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
+class MalformedMessageError(AutoingestError):
+    """The message is not ``{"Records": [...]}`` in JSON."""
+
+
+class _BadRecordError(Exception):
+    """The record can't be used; the argument is the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """One accepted event record. What its sender does not tell is None."""
+
+    bucket: str
+    """As configured, with its profile."""
+    key: str
+    path: str
+    """``{bucket}/{key}``."""
+    event_id: str | None
+    """The same in every redelivery of one event."""
+    etag: str | None
+    size: int | None
+    """Bytes."""
+    created: float | None
+    """Epoch seconds of the event."""
+    order: str | None
+    """Text that compares as the events of one key happened; only texts of the same length compare."""
+    demanded: bool = False
+    """Whether no event tells of the object, but an operator or a reconciliation wants it in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A record that can't be used."""
+
+    bucket: str
+    """As configured, or `NO_BUCKET`."""
+    key: str
+    """As received; with the bucket's name before it where that is not configured."""
+    reason: str
+    event: str | None
+    """Name of the event."""
+
+    @property
+    def is_canary(self) -> bool:
+        """Whether the object was never meant to be used; its key is then followed by the notification's id."""
+        return self.reason == CANARY
+
+
+@dataclass(slots=True)
+class ParsedMessage:
+    """What became of a message's records."""
+
+    records: int
+    """Number of all records."""
+    notices: list[tuple[Notice, ExposureObject | LfaObject]] = field(default_factory=list)
+    ignored: list[tuple[str, str]] = field(default_factory=list)
+    """Bucket as configured or `NO_BUCKET`, and path, of those that the filter or the kind of event leaves out."""
+    rejected: list[Rejection] = field(default_factory=list)
+    unauthentic: int = 0
+    """Number of those dropped for a missing or unknown secret."""
+
+
+class RecordParser:
+    """Reads messages from any sender.
+
+    Parameters
+    ----------
+    buckets
+        Buckets as configured: ``bucket``, ``profile@bucket``; those of a tenant are ``tenant:bucket``.
+    pattern
+        Regular expression searched in the decoded key; what does not match is ignored.
+    key_encoding
+        ``raw``: the key is as it is; ``url``: it is URL-encoded; ``auto``: decide from the record.
+    secrets
+        A record must carry one of these. Without any, all records are authentic.
+    """
+
+    def __init__(
+        self,
+        buckets: Sequence[str],
+        pattern: str,
+        key_encoding: KeyEncoding = "auto",
+        secrets: Sequence[SecretStr] = (),
+    ) -> None:
+        self._buckets = {bucket.rpartition("@")[2]: bucket for bucket in buckets} | {name: name for name in buckets}
+        self._search = re.compile(pattern).search
+        self._key_encoding = key_encoding
+        self._secrets = [secret.get_secret_value().encode() for secret in secrets]
+
+    def parse(self, body: bytes) -> ParsedMessage:
+        """Read one message.
+
+        A bad record never affects its neighbours.
+
+        Raises
+        ------
+        MalformedMessageError
+            If the message is not JSON, or has no list of records.
+        """
+        records = _load(body)
+        message = ParsedMessage(len(records))
+        for record in records:
+            if self._secrets and not self._is_authentic(record):
+                message.unauthentic += 1
+                continue
+            try:
+                self._read(record, message)
+            except _BadRecordError as err:
+                message.rejected.append(self._rejection(record, str(err)))
+        return message
+
+    def _is_authentic(self, record: object) -> bool:
+        given = record.get("opaqueData") if isinstance(record, dict) else None
+        if not isinstance(given, str):
+            return False
+        matches = [hmac.compare_digest(given.encode(), secret) for secret in self._secrets]
+        return any(matches)
+
+    def _read(self, record: object, message: ParsedMessage) -> None:
+        if not isinstance(record, dict):
+            raise _BadRecordError("record is not an object")
+        event = record.get("eventName")
+        if event is not None and not isinstance(event, str):
+            raise _BadRecordError("eventName is not a text")
+        name, given = _names(record)
+        bucket = self._bucket(record, name)
+        if event and not event.removeprefix("s3:").startswith("ObjectCreated"):
+            message.ignored.append((bucket or NO_BUCKET, f"{bucket or name}/{given}"[:MAX_KEY]))
+            return
+        if not name or not given:
+            raise _BadRecordError("no bucket name or object key")
+        try:
+            key = decode_key(given, self._key_encoding, record.get("eventSource"))
+        except UnicodeDecodeError:
+            raise _BadRecordError("key is not URL-encoded UTF-8") from None
+        if bucket and CANARY_FOLDER in key:
+            message.rejected.append(_canary(bucket, key, record["s3"], event))
+            return
+        if not self._search(key):
+            message.ignored.append((bucket or NO_BUCKET, f"{bucket or name}/{key}"[:MAX_KEY]))
+            return
+        if bucket is None:
+            raise _BadRecordError("bucket is not configured")
+        if len(key.encode()) > MAX_KEY:
+            raise _BadRecordError(f"key is longer than {MAX_KEY} bytes")
+        path = f"{bucket}/{key}"
+        try:
+            parsed = parse(path)
+        except UnknownObjectError as err:
+            raise _BadRecordError(str(err)) from None
+        obj = record["s3"]["object"]
+        size = obj.get("size")
+        etag = text(obj.get("eTag"))
+        notice = Notice(
+            bucket=bucket,
+            key=key,
+            path=path,
+            event_id=text(record.get("eventId")),
+            etag=etag.strip('"') or None if etag else None,
+            size=size if type(size) is int and size >= 0 else None,
+            created=epoch(record.get("eventTime")),
+            order=order(text(obj.get("sequencer")), record.get("eventSource")),
+        )
+        message.notices.append((notice, parsed))
+
+    def _bucket(self, record: dict[str, Any], name: str | None) -> str | None:
+        """Tell which configured bucket a record is about, if any.
+
+        Ceph tells the tenant of a bucket only in its ARN, ``arn:aws:s3:{zone group}:{tenant}:{bucket}``.
+        """
+        if name is None:
+            return None
+        arn = record["s3"]["bucket"].get("arn")
+        if isinstance(arn, str) and len(parts := arn.split(":", 5)) == 6 and parts[4]:
+            return self._buckets.get(f"{parts[4]}:{name}") or self._buckets.get(name)
+        return self._buckets.get(name)
+
+    def _rejection(self, record: object, reason: str) -> Rejection:
+        if not isinstance(record, dict):
+            return Rejection(NO_BUCKET, NOT_TOLD, reason, None)
+        name, key = _names(record)
+        bucket = self._bucket(record, name)
+        where = key or NOT_TOLD
+        if bucket is None:
+            where = f"{name or NOT_TOLD}/{where}"
+        return Rejection(bucket or NO_BUCKET, where[:MAX_KEY], reason[:MAX_KEY], text(record.get("eventName")))
+
+
+def _canary(bucket: str, key: str, s3: dict[str, Any], event: str | None) -> Rejection:
+    return Rejection(bucket, f"{key}/{text(s3.get('configurationId')) or NOT_TOLD}"[:MAX_KEY], CANARY, event)
+
+
+def _load(body: bytes) -> list[object]:
+    try:
+        try:
+            message = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            # Ceph copies objects' own metadata into its records as they are, in whatever encoding they were written;
+            # Python's tools write a file name that is no Unicode with half of a surrogate pair.
+            repaired = body.decode(errors="replace")
+            if _SURROGATE.search(body):
+                repaired = json.dumps(json.loads(repaired), ensure_ascii=False).encode(errors="replace").decode()
+            message = orjson.loads(repaired)
+    except (ValueError, RecursionError):
+        raise MalformedMessageError("message is not JSON") from None
+    records = message.get("Records") if isinstance(message, dict) else None
+    if not isinstance(records, list):
+        raise MalformedMessageError("message has no list of Records")
+    return records
+
+
+def _names(record: dict[str, Any]) -> tuple[str | None, str | None]:
+    """Bucket and key as received, as far as they are told."""
+    s3 = record.get("s3")
+    if not isinstance(s3, dict):
+        return None, None
+    bucket, obj = s3.get("bucket"), s3.get("object")
+    name = bucket.get("name") if isinstance(bucket, dict) else None
+    key = obj.get("key") if isinstance(obj, dict) else None
+    return name if isinstance(name, str) else None, key if isinstance(key, str) else None

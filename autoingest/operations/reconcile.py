@@ -1,0 +1,194 @@
+"""Reconciliation: the store against the Butler against Redis, exposure by exposure.
+
+Notifications can be lost for good: this finds the images that nobody announced, and what else an exposure lacks.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime, timedelta
+
+import orjson
+import redis.asyncio
+import structlog
+
+from .. import instruments
+from ..butler.held import ButlerReader, HeldExposure
+from ..objects import CAMERA_CODES, ExposureObject
+from ..queue.intake import Intake
+from ..queue.owed import note_owed
+from ..queue.standing import standings
+from ..store.listing import Listing, exposure_prefixes, is_lfa
+from .candidates import Candidate, Sieve
+from .exposures import StoredExposure, stored_exposures
+from .verdict import ExposureReport
+
+AT_ONCE = 20
+"""Exposures that the Butler is asked for in one question: 4,100 datasets of LSSTCam, about 0.3 s."""
+
+log = structlog.get_logger(__name__)
+
+
+class Reconciler:
+    """Looks at exposures, and heals.
+
+    Parameters
+    ----------
+    client
+        Redis client that decodes responses.
+    reader
+        Knows what the Butler holds.
+    sieve
+        Makes candidates of the store's objects.
+    grace
+        Seconds for which an object is left alone after it was written: its notification may be under way.
+    intake
+        Takes what is missing; None only looks.
+    """
+
+    def __init__(
+        self,
+        client: redis.asyncio.Redis,
+        reader: ButlerReader,
+        sieve: Sieve,
+        grace: float,
+        intake: Intake | None = None,
+    ) -> None:
+        self._redis = client
+        self._reader = reader
+        self._sieve = sieve
+        self._grace = grace
+        self._intake = intake
+
+    async def run(self, listings: Sequence[Listing], day_obs: str) -> AsyncIterator[ExposureReport]:
+        """Yield the exposures of a day, those of each bucket in order; healed as they come.
+
+        Parameters
+        ----------
+        listings
+            The buckets; those of the Large File Annex, which hold no exposures, are left out.
+        day_obs
+            Observing day, ``YYYYMMDD``.
+
+        Raises
+        ------
+        TransientError, ConfigurationError
+            If the store or the Butler do not answer; what was healed before stays healed.
+        """
+        listings = [listing for listing in listings if not is_lfa(listing.bucket)]
+        listed: dict[str, set[str]] = {instrument: set() for instrument in CAMERA_CODES}
+        for listing in listings:
+            for prefix in exposure_prefixes(None, f"{day_obs}/"):
+                async for exposures in stored_exposures(listing, prefix, self._sieve):
+                    for first in range(0, len(exposures), AT_ONCE):
+                        for exposure, report in await self._compare(listing, exposures[first : first + AT_ONCE]):
+                            listed[exposure.instrument].add(exposure.obs_id)
+                            yield report
+        for instrument in instruments.names():
+            known = await self._reader.obs_ids(instrument, int(day_obs))
+            unlisted = sorted(set(known) - listed.get(instrument, set()))
+            for first in range(0, len(unlisted), AT_ONCE):
+                held = await self._reader.exposures(instrument, unlisted[first : first + AT_ONCE])
+                for listing in listings:
+                    for item in held.values():
+                        if number := sum(path.startswith(listing.bucket + "/") for path in item.files):
+                            yield ExposureReport(
+                                listing.bucket, instrument, day_obs, item.obs_id, in_butler=number, visit=item.visit
+                            )
+
+    async def _compare(
+        self, listing: Listing, exposures: Sequence[StoredExposure]
+    ) -> list[tuple[StoredExposure, ExposureReport]]:
+        instrument = exposures[0].instrument
+        held = await self._reader.exposures(instrument, [exposure.obs_id for exposure in exposures])
+        reports = []
+        for exposure in exposures:
+            known = held.get(exposure.obs_id)
+            report, missing = await self._judge(listing, exposure, known)
+            if self._intake:
+                await self._heal(report, missing, known)
+            reports.append((exposure, report))
+        return reports
+
+    async def _judge(
+        self, listing: Listing, exposure: StoredExposure, held: HeldExposure | None
+    ) -> tuple[ExposureReport, list[Candidate]]:
+        now = time.time()
+        report = ExposureReport(
+            listing.bucket,
+            exposure.instrument,
+            exposure.day_obs,
+            exposure.obs_id,
+            in_store=len(exposure.images),
+            recent=now - exposure.newest < self._grace,
+            visit=held.visit if held else "unknown",
+        )
+        expected = await _expected(listing, exposure)
+        if expected is not None:
+            report.expected = len(expected)
+            in_butler = {name for name, _ in held.detectors} if held else set()
+            report.absent = tuple(sorted(expected - exposure.detectors - in_butler))
+        rest = [image for image in exposure.images if not _held(image, held)]
+        report.in_butler = len(exposure.images) - len(rest)
+        missing = []
+        found = await standings(self._redis, listing.bucket, [image.stored.path for image in rest])
+        for image, standing in zip(rest, found, strict=True):
+            if standing.on_the_way:
+                report.on_the_way += 1
+            elif standing.given_up:
+                report.dead += 1
+            elif now - image.stored.modified < self._grace:
+                report.young += 1
+            else:
+                missing.append(image)
+        report.missing = len(missing)
+        return report, missing
+
+    async def _heal(self, report: ExposureReport, missing: list[Candidate], held: HeldExposure | None) -> None:
+        assert self._intake is not None
+        if missing:
+            outcomes = await self._intake.accept([(image.notice(), image.obj) for image in missing])
+            report.healed = outcomes.count("queued")
+            log.warning(
+                "missing files queued", bucket=report.bucket, obs_id=report.obs_id, files=report.healed,
+                first=missing[0].stored.path,
+            )  # fmt: skip
+        if held and report.verdict == "visit-owed":
+            await note_owed(self._redis, report.bucket, held.instrument, held.exposure_id, "found by reconcile")
+            report.healed += 1
+            log.warning("visit is owed", bucket=report.bucket, obs_id=report.obs_id)
+
+
+def last_days(seconds: float, now: datetime | None = None) -> list[str]:
+    """Return the observing days, ``YYYYMMDD``, of the last `seconds`; a day begins at 12:00 UTC."""
+    now = now or datetime.now(UTC)
+    last = (now - timedelta(hours=12)).date()
+    day = (now - timedelta(hours=12, seconds=seconds)).date()
+    days = []
+    while day <= last:
+        days.append(f"{day:%Y%m%d}")
+        day += timedelta(days=1)
+    return days
+
+
+def _held(image: Candidate, held: HeldExposure | None) -> bool:
+    return held is not None and isinstance(image.obj, ExposureObject) and held.holds(image.obj, image.stored.size)
+
+
+async def _expected(listing: Listing, exposure: StoredExposure) -> set[str] | None:
+    """Return the names of an exposure's detectors: its list of them, else all of the camera."""
+    every = None
+    if exposure.instrument in instruments.names():
+        every = set(instruments.get(exposure.instrument).detector_ids)
+        if every <= exposure.detectors:
+            return every
+    if exposure.expected_key is None:
+        return every
+    content = await listing.read(exposure.expected_key)
+    try:
+        sensors = orjson.loads(content or b"")["expectedSensors"]
+        return set(sensors)
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        log.warning("list of expected sensors can't be read", bucket=listing.bucket, key=exposure.expected_key)
+        return every

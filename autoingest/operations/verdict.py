@@ -1,0 +1,64 @@
+"""What is to be said of an exposure once store, Butler and Redis have been asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Verdict = Literal["complete", "arriving", "missing", "dead", "visit-owed", "incomplete", "not-in-store"]
+VERDICTS: dict[Verdict, str] = {
+    "complete": "everything is in the Butler",
+    "arriving": "some files are on the way, or so young that they may be",
+    "missing": "files are in the store, but neither in the Butler nor on the way",
+    "dead": "files were given up; `autoingest queue dead` tells why",
+    "visit-owed": "all files are in the Butler, but not the visit",
+    "incomplete": "expected images have not come to the store",
+    "not-in-store": "the Butler holds files that the store does not list",
+}
+"""Every verdict with its meaning."""
+
+AMISS: tuple[Verdict, ...] = ("missing", "dead", "visit-owed", "incomplete", "not-in-store")
+"""Verdicts that want somebody's attention."""
+
+
+@dataclass(slots=True)
+class ExposureReport:
+    """How one exposure stands; numbers of image files."""
+
+    bucket: str
+    instrument: str
+    day_obs: str
+    obs_id: str
+    expected: int | None = None
+    """Images that it should have; None if neither the store nor the program know."""
+    in_store: int = 0
+    in_butler: int = 0
+    on_the_way: int = 0
+    dead: int = 0
+    young: int = 0
+    """Neither in the Butler nor on the way, but written so recently that their notifications may be under way."""
+    missing: int = 0
+    """In the store, and neither in the Butler nor on the way nor dead nor young."""
+    absent: tuple[str, ...] = ()
+    """Expected detectors without an image in the store or in the Butler."""
+    recent: bool = False
+    """Whether more files may come to the store."""
+    visit: Literal["defined", "owed", "none", "unknown"] = "unknown"
+    """``none``: it is to be no visit; ``unknown``: the Butler does not know the exposure."""
+    healed: int = 0
+    """Files, or visits owed, that were handed on."""
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst that is to be said."""
+        if self.missing:
+            return "missing"
+        if self.dead:
+            return "dead"
+        if self.on_the_way or self.young or (self.absent and self.recent):
+            return "arriving"
+        if not self.in_store and self.in_butler:
+            return "not-in-store"
+        if self.visit == "owed":
+            return "visit-owed"
+        return "incomplete" if self.absent else "complete"

@@ -1,0 +1,130 @@
+"""One Lua script for many callers at a time: what waits while a call is under way goes together in the next one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import redis.asyncio
+import structlog
+
+from ..backoff import Backoff
+from .connection import REDIS_AWAY
+
+MOST = 500
+"""Items of one call at the most: Redis serves nobody else meanwhile, some milliseconds."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class _Part:
+    """Items of one caller that go into one call."""
+
+    items: Sequence[object]
+    done: asyncio.Future[list[Any]]
+
+
+class GroupedScript:
+    """Runs a script over items of all callers; while Redis is away it tries again for as long as a caller waits.
+
+    A call of which nobody knows whether it was executed is repeated, so the script must bear seeing an item twice.
+
+    Parameters
+    ----------
+    client
+        Redis client.
+    script
+        Lua text. Its arguments are `head` and the JSON of a list of items; it returns one result an item.
+    head
+        First arguments of each call.
+    """
+
+    def __init__(self, client: redis.asyncio.Redis, script: str, head: Sequence[str]) -> None:
+        self._script = client.register_script(script)
+        self._head = head
+        self._line: deque[_Part] = deque()
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a caller waits."""
+        return self._task is not None
+
+    async def __call__(self, items: Sequence[object]) -> list[Any]:
+        """Run the script over `items`, and return its results in the same order.
+
+        It returns when all items are through. A caller that does not want to wait any longer cancels; then it is
+        unknown which of its items have been seen.
+        """
+        if not items:
+            return []
+        loop = asyncio.get_running_loop()
+        parts = [_Part(items[first : first + MOST], loop.create_future()) for first in range(0, len(items), MOST)]
+        self._line.extend(parts)
+        if self._task is None:
+            self._task = loop.create_task(self._drain(), name="grouped script")
+        if len(parts) == 1:
+            return await parts[0].done
+        results = await asyncio.gather(*(part.done for part in parts))
+        return [result for part in results for result in part]
+
+    async def close(self) -> None:
+        """Give up what is under way."""
+        if task := self._task:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    async def _drain(self) -> None:
+        backoff = Backoff(0.05, 1.0)
+        away = False
+        try:
+            while self._line:
+                group = self._next_group()
+                if not group:
+                    continue
+                try:
+                    items = orjson.dumps([item for part in group for item in part.items])
+                    results = await self._script(args=[*self._head, items])
+                except REDIS_AWAY as err:
+                    if not away:
+                        log.warning("redis away, requests are held", error=repr(err))
+                    away = True
+                    self._line.extendleft(reversed(group))
+                    await asyncio.sleep(backoff.next())
+                    continue
+                except Exception as err:
+                    log.exception("items not accepted")
+                    for part in group:
+                        if not part.done.done():
+                            part.done.set_exception(err)
+                    continue
+                if away:
+                    log.info("redis is back")
+                    away = False
+                    backoff.reset()
+                first = 0
+                for part in group:
+                    end = first + len(part.items)
+                    if not part.done.done():
+                        part.done.set_result(results[first:end])
+                    first = end
+        finally:
+            self._task = None
+
+    def _next_group(self) -> list[_Part]:
+        """Take as much from the line's front as one call may hold, without what nobody waits for any more."""
+        group: list[_Part] = []
+        items = 0
+        while self._line and items + len(self._line[0].items) <= MOST:
+            part = self._line.popleft()
+            if not part.done.done():
+                group.append(part)
+                items += len(part.items)
+        return group

@@ -1,0 +1,244 @@
+"""From notices to the queue: what has been seen before stays out, everything else is queued and counted.
+
+What an event means for its path, by the state of the path's record and the version (eTag) that it names:
+
+==================== ======================= ================ =================== ==================
+event                queued, waiting         working          ingested            dead, unknown
+==================== ======================= ================ =================== ==================
+seen before          duplicate               duplicate        duplicate           duplicate
+same eTag            duplicate               duplicate        duplicate           queued
+other eTag           queued (once)           queued           queued              queued
+other eTag, older    duplicate               duplicate        duplicate           duplicate
+eTag not known       duplicate               queued           queued              queued
+neither id nor eTag  queued: dupl., else q.  queued           queued              queued
+==================== ======================= ================ =================== ==================
+
+What an operator demands is taken like an event of neither id nor eTag, and if it is on the queue with another eTag, the
+record follows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+import redis.asyncio
+import structlog
+
+from .. import metrics
+from ..config import EnqueueConfig
+from ..objects import ExposureObject, LfaObject
+from . import keys
+from .grouped import GroupedScript
+from .scripts import COMMON, head
+
+if TYPE_CHECKING:
+    from ..notify.records import Notice, Rejection
+
+Outcome = Literal["queued", "duplicate"]
+
+log = structlog.get_logger(__name__)
+
+# ARGV: (head), JSON: for each notice a list of texts, empty where it is not known: its queue, dead letters, waiting,
+#   REC, RECINSTR, MAXSEQ, path, event's id, eTag, size, created, order, day_obs, sequence number, 1 if it is demanded,
+#   key that is set because it came by Kafka
+# Result: for each notice 1 if the path is on the queue because of it, 0 if it is a duplicate.
+# Statistics never keep an image from the queue, hence pcall.
+ACCEPT = (
+    COMMON
+    + """
+local time, result = now(), {}
+for i, notice in ipairs(cjson.decode(ARGV[4])) do
+  local queue, dead, waiting, day_count, instrument_count, highest, path, event, etag, size, created, order, day,
+    number, demanded, from_kafka = unpack(notice)
+  local record = FILE .. path
+  local seen, state, received, known, latest, failures = unpack(redis.call('HMGET', record,
+    'event:' .. event, 'state', 'recv_time', 'etag', 'order', 'ing_fail_count'))
+  local trigger = demanded ~= '' or (event == '' and etag == '')
+  local same = etag ~= '' and known == etag
+  local changed = etag ~= '' and known and known ~= etag
+
+  -- Old workers take paths, and give them up, without telling; old services queue without a state.
+  local on_queue = state == 'queued'
+  if not seen and ((on_queue and (trigger or changed or failures)) or (received and not state)) then
+    on_queue = redis.call('LPOS', queue, path) and true
+  end
+
+  local duplicate
+  if seen then
+    duplicate = true
+  elseif trigger then
+    duplicate = on_queue and not changed
+  elseif changed then
+    duplicate = order ~= '' and latest and #order == #latest and order < latest
+  else
+    duplicate = on_queue or state == 'waiting' or (same and (state == 'working' or state == 'ingested'))
+  end
+
+  local fields = {}
+  local function field(name, value)
+    if value ~= '' then
+      fields[#fields + 1], fields[#fields + 2] = name, value
+    end
+  end
+  if event ~= '' and not seen then
+    field('event:' .. event, time)
+  end
+  if not duplicate or (not seen and not known) then
+    field('etag', etag)
+    field('size', size)
+    field('created', created)
+    field('order', order)
+  end
+  if not duplicate then
+    if not on_queue then
+      redis.call('LPUSH', queue, path)
+    end
+    redis.call('ZREM', waiting, path)
+    redis.call('HDEL', dead, path)
+    redis.call('HDEL', record, 'etag', 'size', 'created', 'order', 'ing_fail_exc', 'ing_fail_count', 'md_fail_exc',
+      'first_fail', 'first_wait')
+    mark(path, 'state', 'queued', 'recv_time', time, unpack(fields))
+    redis.pcall('HINCRBY', day_count, day, 1)
+    redis.pcall('HINCRBY', instrument_count, day, 1)
+    if number ~= '' and tonumber(number) > (tonumber(redis.pcall('GET', highest)) or -1) then
+      redis.pcall('SET', highest, number)
+    end
+  elseif #fields > 0 then
+    mark(path, unpack(fields))
+  end
+  if from_kafka ~= '' then
+    redis.call('SET', from_kafka, '1', 'NX', 'EX', """
+    + str(keys.FROM_KAFKA_EXPIRY)
+    + """)
+  end
+  result[i] = duplicate and 0 or 1
+end
+return result
+"""
+)
+
+# ARGV: (head), JSON: for each rejection a list of the hash of the rejected records, the sorted set of their times or
+#   nothing, seconds that the hash is kept or 0 for ever, most records, field, content
+# Result: for each rejection how many others went to make room for it, those that came last the longest ago.
+REJECT = (
+    COMMON
+    + """
+local time, result = tonumber(now()), {}
+for i, rejection in ipairs(cjson.decode(ARGV[4])) do
+  local hash, times, kept, most, field, content = unpack(rejection)
+  local before = redis.call('HGET', hash, field)
+  before = before and cjson.decode(before) or {count = 0, first_time = time}
+  content.count, content.first_time, content.last_time = before.count + 1, before.first_time, time
+  redis.call('HSET', hash, field, cjson.encode(content))
+  local forgotten = 0
+  if times ~= '' then
+    redis.call('ZADD', times, time, field)
+    for _ = most + 1, redis.call('ZCARD', times) do
+      forgotten = forgotten + redis.call('HDEL', hash, redis.call('ZPOPMIN', times)[1])
+    end
+  end
+  if kept > 0 then
+    redis.call('EXPIRE', hash, kept)
+  end
+  result[i] = forgotten
+end
+return result
+"""
+)
+
+
+class Intake:
+    """Accepts notices, for any number of callers at once.
+
+    Each call returns only when all that it was given is durably in Redis, and waits while Redis is away: the caller
+    sets the limit, by cancelling.
+
+    A file is counted as received each time that it comes onto the queue, a duplicate is not: the counts of received
+    and of ingested files agree when all is done.
+
+    Parameters
+    ----------
+    client
+        Redis client that decodes responses.
+    max_rejected
+        Rejected records that are kept of each bucket.
+    """
+
+    def __init__(self, client: redis.asyncio.Redis, max_rejected: int = EnqueueConfig().max_rejected) -> None:
+        self._max_rejected = max_rejected
+        self._accept = GroupedScript(client, ACCEPT, head())
+        self._reject = GroupedScript(client, REJECT, head())
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether anything is on its way into Redis."""
+        return self._accept.is_busy or self._reject.is_busy
+
+    async def accept(
+        self, notices: Sequence[tuple[Notice, ExposureObject | LfaObject]], *, from_kafka: bool = False
+    ) -> list[Outcome]:
+        """Queue what is new.
+
+        Parameters
+        ----------
+        notices
+            What has been read.
+        from_kafka
+            Whether they came by Kafka, which services that read the same topic beside this one want to know.
+
+        Returns
+        -------
+        outcomes
+            One for each notice, in their order. If Redis fails after the step but before its answer, the step is
+            repeated, and a notice that it has queued may be called a duplicate.
+        """
+        results = await self._accept([_arguments(notice, obj, from_kafka) for notice, obj in notices])
+        return ["queued" if queued else "duplicate" for queued in results]
+
+    async def reject(self, rejections: Sequence[Rejection]) -> None:
+        """Record what can't be used, where an operator can list it, and count how often it comes.
+
+        What is not meant to be used is recorded apart, where who sent it looks for it. Where there are too many
+        records, those that came last the longest ago go.
+        """
+        forgotten = await self._reject(
+            [
+                (
+                    *(
+                        (keys.canary(item.bucket), "", keys.CANARY_EXPIRY)
+                        if item.is_canary
+                        else (keys.rejected(item.bucket), keys.rejected_times(item.bucket), 0)
+                    ),
+                    self._max_rejected,
+                    item.key,
+                    {"key": item.key, "reason": item.reason, "event": item.event},
+                )
+                for item in rejections
+            ]
+        )
+        for bucket in {item.bucket for item, number in zip(rejections, forgotten, strict=True) if number}:
+            number = sum(n for item, n in zip(rejections, forgotten, strict=True) if item.bucket == bucket)
+            metrics.REJECTED_FORGOTTEN.labels(bucket).inc(number)
+            log.warning("rejected records forgotten", bucket=bucket, number=number, limit=self._max_rejected)
+
+    async def close(self) -> None:
+        """Give up what is on its way; call it when no caller is left."""
+        await self._accept.close()
+        await self._reject.close()
+
+
+def _arguments(notice: Notice, obj: ExposureObject | LfaObject, from_kafka: bool) -> tuple[str, ...]:
+    bucket, instrument = notice.bucket, obj.instrument
+    if isinstance(obj, ExposureObject):
+        day, number = obj.day_obs, str(obj.seq_num)
+        highest = keys.max_seq(bucket, instrument, day)
+    else:
+        day, number, highest = obj.obs_day, "", ""
+    return (
+        keys.queue(bucket), keys.dead(bucket), keys.waiting(bucket), keys.received(bucket),
+        keys.received_by_instrument(bucket, instrument), highest, notice.path, notice.event_id or "",
+        notice.etag or "", "" if notice.size is None else str(notice.size),
+        "" if notice.created is None else repr(notice.created), notice.order or "", day, number,
+        "1" if notice.demanded else "", keys.from_kafka(notice.path) if from_kafka else "",
+    )  # fmt: skip

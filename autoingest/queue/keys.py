@@ -1,0 +1,135 @@
+"""The names of all Redis keys.
+
+The first group is shared with the services that this program replaces: names, types and meanings are theirs. The
+second group is ours. ``bucket`` includes the profile, as in ``embargo@rubin-summit``.
+"""
+
+from __future__ import annotations
+
+FILE_EXPIRY = 7 * 86400
+"""Seconds that a file's record is kept after its last change."""
+
+CANARY_EXPIRY = 3600
+"""Seconds that arrived canaries are kept after the last one; who sent one removes it at once."""
+
+FROM_KAFKA_EXPIRY = 86400
+"""Seconds that `from_kafka` is kept."""
+
+
+def queue(bucket: str) -> str:
+    """List of paths to be ingested: pushed left, taken from the right."""
+    return f"QUEUE:{bucket}"
+
+
+def worker(bucket: str, name: str) -> str:
+    """List of paths that a worker has taken."""
+    return f"WORKER:{bucket}:{name}"
+
+
+def file(path: str) -> str:
+    """Hash: what is known of a file.
+
+    Shared fields: ``recv_time``, ``ingest_time`` (epoch seconds), ``ing_fail_exc``, ``ing_fail_count``,
+    ``md_fail_exc``. Ours: ``state`` (``queued``, ``working``, ``waiting``, ``ingested``, ``dead``, or ``dropped``: a
+    dead letter that an operator has removed), ``worker`` (who has it or had it last), ``etag``, ``size`` (bytes),
+    ``created`` (epoch seconds of the event), ``order`` (comparable text of the sequencer), ``first_wait`` (epoch
+    seconds), ``waits_for`` (obs_id), ``first_fail`` (epoch seconds) and one ``event:{id}`` for each event seen.
+
+    Who puts a path on the queue sets ``state`` to ``queued``, whatever it was. A worker that still has an earlier
+    version then changes the record no more: only the worker named in it does, and only while it says ``working``. A
+    claim takes the path out of waiting and of the dead letters.
+    """
+    return f"FILE:{path}"
+
+
+def received(bucket: str) -> str:
+    """Hash day_obs -> number received."""
+    return f"REC:{bucket}"
+
+
+def received_by_instrument(bucket: str, instrument: str) -> str:
+    """Hash day_obs -> number received of one instrument."""
+    return f"RECINSTR:{bucket}:{instrument}"
+
+
+def max_seq(bucket: str, instrument: str, day_obs: str) -> str:
+    """Text: highest sequence number received."""
+    return f"MAXSEQ:{bucket}:{instrument}:{day_obs}"
+
+
+def ingested(bucket: str, instrument: str) -> str:
+    """Hash day_obs -> number ingested."""
+    return f"INGEST:{bucket}:{instrument}"
+
+
+def failed(bucket: str, instrument: str) -> str:
+    """Hash day_obs -> number of failed attempts."""
+    return f"FAIL:{bucket}:{instrument}"
+
+
+def group(instrument: str, group: str, snap: int, raft_sensor: str) -> str:
+    """Text ``s3://{path}``: where the image of a detector is. ``snap`` counts from 0."""
+    return f"GROUP:{instrument}:{group}:{snap}:{raft_sensor}"
+
+
+def from_kafka(path: str) -> str:
+    """Text ``1``: the file has come by Kafka.
+
+    The services that this program replaces queue no file that has it. Ours sets it, so that one of theirs may read the
+    same topic beside it, and never asks for it: they set it before they queue, and what they did not get to queue would
+    be lost.
+    """
+    return f"ENQ:{path}"
+
+
+def lease(bucket: str, name: str) -> str:
+    """Text with a time to live: a worker's sign of life."""
+    return f"LEASE:{bucket}:{name}"
+
+
+def leaseholders(bucket: str) -> str:
+    """Set of the workers whose lists are guarded by a lease; a list of any other worker keeps the old rule."""
+    return f"LEASEHOLDERS:{bucket}"
+
+
+def waiting(bucket: str) -> str:
+    """Sorted set path -> epoch seconds at which it returns to the queue."""
+    return f"WAITING:{bucket}"
+
+
+def waiting_for(bucket: str, obs_id: str) -> str:
+    """Set of the waiting paths that an exposure's arrival in the Butler wakes."""
+    return f"WAITINGFOR:{bucket}:{obs_id}"
+
+
+def exposure_known(bucket: str, obs_id: str) -> str:
+    """Text with a time to live: the exposure has just been seen in the Butler, nobody need wait for it."""
+    return f"EXPOSURE:{bucket}:{obs_id}"
+
+
+def owed(bucket: str) -> str:
+    """Hash ``{instrument}/{exposure id}`` -> JSON: exposures that are in the Butler while a visit of theirs is not.
+
+    ``since``, ``due`` (epoch seconds, of the next attempt), ``attempts`` and ``exception``.
+    """
+    return f"OWED:{bucket}"
+
+
+def dead(bucket: str) -> str:
+    """Hash path -> JSON of the dead letter."""
+    return f"DEAD:{bucket}"
+
+
+def canary(bucket: str) -> str:
+    """Hash key and notification's id, joined by a slash -> JSON like that of a rejected record: canaries arrived."""
+    return f"CANARY:{bucket}"
+
+
+def rejected(bucket: str) -> str:
+    """Hash key as received -> JSON of the rejected record; the bucket is ``-`` where none could be told."""
+    return f"REJECTED:{bucket}"
+
+
+def rejected_times(bucket: str) -> str:
+    """Sorted set key as received -> epoch seconds at which it came last: what goes first of too many `rejected`."""
+    return f"REJECTEDTIMES:{bucket}"

@@ -1,0 +1,135 @@
+"""Presence keys: where the image of a group, snap and detector is."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import redis.asyncio
+
+from ..cameras import CAMERAS
+from ..objects import ExposureObject, LfaObject
+from . import keys
+
+INSTRUMENTS = {value: name for name, camera in CAMERAS.items() for value in camera.instrume}
+"""Canonical instrument name, by the header's ``INSTRUME`` in lower case."""
+
+LOOKUP_TIMEOUT = 0.7
+"""Seconds that Redis may take to answer lookups; the client of presence waits 1.0 s in all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """An image that has arrived."""
+
+    instrument: str
+    """Canonical name."""
+    group: str
+    snap: int
+    """Counts from 0."""
+    raft_sensor: str
+    """``R22_S11``."""
+    url: str
+    """``s3://`` and the object's path."""
+
+
+def arrival(header: Mapping[str, object], obj: ExposureObject | LfaObject) -> Arrival | None:
+    """Tell from a header which image has arrived.
+
+    Parameters
+    ----------
+    header
+        Cards as they are in the file. The instrument is ``INSTRUME``, or what the object's key says where that card
+        is missing or unknown; the detector ``RAFTBAY`` and ``CCDSLOT``, or what the file name says.
+    obj
+        The object.
+
+    Returns
+    -------
+    arrival
+        None for an object of the Large File Annex, and where group, snap or detector can't be told.
+    """
+    if isinstance(obj, LfaObject):
+        return None
+    group, index = header.get("GROUPID"), header.get("CURINDEX")
+    raft, sensor = header.get("RAFTBAY"), header.get("CCDSLOT")
+    raft_sensor = f"{raft}_{sensor}" if raft and sensor else obj.raft_sensor
+    if not isinstance(group, str) or not group or not isinstance(index, int) or index < 1 or raft_sensor is None:
+        return None
+    instrument = INSTRUMENTS.get(str(header.get("INSTRUME")).lower(), obj.instrument)
+    return Arrival(instrument, group, index - 1, raft_sensor, obj.url)
+
+
+class GroupKeys:
+    """Writes and reads the presence keys.
+
+    Lookups that come while others are under way share the next round trip, so that hundreds of them at the same
+    instant need one connection.
+
+    Parameters
+    ----------
+    client
+        Redis client that decodes responses.
+    expiry
+        Seconds for which an arrival is remembered.
+    delete_on_sight
+        Whether a lookup removes what it finds.
+    """
+
+    def __init__(self, client: redis.asyncio.Redis, expiry: float, *, delete_on_sight: bool = False) -> None:
+        self._redis = client
+        self._expiry_ms = max(1, round(expiry * 1000))
+        self._delete_on_sight = delete_on_sight
+        self._asked: list[tuple[str, asyncio.Future[str | None]]] = []
+        self._answering: asyncio.Task[None] | None = None
+
+    async def record(self, arrivals: Sequence[Arrival]) -> None:
+        """Remember arrivals, in one round trip."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for item in arrivals:
+                key = keys.group(item.instrument, item.group, item.snap, item.raft_sensor)
+                pipe.set(key, item.url, px=self._expiry_ms)
+            await pipe.execute()
+
+    async def lookup(self, instrument: str, group: str, snap: int, raft_sensor: str) -> str | None:
+        """Tell where an image is; None if it has not arrived.
+
+        Raises
+        ------
+        TimeoutError
+            If Redis does not answer within `LOOKUP_TIMEOUT`; other errors of Redis as they are.
+        """
+        future: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
+        self._asked.append((keys.group(instrument, group, snap, raft_sensor), future))
+        if self._answering is None:
+            self._answering = asyncio.create_task(self._answer())
+        async with asyncio.timeout(LOOKUP_TIMEOUT):
+            return await future
+
+    async def _answer(self) -> None:
+        try:
+            while self._asked:
+                asked, self._asked = self._asked, []
+                try:
+                    async with asyncio.timeout(LOOKUP_TIMEOUT):
+                        urls = await self._fetch([key for key, _ in asked])
+                except Exception as err:  # whatever it is belongs to those who asked
+                    for _, future in asked:
+                        if not future.done():
+                            future.set_exception(err)
+                else:
+                    for (_, future), url in zip(asked, urls, strict=True):
+                        if not future.done():
+                            future.set_result(url)
+        finally:
+            self._answering = None
+
+    async def _fetch(self, names: list[str]) -> list[str | None]:
+        if not self._delete_on_sight:
+            return cast(list[str | None], await self._redis.mget(names))
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for name in names:
+                pipe.getdel(name)
+            return list(await pipe.execute())

@@ -1,0 +1,117 @@
+"""Back to the queues: the work of dead workers, and files whose time to wait is over."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import redis.asyncio
+import structlog
+
+from .. import metrics
+from . import keys
+from .scripts import GIVE_BACK, GIVE_BACK_OLD, RELEASE, head
+
+RELEASE_AT_ONCE = 500
+"""Waiting files that one script releases; a longer one would hold up every other client."""
+
+SCAN_COUNT = 5000
+"""Keys that one step of the search for old workers looks at: about 1 ms of the server's time."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Reclaimed:
+    """What one look has given back."""
+
+    from_dead: int
+    """Files of workers whose lease had run out."""
+    from_old: int
+    """Files of old workers, which hold no lease."""
+    released: int
+    """Files that had waited long enough."""
+
+
+class Reclaimer:
+    """Gives work back. Any number may run at once: every step is atomic and looks for itself.
+
+    Parameters
+    ----------
+    client
+        Redis client that decodes responses.
+    buckets
+        Buckets with their profiles.
+    old_worker_idle
+        Seconds that the list of a worker that never took a lease must have been left alone.
+    """
+
+    def __init__(self, client: redis.asyncio.Redis, buckets: Sequence[str], old_worker_idle: float) -> None:
+        self._redis = client
+        self._buckets = buckets
+        self._old_worker_idle = old_worker_idle
+        self._give_back = client.register_script(GIVE_BACK)
+        self._give_back_old = client.register_script(GIVE_BACK_OLD)
+        self._release = client.register_script(RELEASE)
+
+    async def run_once(self) -> Reclaimed:
+        """Look once at every bucket."""
+        dead = old = released = 0
+        listed = await self._listed()
+        for bucket in self._buckets:
+            leaseholders = cast(set[str], await self._redis.smembers(keys.leaseholders(bucket)))
+            for name in sorted(leaseholders):
+                dead += await self._from_dead(bucket, name)
+            for name in sorted(listed[bucket] - leaseholders):
+                old += await self._from_old(bucket, name)
+            released += await self.release_due(bucket)
+        return Reclaimed(dead, old, released)
+
+    async def release_due(self, bucket: str) -> int:
+        """Return to the queue what has waited long enough.
+
+        Returns
+        -------
+        number
+            Files whose time had come.
+        """
+        lists = [keys.waiting(bucket), keys.queue(bucket)]
+        arguments = [*head(), keys.waiting_for(bucket, ""), str(RELEASE_AT_ONCE)]
+        total = 0
+        while number := int(await self._release(lists, arguments)):
+            total += number
+        return total
+
+    async def _from_dead(self, bucket: str, name: str) -> int:
+        lists = [
+            keys.worker(bucket, name),
+            keys.queue(bucket),
+            keys.lease(bucket, name),
+            keys.leaseholders(bucket),
+        ]
+        return _tell(bucket, name, int(await self._give_back(lists, [*head(name), 1])))
+
+    async def _from_old(self, bucket: str, name: str) -> int:
+        lists = [keys.worker(bucket, name), keys.queue(bucket), keys.leaseholders(bucket)]
+        returned = int(await self._give_back_old(lists, [*head(name), self._old_worker_idle]))
+        if returned < 0:
+            log.warning("age of an old worker's list unknown", bucket=bucket, worker=name)
+        return _tell(bucket, name, max(0, returned))
+
+    async def _listed(self) -> defaultdict[str, set[str]]:
+        """Names of all workers that have a list, by bucket."""
+        names = defaultdict(set)
+        async for key in self._redis.scan_iter(match=keys.worker("*", "*"), count=SCAN_COUNT):
+            # A bucket may hold a colon, a worker's name does not.
+            bucket, _, name = key.removeprefix("WORKER:").rpartition(":")
+            names[bucket].add(name)
+        return names
+
+
+def _tell(bucket: str, name: str, returned: int) -> int:
+    if returned:
+        metrics.RECLAIMED.labels(bucket).inc(returned)
+        log.warning("work reclaimed", bucket=bucket, worker=name, files=returned)
+    return returned

@@ -1,0 +1,72 @@
+"""Numbers for metrics and operators; nothing is changed.
+
+The lists of old workers are not looked at: a read would count as their sign of life.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import redis.asyncio
+
+from . import keys
+
+
+@dataclass(frozen=True, slots=True)
+class QueueStatus:
+    """How one bucket's work stands."""
+
+    depth: int
+    """Objects on the queue."""
+    oldest: float | None
+    """Seconds since the next object to be taken was received; None if the queue is empty or its record has none."""
+    working: int
+    """Files on the lists of workers that hold, or held, a lease."""
+    workers: int
+    """Workers whose lease lasts."""
+    waiting: int
+    """Files that wait, for their exposure or for another attempt."""
+    dead: int
+    """Dead letters."""
+    owed: int
+    """Exposures in the Butler of which a visit is not."""
+
+
+async def queue_status(client: redis.asyncio.Redis, bucket: str) -> QueueStatus:
+    """Count a bucket's work; the numbers are of two instants."""
+    async with client.pipeline(transaction=False) as pipe:
+        pipe.llen(keys.queue(bucket))
+        pipe.lindex(keys.queue(bucket), -1)
+        pipe.zcard(keys.waiting(bucket))
+        pipe.hlen(keys.dead(bucket))
+        pipe.hlen(keys.owed(bucket))
+        pipe.smembers(keys.leaseholders(bucket))
+        depth, oldest, waiting, dead, owed, names = await pipe.execute()
+    async with client.pipeline(transaction=False) as pipe:
+        pipe.hget(keys.file(oldest or ""), "recv_time")
+        for name in names:
+            pipe.llen(keys.worker(bucket, name))
+            pipe.exists(keys.lease(bucket, name))
+        received, *counts = await pipe.execute()
+    return QueueStatus(
+        depth=depth,
+        oldest=max(0.0, time.time() - float(received)) if oldest and received else None,
+        working=sum(counts[::2]),
+        workers=sum(counts[1::2]),
+        waiting=waiting,
+        dead=dead,
+        owed=owed,
+    )
+
+
+async def rejected_count(client: redis.asyncio.Redis, bucket: str) -> int:
+    """Count a bucket's rejected records."""
+    return int(await client.hlen(keys.rejected(bucket)))
+
+
+async def unfinished(client: redis.asyncio.Redis, buckets: Iterable[str]) -> int:
+    """Count the files on the queues and on the lists of workers that hold, or held, a lease; not those that wait."""
+    statuses = [await queue_status(client, bucket) for bucket in buckets]
+    return sum(status.depth + status.working for status in statuses)

@@ -1,0 +1,261 @@
+"""The work queue of one bucket: claim, acknowledge, wait, fail, give back.
+
+A path moves from the queue to a worker's list and from there to ``ingested``, to waiting, to the dead letters, or back
+to the queue. Each move is one script, and each but the claim happens only if the path is still on this worker's list,
+so that a late or a repeated acknowledgement does no harm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, cast
+
+import redis.asyncio
+
+from ..errors import MetadataError, UnknownObjectError
+from ..objects import ExposureObject, parse
+from . import keys
+from .owed import owed_field
+from .scripts import CLAIM, FAILED, GIVE_BACK, INGESTED, PARK, RENEW, head
+
+EXPOSURE_KNOWN_EXPIRY = 86400
+"""Seconds for which it is remembered that an exposure is in the Butler."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A path taken from the queue, with what is known of the file; None where its record does not say."""
+
+    path: str
+    claimed: float
+    """Epoch seconds at which it was taken, by the clock that also gave `received` and `first_wait`."""
+    size: int | None
+    """Bytes."""
+    etag: str | None
+    created: float | None
+    """Epoch seconds of the object's creation."""
+    received: float | None
+    """Epoch seconds at which its notification arrived."""
+    attempts: int
+    """Failed attempts so far."""
+    first_wait: float | None
+    """Epoch seconds since when it waits for its exposure."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A file that is in the Butler."""
+
+    path: str
+    instrument: str
+    day_obs: str
+    obs_id: str | None
+    """The exposure that the Butler therefore knows; None where there is none."""
+
+
+class WorkQueue:
+    """One bucket's work, as one worker sees it.
+
+    After an error of Redis it is unknown whether the step has happened. Every step may simply be repeated.
+
+    Parameters
+    ----------
+    client
+        Redis client that decodes responses.
+    bucket
+        Bucket with its profile.
+    name
+        The worker's name, without colon, that no other worker has or had.
+    lease
+        Seconds after the last `claim` or `renew` at which the worker's list is given to others.
+    """
+
+    def __init__(self, client: redis.asyncio.Redis, bucket: str, name: str, lease: float) -> None:
+        if not name or ":" in name:
+            raise ValueError(f"worker's name {name!r} is empty or holds a colon")
+        self.bucket = bucket
+        self.name = name
+        self._redis = client
+        self._lease_ms = max(1, round(lease * 1000))
+        self._head = head(name)
+        self._queue = keys.queue(bucket)
+        self._list = keys.worker(bucket, name)
+        self._lease = keys.lease(bucket, name)
+        self._leaseholders = keys.leaseholders(bucket)
+        self._waiting = keys.waiting(bucket)
+        self._dead = keys.dead(bucket)
+        self._owed = keys.owed(bucket)
+        self._claim = client.register_script(CLAIM)
+        self._renew = client.register_script(RENEW)
+        self._ingested = client.register_script(INGESTED)
+        self._park = client.register_script(PARK)
+        self._failed = client.register_script(FAILED)
+        self._give_back = client.register_script(GIVE_BACK)
+
+    async def wait(self, timeout: float) -> bool:  # noqa: ASYNC109 - the server's timeout, not ours
+        """Block until something is on the queue; take nothing.
+
+        Parameters
+        ----------
+        timeout
+            Seconds; it may return earlier, so that the answer comes before the client's socket timeout.
+
+        Returns
+        -------
+        found
+            Whether something is on the queue.
+        """
+        if limit := self._redis.connection_pool.connection_kwargs.get("socket_timeout"):
+            timeout = min(timeout, limit / 2)
+        # From the right end to the same right end changes nothing, and blocks while the list is empty.
+        found = await self._redis.blmove(self._queue, self._queue, timeout, "RIGHT", "RIGHT")  # type: ignore[arg-type]
+        return found is not None
+
+    async def claim(self, limit: int) -> list[Claimed]:
+        """Fill this worker's list from the queue, take or renew the lease, and return the whole list.
+
+        Call it with nothing in hand: what an earlier claim took and its lost answer did not tell comes again.
+
+        Parameters
+        ----------
+        limit
+            Paths to hold at the most.
+        """
+        lists = [self._queue, self._list, self._lease, self._leaseholders, self._waiting, self._dead]
+        reply = await self._claim(lists, [*self._head, limit, self._lease_ms])
+        return [
+            Claimed(
+                path=path,
+                claimed=float(claimed),
+                size=None if size is None else int(size),
+                etag=etag,
+                created=_seconds(created),
+                received=_seconds(received),
+                attempts=int(attempts or 0),
+                first_wait=_seconds(first_wait),
+            )
+            for path, claimed, size, etag, created, received, attempts, first_wait in reply
+        ]
+
+    async def renew(self) -> bool:
+        """Extend the lease.
+
+        Returns
+        -------
+        held
+            Whether this worker holds anything; False if all is acknowledged, or was given to others.
+        """
+        return bool(await self._renew([self._list, self._lease], [self._lease_ms]))
+
+    async def ingested(self, done: Sequence[Done], owed: Mapping[tuple[str, int], str] | None = None) -> list[str]:
+        """Acknowledge files, count them, and wake the files that wait for their exposures.
+
+        Parameters
+        ----------
+        done
+            The files.
+        owed
+            Exposures, by instrument and id, whose visits could not be defined, with what happened.
+
+        Returns
+        -------
+        paths
+            Those acknowledged; without those that were no longer this worker's.
+        """
+        visits = [text for key, exception in (owed or {}).items() for text in (owed_field(*key), exception)]
+        files = [text for item in done for text in (item.path, item.instrument, item.day_obs, item.obs_id or "")]
+        prefixes = [
+            keys.ingested(self.bucket, ""),
+            keys.exposure_known(self.bucket, ""),
+            keys.waiting_for(self.bucket, ""),
+        ]
+        reply = await self._ingested(
+            [self._list, self._queue, self._waiting, self._owed],
+            [*self._head, *prefixes, EXPOSURE_KNOWN_EXPIRY, len(visits), *visits, *files],
+        )
+        return cast(list[str], reply)
+
+    async def park(self, path: str, delay: float, obs_id: str | None) -> Literal["waiting", "queued", "lost"]:
+        """Let a file wait, for its exposure or just for a while.
+
+        Parameters
+        ----------
+        path
+            The file.
+        delay
+            Seconds after which it returns to the queue at the latest.
+        obs_id
+            The exposure that wakes it earlier, if any.
+
+        Returns
+        -------
+        outcome
+            ``queued`` if the exposure has become known since this worker claimed the file; ``lost`` if the file was
+            no longer this worker's.
+        """
+        exposure = [keys.exposure_known(self.bucket, obs_id or ""), keys.waiting_for(self.bucket, obs_id or "")]
+        reply = await self._park(
+            [self._list, self._queue, self._waiting, self._lease],
+            [*self._head, path, delay, obs_id or "", *exposure],
+        )
+        return cast(Literal["waiting", "queued", "lost"], reply)
+
+    async def failed(
+        self, path: str, reason: str, exception: str, *, max_attempts: int, delay: float
+    ) -> Literal["retry", "dead", "lost"]:
+        """Count a failed attempt; the file is tried again later, or becomes a dead letter.
+
+        Parameters
+        ----------
+        path
+            The file.
+        reason
+            One word, the ``reason`` of a `~autoingest.errors.PermanentError`.
+        exception
+            What happened, in words.
+        max_attempts
+            Failed attempts after which it is dead.
+        delay
+            Seconds to wait after the first attempt; doubles with each.
+
+        Returns
+        -------
+        outcome
+            ``lost`` if the file was no longer this worker's.
+        """
+        instrument, day_obs = _statistics(path)
+        field = "md_fail_exc" if reason == MetadataError.reason else "ing_fail_exc"
+        reply = await self._failed(
+            [self._list, self._waiting, self._dead, keys.failed(self.bucket, instrument)],
+            [*self._head, path, reason, exception, field, max_attempts, delay, day_obs],
+        )
+        return cast(Literal["retry", "dead", "lost"], reply)
+
+    async def give_up(self, path: str, reason: str, exception: str) -> bool:
+        """Make a file a dead letter at once; False if it was no longer this worker's."""
+        return await self.failed(path, reason, exception, max_attempts=0, delay=0) == "dead"
+
+    async def give_back(self) -> int:
+        """Return everything that this worker holds to the front of the queue, in its old order, and end the lease.
+
+        Returns
+        -------
+        number
+            Paths that went back.
+        """
+        lists = [self._list, self._queue, self._lease, self._leaseholders]
+        return int(await self._give_back(lists, [*self._head, 0]))
+
+
+def _seconds(text: str | None) -> float | None:
+    return None if text is None else float(text)
+
+
+def _statistics(path: str) -> tuple[str, str]:
+    """Instrument and day under which a file is counted; nothing for a path of unknown shape."""
+    try:
+        obj = parse(path)
+    except UnknownObjectError:
+        return "", ""
+    return obj.instrument, obj.day_obs if isinstance(obj, ExposureObject) else obj.obs_day

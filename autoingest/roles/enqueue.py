@@ -1,0 +1,117 @@
+"""Role enqueue: notifications in, object names onto the queues."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import redis.asyncio
+import structlog
+from aiohttp import web
+
+from ..config import NOTIFICATION_SECRETS, Config, notification_secrets
+from ..errors import ConfigurationError
+from ..listener import listen
+from ..notify.counts import Counts
+from ..notify.records import RecordParser
+from ..notify.webhook import NotifyHandler
+from ..queue.intake import Intake
+
+if TYPE_CHECKING:
+    from ..notify.kafka import KafkaSource
+
+SHUTDOWN_MARGIN = 2.0
+"""Seconds beyond the longest held answer that requests under way have to end."""
+
+log = structlog.get_logger(__name__)
+
+
+class EnqueueRole:
+    """Takes notifications: by HTTP from `start` to `close`, from Kafka during `run`.
+
+    Parameters
+    ----------
+    config
+        The whole configuration.
+    client
+        Redis client that decodes responses.
+
+    Raises
+    ------
+    ConfigurationError
+        If a secret or certificate that the configuration asks for is missing.
+    """
+
+    name = "enqueue"
+
+    def __init__(self, config: Config, client: redis.asyncio.Redis) -> None:
+        enqueue = config.enqueue
+        self._intake = Intake(client, enqueue.max_rejected)
+        counts = Counts(config.buckets)
+        self._listen = enqueue.listen
+        self._app: web.Application | None = None
+        self._patience = enqueue.hold + SHUTDOWN_MARGIN
+        self._runner: web.AppRunner | None = None
+        if enqueue.listen:
+            secrets = notification_secrets()
+            if not secrets:
+                log.warning(
+                    "notifications are not authenticated: no secret is configured", variable=NOTIFICATION_SECRETS
+                )
+            parser = RecordParser(config.buckets, enqueue.filter, enqueue.key_encoding, secrets)
+            self._app = web.Application(client_max_size=enqueue.max_body)
+            self._app.router.add_post("/notify", NotifyHandler(parser, self._intake, counts, enqueue.hold).handle)
+        self._kafka = _kafka_source(config, self._intake, counts) if enqueue.kafka else None
+        self._open = False
+        self.port = enqueue.listen.port if enqueue.listen else 0
+        """Bound TCP port, once started; 0 without a listener."""
+
+    async def start(self) -> None:
+        """Bind the listener; requests are answered from now on."""
+        if self._app and self._listen:
+            self._runner, self.port = await listen(self.name, self._app, self._listen, self._patience)
+            self._open = True
+            log.info("listening for notifications", host=self._listen.host, port=self.port)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Read Kafka until `stop` is set; requests are answered until `close`."""
+        if self._kafka:
+            await self._kafka.run(stop)
+        else:
+            await stop.wait()
+
+    async def close(self) -> None:
+        """Close the listener, answer the requests under way, and let go of Redis."""
+        self._open = False
+        if self._runner:
+            await self._runner.cleanup()
+        await self._intake.close()
+
+    def missing(self) -> list[str]:
+        """Only the listener where there is one: it holds answers back while Redis is away, and needs no Kafka.
+
+        A pod that was not ready for want of either would be taken from its service, and Ceph stops delivering for good
+        where its connections are refused for half a minute.
+        """
+        if self._app:
+            return [] if self._open else ["the listener for notifications is not open"]
+        return self._kafka.missing() if self._kafka else []
+
+    async def idle(self) -> bool:
+        """Whether nothing is on its way into Redis, and nothing waits in Kafka."""
+        if self._intake.is_busy:
+            return False
+        return await self._kafka.idle() if self._kafka else True
+
+
+def _kafka_source(config: Config, intake: Intake, counts: Counts) -> KafkaSource:
+    from ..notify.kafka import KafkaSource
+    from ..notify.kafka_client import settings
+
+    enqueue, kafka = config.enqueue, config.enqueue.kafka
+    assert kafka is not None
+    secrets = notification_secrets() if kafka.check_secret else ()
+    if kafka.check_secret and not secrets:
+        raise ConfigurationError(f"enqueue.kafka.checkSecret needs {NOTIFICATION_SECRETS}, or a file in it with _FILE")
+    parser = RecordParser(config.buckets, enqueue.filter, enqueue.key_encoding, secrets)
+    return KafkaSource(kafka.topics, settings(kafka), parser, intake, counts, enqueue.hold)

@@ -1,0 +1,59 @@
+"""Role idle: the work of dead workers, and what has waited long enough, back to the queues."""
+
+from __future__ import annotations
+
+import asyncio
+
+import redis.asyncio
+import structlog
+
+from ..backoff import pause
+from ..config import Config
+from ..queue.connection import REDIS_AWAY
+from ..queue.reclaim import Reclaimer
+
+log = structlog.get_logger(__name__)
+
+
+class IdleRole:
+    """Looks at the buckets in turn; several processes may do so at once.
+
+    Parameters
+    ----------
+    config
+        The whole configuration.
+    client
+        The process's Redis client.
+    """
+
+    name = "idle"
+
+    def __init__(self, config: Config, client: redis.asyncio.Redis) -> None:
+        self._interval = config.idle.interval
+        self._reclaimer = Reclaimer(client, config.buckets, config.idle.old_worker_idle)
+
+    async def start(self) -> None:
+        """Do nothing: there is nothing to prepare."""
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Look every interval until `stop` is set; what fails because Redis is away is done at the next look."""
+        while not stop.is_set():
+            try:
+                found = await self._reclaimer.run_once()
+            except REDIS_AWAY as err:
+                log.warning("redis away", error=repr(err), retry_s=self._interval)
+            else:
+                if found.released:
+                    log.info("waiting files released", files=found.released)
+            await pause(stop, self._interval)
+
+    async def close(self) -> None:
+        """Do nothing: nothing was opened."""
+
+    def missing(self) -> list[str]:
+        """Return nothing: it needs only Redis."""
+        return []
+
+    async def idle(self) -> bool:
+        """Return True: it never has work of its own."""
+        return True

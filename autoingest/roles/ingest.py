@@ -1,0 +1,124 @@
+"""Role ingest: from the queues into the Butler."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import socket
+
+import redis.asyncio
+import structlog
+
+from .. import metrics
+from ..backoff import Backoff, pause
+from ..butler.process import ButlerProcess
+from ..config import Config
+from ..errors import TransientError
+from ..queue.connection import REDIS_AWAY
+from ..queue.owed import OwedVisits
+from ..queue.presence import GroupKeys
+from ..queue.status import unfinished
+from ..queue.work import WorkQueue
+from ..store.profiles import resolve
+from ..store.reader import HeaderReader
+from .exposure_webhook import ExposureWebhook
+from .lane import LANES, Lane
+
+OWED_INTERVAL = 10.0
+"""Seconds between two looks for owed visits that are due."""
+
+log = structlog.get_logger(__name__)
+
+
+class IngestRole:
+    """Runs the Butler processes and their lanes.
+
+    Parameters
+    ----------
+    config
+        The whole configuration.
+    client
+        The process's Redis client.
+    """
+
+    name = "ingest"
+
+    def __init__(self, config: Config, client: redis.asyncio.Redis) -> None:
+        self._config = config
+        self._redis = client
+        self._butlers = [ButlerProcess(config.ingest, config.logging) for _ in range(config.ingest.workers)]
+        self._webhook = ExposureWebhook(config.ingest.exposure_webhook)
+
+    async def start(self) -> None:
+        """Start the Butler processes, which open the repository.
+
+        Raises
+        ------
+        ConfigurationError
+            If the repository can't be used, or a bucket's credentials are missing.
+        """
+        for bucket in self._config.buckets:
+            resolve(bucket)
+        await asyncio.gather(*(self._open(butler) for butler in self._butlers))
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Ingest until `stop` is set, then finish the batches in hand."""
+        settings = self._config.ingest
+        groups = GroupKeys(self._redis, self._config.presence.expiry)
+        reader = HeaderReader(settings.header_requests)
+        # Never the name of a worker before us: its list is the idle role's to judge.
+        owner = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+        async with asyncio.TaskGroup() as tasks:
+            for number, butler in enumerate(self._butlers):
+                tasks.create_task(self._keep_open(butler, stop))
+                for bucket in self._config.buckets:
+                    tasks.create_task(self._define_owed(butler, bucket, stop))
+                    for lane in range(LANES):
+                        queue = WorkQueue(self._redis, bucket, f"{owner}-{number}{'ab'[lane]}", settings.lease)
+                        tasks.create_task(Lane(queue, butler, reader, groups, self._webhook, settings).run(stop))
+
+    async def _open(self, butler: ButlerProcess) -> bool:
+        try:
+            await butler.start()
+        except TransientError as err:
+            log.warning("repository away", repo=self._config.ingest.repo, error=str(err))
+            return False
+        return True
+
+    async def _keep_open(self, butler: ButlerProcess, stop: asyncio.Event) -> None:
+        """Open a repository that was away at the start, so that the role is ready before the first file comes."""
+        backoff = Backoff(first=1.0)
+        while butler.missing() and not stop.is_set() and not await self._open(butler):
+            await pause(stop, backoff.next())
+
+    async def _define_owed(self, butler: ButlerProcess, bucket: str, stop: asyncio.Event) -> None:
+        """Define owed visits when they are due, until `stop` is set."""
+        settings = self._config.ingest
+        owed = OwedVisits(self._redis, bucket, settings.visit_retry)
+        while not stop.is_set():
+            try:
+                if exposures := await owed.claim():
+                    result = await butler.define_visits(exposures, settings.batch_timeout)
+                    still = {(visit.instrument, visit.exposure_id) for visit in result.owed}
+                    settled = [exposure for exposure in exposures if exposure not in still]
+                    await owed.settle(settled)
+                    for instrument, _ in result.visits:
+                        metrics.VISITS.labels(instrument).inc()
+                    log.info("owed visits looked at", bucket=bucket, settled=len(settled), owed=len(still))
+            except (*REDIS_AWAY, TransientError) as err:
+                log.warning("owed visits kept", bucket=bucket, error=repr(err))
+            await pause(stop, min(OWED_INTERVAL, settings.visit_retry))
+
+    async def close(self) -> None:
+        """End the Butler processes."""
+        await self._webhook.close()
+        await asyncio.gather(*(butler.close() for butler in self._butlers))
+
+    def missing(self) -> list[str]:
+        """Tell which Butler processes are not there yet."""
+        return [f"Butler: {why}" for butler in self._butlers if (why := butler.missing())]
+
+    async def idle(self) -> bool:
+        """Tell whether queues and workers' lists are empty; files that wait stay waiting."""
+        return not await unfinished(self._redis, self._config.buckets)

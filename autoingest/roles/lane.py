@@ -1,0 +1,301 @@
+"""A lane takes batches from one bucket's queue and sees every file of them to its next state.
+
+`LANES` of them share one Butler process, so that one reads headers while the other's batch is written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import structlog
+
+from .. import metrics
+from ..backoff import Backoff, pause
+from ..butler.engine import FileResult, IngestFile, OwedVisit
+from ..butler.process import ButlerProcess
+from ..config import IngestConfig
+from ..errors import PermanentError, TransientError, UnknownObjectError
+from ..objects import ExposureObject, LfaObject, parse
+from ..queue.connection import REDIS_AWAY
+from ..queue.presence import Arrival, GroupKeys, arrival
+from ..queue.work import Claimed, Done, WorkQueue
+from ..store.reader import HeaderReader, ObjectHeader
+from .exposure_webhook import ExposureWebhook
+
+LANES = 2
+"""Lanes of each bucket that share one Butler process."""
+
+WAIT = 1.0
+"""Seconds that an empty queue is waited on at a time; a stop is noticed no later."""
+
+RENEW = 3.0
+"""Seconds between two signs of life. The old services' rule takes a list away that was untouched for 10 s."""
+
+FLUSH = 0.02
+"""Seconds after which the headers read so far have their presence recorded, while others are still being read."""
+
+STRAGGLERS = 1.0
+"""Seconds after which a batch is written without the files whose headers are still being read."""
+
+log = structlog.get_logger(__name__)
+
+
+class Lane:
+    """One taker of one bucket's work.
+
+    Parameters
+    ----------
+    queue
+        The bucket's work queue, under this lane's own name.
+    butler
+        The Butler process, shared with other lanes.
+    reader, groups, webhook
+        Header reader, presence keys and exposure webhook, shared by all lanes.
+    config
+        The role's configuration.
+    """
+
+    def __init__(
+        self,
+        queue: WorkQueue,
+        butler: ButlerProcess,
+        reader: HeaderReader,
+        groups: GroupKeys,
+        webhook: ExposureWebhook,
+        config: IngestConfig,
+    ) -> None:
+        self._queue = queue
+        self._butler = butler
+        self._reader = reader
+        self._groups = groups
+        self._webhook = webhook
+        self._config = config
+        self._progress = 0.0
+        self._log = log.bind(bucket=queue.bucket, worker=queue.name)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Take batches until `stop` is set; the one in hand is finished or given back."""
+        backoff = Backoff()
+        while not stop.is_set():
+            try:
+                if claimed := await self._queue.claim(self._config.batch_size):
+                    await self._batch(claimed, stop)
+                else:
+                    await self._queue.wait(WAIT)
+                backoff.reset()
+            except REDIS_AWAY as err:
+                delay = backoff.next()
+                self._log.warning("redis away", error=repr(err), retry_s=round(delay, 1))
+                await pause(stop, delay)
+        try:
+            await self._queue.give_back()
+        except REDIS_AWAY as err:
+            self._log.warning("batch left to its lease", error=repr(err))
+
+    async def _batch(self, claimed: list[Claimed], stop: asyncio.Event) -> None:
+        metrics.BATCH_FILES.observe(len(claimed))
+        started = time.monotonic()
+        backoff = Backoff(first=1.0)
+        headers: dict[str, ObjectHeader] = {}
+        todo = await self._known(claimed)
+        async with self._lease_kept() as lost:
+            while todo and not lost.is_set():
+                self._progress = time.monotonic()
+                away = await self._attempt(todo, headers)
+                if not away:
+                    break
+                metrics.OUTAGES.labels(self._queue.bucket).inc()
+                delay = backoff.next()
+                if len(away) < len(todo):
+                    # The others went through: what remains must not hold up this lane.
+                    for path in away:
+                        await self._queue.park(path, delay, None)
+                    break
+                self._log.warning("batch held", files=len(away), error=str(next(iter(away.values()))), retry_s=delay)
+                if stop.is_set():
+                    break
+                await pause(stop, delay)
+        self._log.info("batch done", files=len(claimed), elapsed_ms=round((time.monotonic() - started) * 1e3))
+
+    async def _known(self, claimed: list[Claimed]) -> dict[str, tuple[Claimed, ExposureObject | LfaObject]]:
+        """Pair each claimed path with what it is; a path of unknown shape is given up."""
+        known = {}
+        for claim in claimed:
+            try:
+                known[claim.path] = (claim, parse(claim.path))
+            except UnknownObjectError as err:
+                await self._give_up(claim.path, "unknown", str(err))
+        return known
+
+    async def _attempt(
+        self, todo: dict[str, tuple[Claimed, ExposureObject | LfaObject]], headers: dict[str, ObjectHeader]
+    ) -> dict[str, TransientError]:
+        """Take every file of `todo` as far as it goes.
+
+        Returns
+        -------
+        away
+            The files that could not be worked on because something is away, with what.
+        """
+        away: dict[str, TransientError] = {}
+        reads = {asyncio.create_task(self._read(obj, claim, headers)): path for path, (claim, obj) in todo.items()}
+        pending = set(reads)
+        try:
+            while pending:
+                started = time.monotonic()
+                read: list[str] = []
+                while pending and not (read and time.monotonic() - started > STRAGGLERS):
+                    done, pending = await asyncio.wait(pending, timeout=FLUSH)
+                    arrivals = []
+                    for task in done:
+                        path = reads[task]
+                        try:
+                            if (found := task.result()) is not None:
+                                arrivals.append((path, found))
+                            read.append(path)
+                        except TransientError as err:
+                            away[path] = err
+                        except PermanentError as err:
+                            await self._failed(path, err.reason, str(err))
+                    await self._present(arrivals, todo)
+                metrics.BATCH_SECONDS.labels("read").observe(time.monotonic() - started)
+                self._progress = time.monotonic()
+                try:
+                    await self._write([headers[path] for path in read], todo)
+                except TransientError as err:
+                    away |= dict.fromkeys(read, err)
+        finally:
+            for task in pending:
+                task.cancel()
+        return away
+
+    async def _read(
+        self, obj: ExposureObject | LfaObject, claim: Claimed, headers: dict[str, ObjectHeader]
+    ) -> Arrival | None:
+        """Read a header unless an earlier attempt did; tell the arrival that is new by it."""
+        if obj.path in headers:
+            return None
+        header = await self._reader.read(obj, claim.size)
+        headers[obj.path] = header
+        return arrival(header.header, obj)
+
+    async def _present(
+        self, arrivals: list[tuple[str, Arrival]], todo: dict[str, tuple[Claimed, ExposureObject | LfaObject]]
+    ) -> None:
+        if not arrivals:
+            return
+        await self._groups.record([found for _, found in arrivals])
+        now = time.time()
+        for path, _ in arrivals:
+            if (created := todo[path][0].created) is not None:
+                metrics.TO_PRESENCE.labels(self._queue.bucket).observe(max(0.0, now - created))
+
+    async def _write(
+        self, headers: Sequence[ObjectHeader], todo: dict[str, tuple[Claimed, ExposureObject | LfaObject]]
+    ) -> None:
+        if not headers:
+            return
+        started = time.monotonic()
+        files = [
+            IngestFile(
+                path=header.path,
+                url=todo[header.path][1].url,
+                obs_id=getattr(todo[header.path][1], "obs_id", None),
+                is_guider=getattr(todo[header.path][1], "is_guider", False),
+                header=header.header,
+                size=header.size,
+            )
+            for header in headers
+        ]
+        result = await self._butler.ingest(files, self._config.batch_timeout)
+        metrics.BATCH_SECONDS.labels("write").observe(time.monotonic() - started)
+        for instrument, _ in result.visits:
+            metrics.VISITS.labels(instrument).inc()
+        await self._acknowledge([item for item in result.files if item.outcome == "ingested"], result.owed, todo)
+        for item in result.files:
+            if item.outcome == "waiting":
+                await self._wait(item, todo[item.path][0])
+            elif item.outcome == "failed":
+                await self._failed(item.path, item.reason, item.exception)
+
+    async def _acknowledge(
+        self,
+        ingested: list[FileResult],
+        owed: list[OwedVisit],
+        todo: dict[str, tuple[Claimed, ExposureObject | LfaObject]],
+    ) -> None:
+        if not ingested and not owed:
+            return
+        results = {item.path: item for item in ingested}
+        done = []
+        for path in results:
+            obj = todo[path][1]
+            if isinstance(obj, ExposureObject):
+                done.append(Done(path, obj.instrument, obj.day_obs, None if obj.is_guider else obj.obs_id))
+            else:
+                done.append(Done(path, obj.instrument, obj.obs_day, None))
+        exceptions = {(visit.instrument, visit.exposure_id): visit.exception for visit in owed}
+        acknowledged = await self._queue.ingested(done, exceptions)
+        now = time.time()
+        for path in acknowledged:
+            claim = todo[path][0]
+            metrics.INGESTED.labels(self._queue.bucket, results[path].instrument).inc()
+            if results[path].replaced:
+                metrics.REPLACED.labels(self._queue.bucket).inc()
+            if claim.created is not None:
+                metrics.TO_INGESTED.labels(self._queue.bucket).observe(max(0.0, now - claim.created))
+        self._webhook.announce(obj for path in acknowledged if isinstance(obj := todo[path][1], ExposureObject))
+
+    async def _wait(self, item: FileResult, claim: Claimed) -> None:
+        left = (claim.received or claim.first_wait or claim.claimed) + self._config.guider_wait - claim.claimed
+        if left <= 0:
+            await self._give_up(item.path, "no-exposure", f"exposure {item.obs_id} never arrived")
+            return
+        if claim.first_wait is None:
+            metrics.WAITING.labels(self._queue.bucket, "exposure").inc()
+        await self._queue.park(item.path, min(self._config.guider_recheck, left), item.obs_id)
+
+    async def _failed(self, path: str, reason: str, exception: str) -> None:
+        metrics.FAILED.labels(self._queue.bucket, reason).inc()
+        outcome = await self._queue.failed(
+            path, reason, exception, max_attempts=self._config.max_attempts, delay=self._config.retry_delay
+        )
+        self._log.warning("file failed", path=path, reason=reason, error=exception, outcome=outcome)
+        if outcome == "dead":
+            metrics.DEAD.labels(self._queue.bucket, reason).inc()
+
+    async def _give_up(self, path: str, reason: str, exception: str) -> None:
+        if await self._queue.give_up(path, reason, exception):
+            metrics.DEAD.labels(self._queue.bucket, reason).inc()
+        self._log.warning("file given up", path=path, reason=reason, error=exception)
+
+    @asynccontextmanager
+    async def _lease_kept(self) -> AsyncIterator[asyncio.Event]:
+        """Renew the lease while there is progress; the event tells that it was lost."""
+        lost = asyncio.Event()
+        self._progress = time.monotonic()
+        keeper = asyncio.create_task(self._keep_lease(lost))
+        try:
+            yield lost
+        finally:
+            keeper.cancel()
+            await asyncio.wait([keeper])
+
+    async def _keep_lease(self, lost: asyncio.Event) -> None:
+        interval = min(RENEW, self._config.lease / 3)
+        while True:
+            await asyncio.sleep(interval)
+            # A batch may have to wait while the other lane's is written.
+            if time.monotonic() - self._progress > LANES * self._config.batch_timeout:
+                self._log.error("no progress", limit_s=LANES * self._config.batch_timeout)
+                return
+            try:
+                if not await self._queue.renew():
+                    self._log.warning("lease lost")
+                    lost.set()
+                    return
+            except REDIS_AWAY as err:
+                self._log.warning("lease not renewed", error=repr(err))

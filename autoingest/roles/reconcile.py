@@ -1,0 +1,126 @@
+"""Role reconcile: the store against the Butler, on a schedule."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from contextlib import AsyncExitStack
+
+import redis.asyncio
+import structlog
+
+from .. import metrics
+from ..backoff import pause
+from ..butler.held import open_reader
+from ..config import Config
+from ..errors import AutoingestError
+from ..operations.candidates import Sieve
+from ..operations.reconcile import Reconciler, last_days
+from ..operations.verdict import AMISS, VERDICTS
+from ..queue.connection import REDIS_AWAY
+from ..queue.intake import Intake
+from ..store.listing import is_lfa, open_listing
+from ..store.profiles import resolve
+
+log = structlog.get_logger(__name__)
+
+
+class ReconcileRole:
+    """Looks at the last days; several processes may do so at once, for nothing.
+
+    Parameters
+    ----------
+    config
+        The whole configuration.
+    client
+        The process's Redis client.
+    """
+
+    name = "reconcile"
+
+    def __init__(self, config: Config, client: redis.asyncio.Redis) -> None:
+        self._config = config
+        self._redis = client
+        self._intake = Intake(client)
+        self._buckets = [bucket for bucket in config.buckets if not is_lfa(bucket)]
+        self._looked = False
+
+    async def start(self) -> None:
+        """Check that the buckets' credentials are there.
+
+        Raises
+        ------
+        ConfigurationError
+            If they are not.
+        """
+        for bucket in self._buckets:
+            resolve(bucket)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Look every interval until `stop` is set, which ends a look at once: it can be begun anew at any time."""
+        stopped = asyncio.create_task(stop.wait())
+        try:
+            while not stop.is_set():
+                begun = time.monotonic()
+                look = asyncio.create_task(self._try())
+                await asyncio.wait([look, stopped], return_when=asyncio.FIRST_COMPLETED)
+                if not look.done():
+                    look.cancel()
+                    await asyncio.wait([look])
+                    return
+                look.result()
+                self._looked = True
+                await pause(stop, max(1.0, begun + self._config.reconcile.interval - time.monotonic()))
+        finally:
+            stopped.cancel()
+
+    async def _try(self) -> None:
+        try:
+            await self.run_once()
+        except (AutoingestError, *REDIS_AWAY) as err:
+            metrics.RECONCILE_FAILED.inc()
+            log.warning("reconciliation given up", error=str(err), retry_s=self._config.reconcile.interval)
+
+    async def run_once(self) -> None:
+        """Look once, heal if configured to, and tell the metrics."""
+        settings = self._config.reconcile
+        begun = time.monotonic()
+        counts: Counter[tuple[str, str]] = Counter()
+        healed: Counter[str] = Counter()
+        async with AsyncExitStack() as stack:
+            reader = await stack.enter_async_context(open_reader(self._config.ingest, self._config.logging))
+            listings = [await stack.enter_async_context(open_listing(bucket)) for bucket in self._buckets]
+            reconciler = Reconciler(
+                self._redis,
+                reader,
+                Sieve(self._config.enqueue.filter),
+                settings.grace,
+                self._intake if settings.heal else None,
+            )
+            for day in last_days(settings.last):
+                async for report in reconciler.run(listings, day):
+                    counts[report.bucket, report.verdict] += 1
+                    healed[report.bucket] += report.healed
+                    metrics.RECONCILE_HEALED.labels(report.bucket).inc(report.healed)
+        for bucket in self._buckets:
+            for verdict in VERDICTS:
+                metrics.RECONCILED.labels(bucket, verdict).set(counts[bucket, verdict])
+        metrics.RECONCILE_TIME.set_to_current_time()
+        log.info(
+            "reconciled", exposures=counts.total(), healed=healed.total(),
+            amiss=sum(number for (_, verdict), number in counts.items() if verdict in AMISS),
+            elapsed_s=round(time.monotonic() - begun, 1),
+        )  # fmt: skip
+
+    async def close(self) -> None:
+        """Let go of Redis."""
+        await self._intake.close()
+
+    def missing(self) -> list[str]:
+        """Return nothing: what is away is looked at later."""
+        return []
+
+    async def idle(self) -> bool:
+        """Tell whether one look is done; what it has queued is the other roles' to do."""
+        return self._looked

@@ -1,0 +1,99 @@
+"""Write ``configuration.md`` anew from the configuration's schema and the metrics.
+
+``python docs/generate.py --check`` only tells whether it is current, with exit code 1 if not.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from autoingest.config import Config
+from autoingest.metrics import REGISTRY
+
+TARGET = Path(__file__).with_name("configuration.md")
+
+
+def render() -> str:
+    """Return the text of ``configuration.md``."""
+    schema = Config.model_json_schema()
+    lines = [
+        "# Configuration",
+        "",
+        "Made by `make docs` from the program itself. The file is YAML; unknown keys are refused; times are",
+        "in seconds, sizes in bytes. `autoingest config check FILE` names every mistake by its key.",
+        "",
+        *_block("", schema, schema["$defs"]),
+        *_block("listen", schema["$defs"]["Listen"], schema["$defs"]),
+        "# Metrics",
+        "",
+        "Served at `/metrics` of the admin listener.",
+        "",
+        "| metric | kind | meaning |",
+        "|---|---|---|",
+        *(f"| `{metric.name}` | {metric.type} | {metric.documentation} |" for metric in REGISTRY.collect()),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _block(prefix: str, schema: dict[str, Any], definitions: dict[str, Any]) -> list[str]:
+    lines = [f"## `{prefix}`" if prefix else "## Top level", "", schema["description"].split("\n")[0], ""]
+    lines += ["| key | type | default | meaning |", "|---|---|---|---|"]
+    blocks = []
+    for key, field in schema["properties"].items():
+        meaning = " ".join(field.get("description", "").split()).replace("|", "\\|")
+        default = "required" if key in schema.get("required", ()) else f"`{_scalar(field.get('default'))}`"
+        if reference := _reference(field):
+            block = definitions[reference.rsplit("/", 1)[1]]
+            path = f"{prefix}.{key}".lstrip(".")
+            meaning = meaning or block["description"].split("\n")[0]
+            if block["title"] != "Listen":
+                blocks += _block(path, block, definitions)
+                if "$ref" in field:
+                    default = "required" if key in schema.get("required", ()) else "below"
+        lines.append(f"| `{key}` | {_type(field)} | {default} | {meaning} |")
+    return [*lines, "", *blocks]
+
+
+def _reference(field: dict[str, Any]) -> str | None:
+    """Find the block that a field holds, or may hold."""
+    options = [field, *field.get("anyOf", ())]
+    return next((option["$ref"] for option in options if "$ref" in option), None)
+
+
+def _type(field: dict[str, Any]) -> str:
+    if "$ref" in field:
+        return "block"
+    if "enum" in field:
+        return " \\| ".join(f"`{value}`" for value in field["enum"])
+    if "anyOf" in field:
+        return " \\| ".join(_type(option) for option in field["anyOf"])
+    if field.get("type") == "array":
+        return f"list of {_type(field['items'])}"
+    return str(field.get("type", field.get("const")))
+
+
+def _scalar(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_scalar(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_scalar(item) for item in value) + "]"
+    if isinstance(value, bool) or value is None:
+        return str(value).lower() if value is not None else "null"
+    return str(value).replace("|", "\\|")
+
+
+def main() -> None:
+    """Write the file, or check it."""
+    text = render()
+    if "--check" in sys.argv[1:]:
+        if not TARGET.is_file() or TARGET.read_text() != text:
+            sys.exit(f"{TARGET.name} is not current: run `make docs`")
+    else:
+        TARGET.write_text(text)
+        print(f"wrote {TARGET.name}")
+
+
+if __name__ == "__main__":
+    main()

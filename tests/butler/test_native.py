@@ -1,0 +1,129 @@
+"""What is the native engine's own; what every engine must do is in ``test_contract.py``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy
+from lsst.daf.butler import Butler, Timespan
+from lsst.sphgeom import LonLat, UnitVector3d
+
+from autoingest.butler.datasets import Datasets
+from autoingest.butler.native import NativeEngine
+
+from . import exposures
+from .conftest import Repository
+from .contents import OpenButler, outcomes, stored
+
+
+def _tai(text: str) -> Any:
+    from astropy.time import Time
+
+    return Time(text, scale="tai")
+
+
+def test_header_that_can_not_be_translated(engine: NativeEngine) -> None:
+    good, bad = exposures.files(1, [94, 95])
+    bad = replace(
+        bad, header={card: value for card, value in bad.header.items() if not card.startswith(("DATE", "MJD"))}
+    )
+    alone = engine.ingest([bad])
+    assert [(item.outcome, item.reason) for item in alone.files] == [("failed", "metadata")]
+    assert outcomes(engine.ingest([bad, good])) == {"ingested": 2}
+
+
+def test_visit_is_what_the_official_tools_write(
+    engine: NativeEngine, open_butler: OpenButler, shared_data: Path
+) -> None:
+    expected = json.loads((shared_data / "visits" / "LSSTCam_2025052100138.json").read_text())
+    exposure = dict(expected["exposure"])
+    span = Timespan(None, None, _nsec=(exposure.pop("timespan_begin"), exposure.pop("timespan_end")))
+    exposure |= {"timespan": span, "has_simulated": False, "can_see_sky": True}
+    butler = engine.connect()
+    noon = _tai("2025-05-21T12:00:00")
+    day = {"instrument": "LSSTCam", "id": 20250521, "timespan": Timespan(noon, _tai("2025-05-22T12:00:00"))}
+    insert = butler.registry.insertDimensionData
+    insert("group", {"instrument": "LSSTCam", "name": exposure["group"]})
+    insert("day_obs", day)
+    insert("exposure", exposure)
+    changes = {
+        "OBSID": exposure["obs_id"], "DAYOBS": "20250521", "SEQNUM": 138, "GROUPID": exposure["group"],
+        "FILTER": "g_6", "OBJECT": exposure["target_name"], "PROGRAM": "BLOCK-365", "DATE-BEG": span.begin.isot,
+        "DATE-END": span.end.isot, "DATE-OBS": span.begin.isot,
+    }  # fmt: skip
+    result = engine.ingest(exposures.files(138, [94], **changes))
+    assert outcomes(result) == {"ingested": 1}
+    assert result.visits == [("LSSTCam", 2025052100138)]
+
+    butler, key = open_butler(), {"instrument": "LSSTCam", "visit": 2025052100138}
+    [visit] = butler.query_dimension_records("visit", **key)
+    row = {name: value for name, value in visit.toDict().items() if name not in ("region", "timespan")}
+    begin, end = expected["visit"].pop("timespan_begin"), expected["visit"].pop("timespan_end")
+    assert row == expected["visit"]
+    assert visit.timespan == Timespan(None, None, _nsec=(begin, end))
+    assert [record.toDict() for record in butler.query_dimension_records("visit_definition", **key)] == expected[
+        "visit_definition"
+    ]
+    for element in ("visit_system", "visit_system_membership"):
+        records = [record.toDict() for record in butler.query_dimension_records(element, instrument="LSSTCam")]
+        assert records == [row for row in expected[element] if row.get("visit_system", row.get("id")) == 0]
+    assert _separation(visit.region, expected["visit_region_deg"]) < 1e-6
+    regions = {
+        record.detector: record.region for record in butler.query_dimension_records("visit_detector_region", **key)
+    }
+    assert len(regions) == 205
+    for detector, corners in expected["visit_detector_region_deg"].items():
+        assert _separation(regions[int(detector)], corners) < 1e-6
+
+
+def _separation(region: Any, corners: list[list[float]]) -> float:
+    """Return the largest distance, arcseconds, from a corner of either polygon to the nearest one of the other."""
+    import numpy as np
+
+    ours = np.array([list(vertex) for vertex in region.getVertices()])
+    theirs = np.array([list(UnitVector3d(LonLat.fromDegrees(*corner))) for corner in corners])
+    distances = np.linalg.norm(ours[:, None] - theirs[None], axis=-1)
+    return float(np.degrees(max(distances.min(0).max(), distances.min(1).max())) * 3600)
+
+
+def test_batch_is_all_or_nothing(
+    engine: NativeEngine, open_butler: OpenButler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    genuine = Datasets.ingest
+
+    def crash(self: Datasets, placed: Any) -> set[str]:
+        genuine(self, placed)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Datasets, "ingest", crash)
+    with pytest.raises(KeyboardInterrupt):
+        engine.ingest(exposures.files(1, [94]))
+    monkeypatch.undo()
+    assert not open_butler().query_dimension_records("exposure", instrument="LSSTCam", explain=False)
+    assert stored(open_butler(), 1) == {}
+    result = engine.ingest(exposures.files(1, [94]))
+    assert (outcomes(result), len(result.visits)) == ({"ingested": 1}, 1)
+
+
+def test_exposure_that_somebody_removes_comes_back(engine: NativeEngine, repository: Repository) -> None:
+    engine.ingest(exposures.files(1, [94]))
+    butler = Butler.from_config(repository.root, writeable=True)
+    butler.pruneDatasets(
+        butler.query_datasets("raw", collections="LSSTCam/raw/all"), disassociate=True, unstore=True, purge=True
+    )
+    database = butler._registry._db  # the registry has no call that deletes dimension records
+    with database.transaction():
+        tables = butler._registry._managers.dimensions._tables
+        overlaps = butler._registry._managers.dimensions._overlap_tables
+        for table in (
+            overlaps["visit_detector_region"][1], overlaps["visit"][1], tables["visit_detector_region"],
+            tables["visit_definition"], tables["visit_system_membership"], tables["visit"], tables["exposure"],
+        ):  # fmt: skip
+            database.deleteWhere(table, sqlalchemy.true())
+    butler.close()
+    assert outcomes(engine.ingest(exposures.files(1, [95]))) == {"failed": 1}
+    assert outcomes(engine.ingest(exposures.files(1, [95]))) == {"ingested": 1}

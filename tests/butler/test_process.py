@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import sqlalchemy
+
+from autoingest.butler.process import ButlerProcess
+from autoingest.config import IngestConfig, LoggingConfig
+from autoingest.errors import ConfigurationError, TransientError
+
+from . import exposures
+from .conftest import Repository
+from .contents import OpenButler, outcomes, stored
+
+
+@pytest.fixture
+async def process(repository: Repository) -> AsyncIterator[ButlerProcess]:
+    process = ButlerProcess(IngestConfig(repo=repository.root), LoggingConfig())
+    await process.start()
+    yield process
+    await process.close()
+
+
+@contextmanager
+def registry_locked(repository: Repository) -> Iterator[None]:
+    """Keep everybody else from writing to an SQLite repository, as another writer does."""
+    holder = sqlite3.connect(Path(repository.root) / "gen3.sqlite3", isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    finally:
+        holder.rollback()
+        holder.close()
+
+
+async def ended(pid: int) -> None:
+    """Wait until a process that is not our child has gone."""
+    async with asyncio.timeout(10):
+        while Path(f"/proc/{pid}").exists() and "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text():
+            await asyncio.sleep(0.02)
+
+
+async def test_serves_batches_one_at_a_time(process: ButlerProcess, open_butler: OpenButler) -> None:
+    results = await asyncio.gather(
+        *(process.ingest(exposures.files(1, range(n, n + 50)), 60) for n in range(0, 200, 50))
+    )
+    results.append(await process.ingest(exposures.files(1, range(200, 205)), 60))
+    assert sum(len(item.visits) for item in results) == 1
+    waiting = [result.path for item in results for result in item.files if result.outcome == "waiting"]
+    again = await process.ingest([file for file in exposures.files(1) if file.path in waiting], 60)
+    assert {item.outcome for item in again.files} <= {"ingested"}
+    assert len(stored(open_butler(), 1)) == 205
+    assert process.missing() is None
+
+
+async def test_two_processes_ingest_one_exposure(
+    process: ButlerProcess, repository: Repository, open_butler: OpenButler
+) -> None:
+    other = ButlerProcess(IngestConfig(repo=repository.root), LoggingConfig())
+    await other.start()
+    for seq_num in range(1, 6):
+        files = exposures.files(seq_num)
+        science = [file for file in files if not file.is_guider]
+        # Each has half of its own, and both have the middle: they insert the same records and datasets at once.
+        mine, theirs = await asyncio.gather(process.ingest(science[:120], 60), other.ingest(science[80:], 60))
+        assert {item.outcome for item in mine.files + theirs.files} == {"ingested"}
+        assert len(stored(open_butler(), seq_num)) == 197
+        duplicates = sum(item.duplicate for item in mine.files + theirs.files)
+        assert duplicates == 40
+    await other.close()
+
+
+@pytest.mark.parametrize("repository", ["postgres"], indirect=True)
+async def test_killed_in_a_batch(process: ButlerProcess, repository: Repository, open_butler: OpenButler) -> None:
+    pid = process.pid
+    assert pid
+    assert repository.registry_url
+    database = sqlalchemy.create_engine(repository.registry_url, poolclass=sqlalchemy.NullPool)
+    with database.begin() as holder:
+        holder.execute(sqlalchemy.text("LOCK TABLE file_datastore_records IN EXCLUSIVE MODE"))
+        batch = asyncio.create_task(process.ingest(exposures.files(1), 60))
+        # The batch has written its exposure, visit and datasets when it comes to the datastore's records.
+        async with asyncio.timeout(20):
+            while not holder.scalar(sqlalchemy.text("SELECT count(*) FROM pg_locks WHERE NOT granted")):
+                await asyncio.sleep(0.01)
+        os.kill(pid, signal.SIGKILL)
+        with pytest.raises(TransientError):
+            await batch
+    assert process.missing()
+    assert stored(open_butler(), 1) == {}
+    result = await process.ingest(exposures.files(1), 60)
+    assert (outcomes(result), len(result.visits)) == ({"ingested": 205}, 1)
+    assert process.pid != pid
+    assert len(stored(open_butler(), 1)) == 205
+
+
+@pytest.mark.parametrize("repository", ["sqlite"], indirect=True)
+async def test_taking_too_long(process: ButlerProcess, repository: Repository) -> None:
+    pid = process.pid
+    with registry_locked(repository), pytest.raises(TransientError):
+        await process.ingest(exposures.files(1), 0.3)
+    assert outcomes(await process.ingest(exposures.files(1), 60)) == {"ingested": 205}
+    assert process.pid != pid
+
+
+@pytest.mark.parametrize("repository", ["sqlite"], indirect=True)
+async def test_dead_without_work_is_replaced(process: ButlerProcess) -> None:
+    pid = process.pid
+    assert pid
+    os.kill(pid, signal.SIGKILL)
+    async with asyncio.timeout(10):
+        while process.missing() is None:
+            await asyncio.sleep(0.01)
+    assert outcomes(await process.ingest(exposures.files(1, [94]), 60)) == {"ingested": 1}
+
+
+@pytest.mark.parametrize("repository", ["sqlite"], indirect=True)
+async def test_signals_are_the_owners_matter(process: ButlerProcess) -> None:
+    pid = process.pid
+    assert pid
+    for number in (signal.SIGINT, signal.SIGTERM):
+        os.kill(pid, number)
+        assert {item.outcome for item in (await process.ingest(exposures.files(1, [94]), 60)).files} == {"ingested"}
+    assert process.pid == pid
+    await process.close()
+    await ended(pid)
+    assert process.missing() == "closed"
+
+
+@pytest.mark.parametrize("repository", ["sqlite"], indirect=True)
+async def test_dies_with_its_owner(repository: Repository) -> None:
+    script = """
+import asyncio, sys
+from autoingest.butler.process import ButlerProcess
+from autoingest.config import IngestConfig, LoggingConfig
+from autoingest.log import configure_logging
+
+async def main():
+    configure_logging(LoggingConfig())
+    process = ButlerProcess(IngestConfig(repo=sys.argv[1]), LoggingConfig())
+    await process.start()
+    print(process.pid, flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+    owner = subprocess.Popen([sys.executable, "-c", script, repository.root], stdout=subprocess.PIPE)
+    assert owner.stdout
+    pid = int(owner.stdout.readline())
+    owner.kill()
+    owner.wait()
+    owner.stdout.close()
+    await ended(pid)
+
+
+async def test_no_repository(tmp_path: Path) -> None:
+    process = ButlerProcess(IngestConfig(repo=str(tmp_path / "nowhere")), LoggingConfig())
+    with pytest.raises(ConfigurationError, match="nowhere"):
+        await process.start()
+    assert "nowhere" in (process.missing() or "")
+
+
+def test_owner_imports_no_butler() -> None:
+    code = "import sys, autoingest.butler.process; sys.exit(any(name.startswith('lsst') for name in sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,74 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from autoingest.ceph.spec import Spec
+from autoingest.errors import ConfigurationError
+
+EXAMPLE = Path(__file__).parents[2] / "config" / "ceph-summit.yaml"
+TOPIC = {"name": "summit", "pushEndpoint": "http://host:8080/notify"}
+USER = "arn:aws:iam:::user/reader"
+
+
+def load(tmp_path: Path, bucket: dict[str, Any] | None = None, topic: dict[str, Any] | None = None, **top: Any) -> Spec:
+    bucket = {"name": "rubin-summit", "notifications": [{"topic": "summit"}], **(bucket or {})}
+    file = tmp_path / "ceph.yaml"
+    file.write_text(yaml.safe_dump({"topics": [TOPIC | (topic or {})], "buckets": [bucket], **top}))
+    return Spec.from_file(file)
+
+
+def test_example_fits() -> None:
+    spec = Spec.from_file(EXAMPLE)
+    assert spec.topics[1].named(8) == "rubin-summit-notification-8"
+
+
+def events(*names: str) -> dict[str, Any]:
+    return {"notifications": [{"topic": "summit", "events": list(names)}]}
+
+
+@pytest.mark.parametrize(
+    ("bucket", "topic", "message"),
+    [
+        ({"colour": "red"}, {}, "buckets.0.colour"),
+        (events("s3:ObjectCreated:*", "s3:ObjectRemoved:*"), {}, "aborts Ceph's gateway"),
+        (events("s3:ObjectCreated:Put"), {}, "missed"),
+        ({"notifications": [{"topic": "nowhere"}]}, {}, "no declared topic"),
+        ({"policy": [{"grant": "read", "principals": ["arn:aws:iam::123456789012:user/x"]}]}, {}, "grants nothing"),
+        ({"policy": [{"grant": "read", "principals": ["reader"]}]}, {}, "neither arn"),
+        ({"policy": [{"grant": "read", "principals": ["*"]}]}, {}, "public"),
+        ({"policy": [{"principals": [USER]}]}, {}, "either grant or deny"),
+        ({"leave": ["autoingest.rubin-summit.x"]}, {}, "this file's prefix"),
+        ({}, {"pushEndpoint": "ftp://host/"}, "neither http"),
+        ({}, {"pushEndpoint": "http://user:word@host/"}, "credentials"),
+        ({}, {"pushEndpoint": "kafka://host"}, "port"),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_name(
+    tmp_path: Path, bucket: dict[str, Any], topic: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=message) as caught:
+        load(tmp_path, bucket, topic)
+    assert "ceph.yaml" in str(caught.value)
+
+
+def test_topics_that_could_be_generations_of_each_other_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="generation"):
+        load(tmp_path, topics=[TOPIC, {**TOPIC, "name": "summit-12"}])
+
+
+def test_tenants_are_no_account_ids(tmp_path: Path) -> None:
+    load(tmp_path, {"policy": [{"grant": "read", "principals": ["arn:aws:iam::rubin:user/reader"]}]})
+
+
+def test_secrets_come_from_the_environment_and_stay_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = load(tmp_path, topic={"opaqueDataVariable": "SUMMIT_SECRET"})
+    with pytest.raises(ConfigurationError, match="SUMMIT_SECRET is not set"):
+        spec.secrets()
+    monkeypatch.setenv("SUMMIT_SECRET", "two words")
+    with pytest.raises(ConfigurationError, match="white space") as caught:
+        spec.secrets()
+    assert "two words" not in str(caught.value)
+    monkeypatch.setenv("SUMMIT_SECRET", "word")
+    assert "word" not in repr(spec.secrets())

@@ -1,0 +1,120 @@
+"""What a camera writes into a real Ceph, which posts the notifications itself, ends in the Butler."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+
+import pytest
+import redis
+from lsst.daf.butler import Butler
+
+from autoingest import embedded
+from autoingest.butler.repo import create_repository
+
+from ..support.ceph import TICK, Ceph
+from ..support.site import Site, wait_for
+
+BUCKET = "ceph@rubin-summit"
+SECRET = "d0me-shutter"
+DAY_OBS = 20251120
+
+
+@dataclass
+class Summit:
+    """A site whose notifications come from Ceph, and whose Redis can be away."""
+
+    site: Site
+    ceph: Ceph
+    redis_port: int
+    redis_server: ExitStack = field(default_factory=ExitStack)
+
+    def start_redis(self) -> None:
+        self.redis_server.enter_context(embedded.valkey(self.site.folder / "valkey", port=self.redis_port))
+
+    def stop_redis(self) -> None:
+        self.redis_server.close()
+
+    def take_exposure(self, seq_num: int, order: str) -> set[str]:
+        """Let the camera write an exposure, and tell nobody; return the URLs of its images."""
+        command = [
+            sys.executable, "-m", "autoingest", "simulate", "--bucket", BUCKET, "--json", "--order", order,
+            "--day-obs", str(DAY_OBS), "--first-seq", str(seq_num),
+        ]  # fmt: skip
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=60)
+        folder = f"LSSTCam/{DAY_OBS}/MC_O_{DAY_OBS}_{seq_num:06d}/"
+        listing = self.ceph.client("s3").list_objects_v2(Bucket="rubin-summit", Prefix=folder)
+        return {f"s3://{BUCKET}/{item['Key']}" for item in listing["Contents"] if item["Key"].endswith(".fits")}
+
+
+@pytest.fixture(scope="module")
+def summit(ceph: Ceph, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Summit]:
+    """All roles at work for a bucket in Ceph, which has begun to notify."""
+    folder = tmp_path_factory.mktemp("summit")
+    port = embedded.free_port()
+    site = Site(
+        folder,
+        redis_url=f"redis://127.0.0.1:{port}/0",
+        repo=str(folder / "repo"),
+        buckets=[BUCKET],
+        environment={"LSST_RESOURCES_S3_PROFILE_ceph": ceph.profile, "AUTOINGEST_NOTIFICATION_SECRETS": SECRET},
+    )
+    summit = Summit(site, ceph, port)
+    with closing(site), summit.redis_server, pytest.MonkeyPatch.context() as patch:
+        for name, value in site.environment.items():
+            patch.setenv(name, value)
+        ceph.subscribe("rubin-summit", site.notify_url, secret=SECRET)
+        summit.start_redis()
+        create_repository(site.repo)
+        process = site.start("enqueue,ingest,idle,presence")
+        ceph.client("s3").put_object(Bucket="rubin-summit", Key="warm-up.txt", Body=b"")
+        wait_for(lambda: site.metric("autoingest_ignored_total"), TICK + 5, "the first notification")
+        yield summit
+        assert site.stop(process) == 0
+
+
+def assert_all_in(summit: Summit, urls: set[str], ingested: int) -> None:
+    """Check that an exposure is in the Butler, and that nothing is left of it elsewhere.
+
+    `ingested` is the number of files of this exposure and all before it.
+    """
+    assert len(urls) == 205
+    site = summit.site
+    with redis.Redis.from_url(site.redis_url, decode_responses=True) as client:
+        wait_for(lambda: site.metric("autoingest_ingested_total") >= ingested, 30, f"{ingested} files ingested")
+        wait_for(lambda: not client.keys("WORKER:*"), 5, "workers' lists empty")
+        assert [key for kind in ("QUEUE", "WAITING", "DEAD", "REJECTED") for key in client.keys(f"{kind}*")] == []
+    assert site.metric("autoingest_ingested_total") == ingested
+    obs_id = min(urls).split("/")[-2]
+    with Butler.from_config(site.repo, instrument="LSSTCam") as butler:
+        (exposure,) = butler.query_dimension_records("exposure", where="exposure.obs_id = :obs", bind={"obs": obs_id})
+        (visit,) = butler.query_dimension_records("visit", visit=exposure.id)
+        assert visit.name == obs_id
+        assert len(butler.query_dimension_records("visit_detector_region", visit=exposure.id)) == 205
+        raws, guiders = (
+            butler.query_datasets(kind, collections=run, exposure=exposure.id)
+            for kind, run in (("raw", "LSSTCam/raw/all"), ("guider_raw", "LSSTCam/raw/guider"))
+        )
+        assert (len(raws), len(guiders)) == (197, 8)
+        assert {str(butler.getURI(ref)) for ref in raws + guiders} == urls
+
+
+def test_exposure_arrives(summit: Summit) -> None:
+    assert_all_in(summit, summit.take_exposure(1, "natural"), ingested=205)
+    assert summit.site.metric("autoingest_queued_total") == 205
+
+
+def test_redis_away_while_exposure_is_taken(summit: Summit) -> None:
+    site = summit.site
+    before = site.metric("autoingest_ingested_total")
+    received = site.metric("autoingest_received_total")
+    summit.stop_redis()
+    urls = summit.take_exposure(2, "guiders-first")
+    wait_for(lambda: site.metric("autoingest_received_total") > received, 10, "a notification held")
+    summit.start_redis()
+    assert_all_in(summit, urls, ingested=before + 205)
+    # 205 images, as many sidecars, one list of sensors. Ceph repeats at once whatever is refused.
+    assert site.metric("autoingest_received_total") - received < 2 * 411

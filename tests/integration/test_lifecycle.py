@@ -1,0 +1,348 @@
+"""How processes start, end, and live through the absence of what they need."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import signal
+import socket
+import time
+import urllib.error
+import urllib.request
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, closing
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+import yaml
+from aiohttp import web
+
+from autoingest import embedded
+from autoingest.butler.repo import create_repository
+from autoingest.queue import keys
+from autoingest.sim import Exposure, sensors
+from benchmarks.s3server import S3Server, Stored
+
+from ..support.postgres import postgres_folder
+from ..support.repository import contents
+from ..support.site import Site, wait_for
+from ..support.threads import in_thread
+
+BUCKET = "rubin-summit"
+
+
+@dataclass
+class Store:
+    """An S3 server that is slow or away on demand."""
+
+    server: S3Server = field(default_factory=S3Server)
+    port: int = field(default_factory=embedded.free_port)
+    running: ExitStack = field(default_factory=ExitStack)
+
+    def start(self) -> None:
+        self.running.enter_context(in_thread(self.server.run(self.port)))
+
+    def stop(self) -> None:
+        self.running.close()
+
+    def put(self, bucket: str, seq_num: int, number: int) -> list[str]:
+        """Hold some images of an exposure with their sidecars; return the images' paths."""
+        exposure = Exposure(20300101, seq_num, datetime(2030, 1, 2, 3, tzinfo=UTC))
+        objects = self.server.buckets.setdefault(bucket, {})
+        images = []
+        for sensor in [sensor for sensor in sensors() if sensor.purpose != "GUIDER"][:number]:
+            objects[exposure.sidecar_key(sensor)] = Stored(exposure.sidecar(sensor), "etag", 0.0)
+            objects[exposure.key(sensor)] = Stored(b"", "etag", 0.0)
+            images.append(f"{bucket}/{exposure.key(sensor)}")
+        return images
+
+
+@pytest.fixture
+def store() -> Iterator[Store]:
+    store = Store()
+    with store.running:
+        store.start()
+        yield store
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository to be copied."""
+    folder = tmp_path_factory.mktemp("made") / "repo"
+    create_repository(str(folder))
+    return folder
+
+
+@pytest.fixture
+def client(valkey_url: str) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(valkey_url, decode_responses=True) as client:
+        client.flushall()
+        yield client
+
+
+@pytest.fixture
+def site(tmp_path: Path, valkey_url: str, client: redis.Redis, made: Path, store: Store) -> Iterator[Site]:
+    shutil.copytree(made, tmp_path / "repo")
+    environment = {
+        "S3_ENDPOINT_URL": f"http://127.0.0.1:{store.port}",
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+    }
+    site = Site(tmp_path, valkey_url, str(tmp_path / "repo"), buckets=[BUCKET], environment=environment)
+    with closing(site):
+        yield site
+
+
+def announce(site: Site, paths: list[str]) -> None:
+    """Post one notification of all `paths`; it must be accepted."""
+    records = []
+    for path in paths:
+        bucket, _, key = path.partition("/")
+        records.append({"s3": {"bucket": {"name": bucket}, "object": {"key": key, "size": 100_000}}})
+    request = urllib.request.Request(site.notify_url, json.dumps({"Records": records}).encode(), method="POST")
+    with urllib.request.urlopen(request, timeout=10) as response:
+        assert len(json.load(response)["queued"]) == len(paths)
+
+
+def readiness(site: Site, process: int = 0) -> tuple[int, list[str]]:
+    """Status and what is missing; (0, []) where nobody listens yet."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{site.admin_ports[process]}/readyz", timeout=5) as response:
+            return response.status, json.load(response)["missing"]
+    except urllib.error.HTTPError as answer:
+        return answer.code, json.load(answer)["missing"]
+    except OSError:
+        return 0, []
+
+
+def ingested(client: redis.Redis, bucket: str = BUCKET) -> int:
+    return sum(map(int, client.hvals(f"INGEST:{bucket}:LSSTCam")))
+
+
+def held(client: redis.Redis) -> int:
+    """Files on workers' lists."""
+    return sum(client.llen(key) for key in client.keys(f"WORKER:{BUCKET}:*") if client.type(key) == "list")
+
+
+def events(site: Site, event: str) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in site.logs().splitlines() if line.startswith("{")]
+    return [line for line in lines if line["event"] == event]
+
+
+def test_sigterm_finishes_what_is_in_hand(site: Site, client: redis.Redis, store: Store) -> None:
+    paths = store.put(BUCKET, 1, 60)
+    store.server.delay = 2.0
+    site.ingest = {"batchSize": 20}
+    process = site.start("enqueue,ingest,idle,presence")
+    announce(site, paths[:50])
+    wait_for(lambda: held(client) == 40, 10, "two batches in hand")
+    process.send_signal(signal.SIGTERM)
+    wait_for(lambda: events(site, "stopping"), 10, "the signal is received")
+    announce(site, paths[50:])
+    assert ingested(client) == 0, "the batches are still in hand while notifications are accepted"
+    assert process.wait(20) == 0, site.logs()
+    assert ingested(client) == len(contents(site.repo).raws) == 40
+    assert client.llen(keys.queue(BUCKET)) == 20
+    assert client.keys("WORKER:*") == []
+
+
+def test_second_signal_kills_at_once(site: Site, client: redis.Redis, store: Store) -> None:
+    paths = store.put(BUCKET, 1, 10)
+    store.server.delay = 3.0
+    process = site.start("enqueue,ingest")
+    announce(site, paths)
+    wait_for(lambda: held(client) == 10, 10, "a batch in hand")
+    process.send_signal(signal.SIGTERM)
+    wait_for(lambda: events(site, "stopping"), 10, "the first signal is received")
+    process.send_signal(signal.SIGTERM)
+    started = time.monotonic()
+    assert process.wait(5) == -signal.SIGTERM
+    assert time.monotonic() - started < 1.0
+    assert held(client) == 10, "the work is kept until the lease ends"
+    (start,) = events(site, "butler process started")
+    wait_for(lambda: not is_alive(start["pid"]), 5, "the Butler process has died with it")
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        # A process whose parent has not asked yet how it ended is as good as gone.
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.parametrize("what", ["enqueue", "presence", "admin"])
+def test_port_in_use(site: Site, what: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        site.settings = {what: {"listen": {"host": "127.0.0.1", "port": port}}}
+        process = site.start("enqueue,presence", ready=False)
+        assert process.wait(20) == 2
+    assert f"autoingest: {what} can't listen on 127.0.0.1:{port}: port {port} is in use" in site.logs()
+    assert f"set {what}.listen.port" in site.logs()
+    assert "Traceback" not in site.logs()
+
+
+def test_no_repository(site: Site) -> None:
+    site.repo += "-elsewhere"
+    assert site.start("ingest", ready=False).wait(20) == 2
+    (line,) = [line for line in site.logs().splitlines() if line.startswith("autoingest: ")]
+    assert site.repo in line
+    assert "Traceback" not in site.logs()
+
+
+def test_bucket_without_credentials(site: Site) -> None:
+    site.buckets = ["nobody@rubin-summit"]
+    assert site.start("ingest", ready=False).wait(20) == 2
+    assert "set LSST_RESOURCES_S3_PROFILE_nobody=https://" in site.logs()
+    assert "Traceback" not in site.logs()
+
+
+def test_redis_away_at_start(site: Site, store: Store) -> None:
+    port = embedded.free_port()
+    site.redis_url = f"redis://127.0.0.1:{port}/0"
+    paths = store.put(BUCKET, 1, 5)
+    process = site.start("ingest,idle,presence", ready=False)
+    wait_for(lambda: readiness(site) == (503, ["Redis does not answer"]), 20, "all but Redis is there")
+    with embedded.valkey(site.folder / "valkey", port=port), redis.Redis.from_url(site.redis_url) as client:
+        wait_for(lambda: readiness(site) == (200, []), 10, "ready")
+        site.start("enqueue")
+        announce(site, paths)
+        wait_for(lambda: ingested(client) == 5, 40, f"all ingested: {site.logs()[-3000:]}")
+        assert [site.stop(running) for running in (process, site.processes[1])] == [0, 0]
+
+
+def test_sigterm_while_starting(site: Site) -> None:
+    """A database that takes connections and never answers holds the start up, but not the end."""
+    with socket.create_server(("127.0.0.1", 0)) as database:
+        config = yaml.safe_load((Path(site.repo) / "butler.yaml").read_text())
+        config["registry"]["db"] = f"postgresql://nobody@127.0.0.1:{database.getsockname()[1]}/nothing"
+        (Path(site.repo) / "butler.yaml").write_text(yaml.safe_dump(config))
+        process = site.start("ingest", ready=False)
+        database.settimeout(20)
+        connection, _ = database.accept()
+        with connection:
+            started = time.monotonic()
+            assert site.stop(process) == 0
+            assert time.monotonic() - started < 3.0
+    assert "Traceback" not in site.logs()
+
+
+def test_postgres_away(site: Site, client: redis.Redis, store: Store) -> None:
+    paths = store.put(BUCKET, 1, 10)
+    site.repo += "-postgres"
+    with postgres_folder() as folder, ExitStack() as postgres:
+
+        def start() -> str:
+            return postgres.enter_context(embedded.postgres(folder))
+
+        def assert_held_until_it_returns(number: int) -> None:
+            wait_for(lambda: held(client) == 5, 20, "work is in hand")
+            outages = site.metric("autoingest_outages_total")
+            wait_for(lambda: site.metric("autoingest_outages_total") > outages, 20, "the batch is held")
+            start()
+            wait_for(lambda: ingested(client) == number, 40, f"{number} ingested: {site.logs()[-3000:]}")
+
+        create_repository(site.repo, registry_url=start())
+        postgres.close()
+        process = site.start("enqueue,ingest")
+        wait_for(lambda: events(site, "repository away"), 20, "the process says that the database is away")
+        announce(site, paths[:5])
+        assert_held_until_it_returns(5)
+        postgres.close()
+        announce(site, paths[5:])
+        assert_held_until_it_returns(10)
+        assert len(contents(site.repo).raws) == 10
+        assert site.stop(process) == 0
+    assert client.keys("DEAD:*") == []
+    assert {client.hget(keys.file(path), "ing_fail_count") for path in paths} <= {None, "0"}
+
+
+def test_store_away(site: Site, client: redis.Redis, store: Store) -> None:
+    paths = store.put(BUCKET, 1, 10)
+    store.stop()
+    process = site.start("enqueue,ingest")
+    announce(site, paths)
+    wait_for(lambda: site.metric("autoingest_outages_total"), 20, "the batch is held")
+    assert site.stop(process) == 0
+    assert sorted(client.lrange(keys.queue(BUCKET), 0, -1)) == sorted(paths), "all is given back"
+    assert {client.hget(keys.file(path), "ing_fail_count") for path in paths} <= {None, "0"}
+    store.start()
+    assert site.start("ingest", "--once", ready=False).wait(30) == 0
+    assert ingested(client) == len(contents(site.repo).raws) == 10
+
+
+class Receiver:
+    """Receives the exposure webhook, and answers as it is told."""
+
+    def __init__(self) -> None:
+        self.mood = "good"
+        self.files: dict[str, set[str]] = defaultdict(set)
+        self.calls = 0
+
+    @asynccontextmanager
+    async def run(self) -> AsyncIterator[str]:
+        app = web.Application()
+        app.router.add_post("/", self._handle)
+        runner = web.AppRunner(app, shutdown_timeout=0.1)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        try:
+            yield f"http://127.0.0.1:{runner.addresses[0][1]}/"
+        finally:
+            await runner.cleanup()
+
+    async def _handle(self, request: web.Request) -> web.Response:
+        self.calls += 1
+        match self.mood:
+            case "hangs":
+                await asyncio.Event().wait()
+            case "fails":
+                return web.Response(status=500)
+        content = await request.json()
+        assert set(content) == {"exp_id", "filenames"}
+        self.files[content["exp_id"]] |= set(content["filenames"])
+        return web.Response()
+
+
+def test_exposure_webhook(site: Site, client: redis.Redis, store: Store) -> None:
+    first, second = store.put(BUCKET, 1, 20), store.put(BUCKET, 2, 5)
+    receiver = Receiver()
+    with ExitStack() as running:
+        site.ingest = {"exposureWebhook": running.enter_context(in_thread(receiver.run()))}
+        process = site.start("enqueue,ingest")
+        good = [*first[:5], *second]
+        announce(site, good)
+        expected = defaultdict(set)
+        for path in good:
+            *_, obs_id, filename = path.split("/")
+            expected[obs_id].add(filename)
+        wait_for(lambda: receiver.files == expected, 20, "the receiver knows the files of both exposures")
+        for mood, paths in (("fails", first[5:10]), ("hangs", first[10:15])):
+            receiver.mood = mood
+            calls = receiver.calls
+            announce(site, paths)
+            wait_for(lambda calls=calls: receiver.calls > calls, 20, f"the receiver that {mood} is called")
+    announce(site, first[15:])
+    wait_for(lambda: ingested(client) == 25, 20, "all ingested, whatever the receiver did")
+    assert site.stop(process) == 0
+    assert client.keys("DEAD:*") == []
+    assert len(events(site, "exposure webhook failed")) >= 3
+
+
+def test_several_buckets(site: Site, client: redis.Redis, store: Store) -> None:
+    site.buckets = [BUCKET, "rubin-base"]
+    site.ingest = {"workers": 2}
+    paths = {bucket: store.put(bucket, number, 10) for number, bucket in enumerate(site.buckets, 1)}
+    process = site.start("enqueue,ingest,idle")
+    announce(site, [path for pair in zip(*paths.values(), strict=True) for path in pair])
+    for bucket in site.buckets:
+        wait_for(lambda bucket=bucket: ingested(client, bucket) == 10, 20, f"{bucket} ingested")
+    assert site.stop(process) == 0
+    assert contents(site.repo).raws == {f"s3://{path}" for part in paths.values() for path in part}

@@ -1,0 +1,95 @@
+"""The listeners do what ``docs/openapi.yaml`` says, whatever is sent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+import schemathesis
+import structlog
+import yaml
+from hypothesis import HealthCheck, given, settings
+from redis.asyncio import Redis
+from schemathesis import checks
+
+from autoingest import objects
+from autoingest.admin import Admin
+from autoingest.config import Config
+from autoingest.notify.records import MAX_KEY
+from autoingest.queue.connection import connect
+from autoingest.roles.enqueue import EnqueueRole
+from autoingest.roles.presence import PresenceRole
+
+from ..support.examples import number
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "openapi.yaml"
+CONTENT: dict[str, Any] = yaml.safe_load(DOCUMENT.read_text())
+OPERATIONS = {
+    operation["operationId"]: (path, method.upper())
+    for path, item in CONTENT["paths"].items()
+    for method, operation in item.items()
+    if method != "servers"
+}
+TAKING = ("notify", "presence")
+"""Operations that take something, which may be wrong."""
+
+CHECKS = [
+    checks.not_a_server_error,
+    checks.status_code_conformance,
+    checks.content_type_conformance,
+    checks.response_schema_conformance,
+]
+
+
+@pytest.fixture
+async def ports(valkey_url: str, redis_client: Redis) -> AsyncIterator[dict[str, int]]:
+    """All listeners of a process, by the names that the document tags them with."""
+    listen = {"listen": {"host": "127.0.0.1", "port": 0}}
+    config = Config.from_dict(
+        {"buckets": ["b"], "redis": {"url": valkey_url}, "enqueue": listen, "presence": listen, "admin": listen,
+         "ingest": {"repo": "unused"}},
+        "test",
+    )  # fmt: skip
+    client = connect(config.redis)
+    started = {
+        "enqueue": EnqueueRole(config, client),
+        "presence": PresenceRole(config, client),
+        "admin": Admin(config, client, []),
+    }
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(client.aclose)
+        for one in started.values():
+            stack.push_async_callback(one.close)
+            await one.start()
+        yield {name: one.port for name, one in started.items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "mode"),
+    [(name, schemathesis.GenerationMode.POSITIVE) for name in OPERATIONS]
+    + [(name, schemathesis.GenerationMode.NEGATIVE) for name in TAKING],
+)
+async def test_does_as_it_is_written(ports: dict[str, int], name: str, mode: schemathesis.GenerationMode) -> None:
+    path, method = OPERATIONS[name]
+    operation = schemathesis.openapi.from_dict(CONTENT)[path][method]
+    (tag,) = operation.definition.raw["tags"]
+    url = f"http://127.0.0.1:{ports[tag]}"
+
+    @settings(max_examples=number(100) if name in TAKING else 5, deadline=None, database=None,
+              suppress_health_check=list(HealthCheck))  # fmt: skip
+    @given(operation.as_strategy(generation_mode=mode))
+    def check(case: schemathesis.Case) -> None:
+        case.call_and_validate(base_url=url, checks=CHECKS, timeout=20)
+
+    with structlog.testing.capture_logs():
+        await asyncio.to_thread(check)
+
+
+def test_document_names_what_the_program_takes() -> None:
+    schemas = CONTENT["components"]["schemas"]
+    assert set(schemas["Instrument"]["enum"]) == set(objects.CAMERA_CODES)
+    assert schemas["Record"]["properties"]["s3"]["properties"]["object"]["properties"]["key"]["maxLength"] == MAX_KEY

@@ -1,0 +1,268 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import orjson
+import pytest
+from pydantic import SecretStr
+
+from autoingest.notify.records import MalformedMessageError, RecordParser
+from autoingest.objects import ExposureObject, LfaObject
+
+from .messages import EXPOSURE, body, key, record, trigger
+
+BUCKET = "embargo@rubin-summit"
+OPAQUE = 'opaque+"x"+é'
+
+# What each of Ceph's bodies is about, if every key passes the filter: bucket as configured, and key or "ignored".
+REAL = {
+    "001-put": ("p@cap-p", "plain.txt"),
+    "002-put-overwrite": ("p@cap-p", "plain.txt"),
+    "003-put-empty": ("p@cap-p", "empty"),
+    "004-put-metadata": ("p@cap-p", "meta.txt"),
+    "005-put-space": ("p@cap-p", "a b c.txt"),
+    "006-put-plus": ("p@cap-p", "a+b+c.txt"),
+    "007-put-space-and-plus": ("p@cap-p", "dir one/a +b.txt"),
+    "008-put-percent": ("p@cap-p", "100%.txt"),
+    "009-put-percent-2B-literal": ("p@cap-p", "a+b c.txt"),  # nothing tells that it isn't encoded
+    "010-put-unicode": ("p@cap-p", "räksmörgås/日本語-😀.txt"),
+    "011-put-quote-amp-etc": ("p@cap-p", "q\"uo'te&a=b?c#d;e,f@g:h!(i)*~.txt"),
+    "012-put-backslash-tab": ("p@cap-p", "back\\slash\ttab.txt"),
+    "013-put-guider": ("p@cap-p", "LSSTCam/MC_C_20261120_000123/MC_C_20261120_000123_R00_SG0_guider.fits"),
+    "014-put-guider2": ("p@cap-p", "guider/2026-11-20T09:20:45.168+00:00/GUIDE_R44-SG1#0007.fits.fz"),
+    "015-put-long-key": ("p@cap-p", "k" * 900),
+    "016-copy": ("p@cap-p", "copied from plain.txt"),
+    "017-copy-self-replace": ("p@cap-p", "plain.txt"),
+    "018-multipart": ("p@cap-p", "mp+dir/multi part.bin"),
+    "019-post-form": ("p@cap-p", "posted+by form.txt"),
+    "020-put-presigned": ("p@cap-p", "pre signed+.txt"),
+    "021-delete": ("p@cap-p", None),
+    "022-delete-nonexistent": ("p@cap-p", None),
+    "023-put-versioned": ("p@cap-p", "ver.txt"),
+    "024-delete-marker": ("p@cap-p", None),
+    "049-put-no-opaque-attr": ("cap-n", "plain.txt"),
+    "101-tenant-user-put": ("q@ten1:x9bucket", "tk"),
+}
+
+
+def parser(
+    pattern: str = r"\.fits$",
+    encoding: Literal["auto", "raw", "url"] = "auto",
+    secrets: tuple[str, ...] = (),
+    buckets: tuple[str, ...] = (BUCKET,),
+) -> RecordParser:
+    return RecordParser(buckets, pattern, encoding, [SecretStr(secret) for secret in secrets])
+
+
+def real_bodies(shared_data: Path) -> dict[str, bytes]:
+    files = (shared_data / "notifications" / "ceph-16.2.15").glob("*.json")
+    return {file.stem: file.read_bytes() for file in files}
+
+
+def test_every_real_body(shared_data: Path) -> None:
+    # None of the captured keys is an exposure's, so the record itself tells what was understood.
+    parse = parser("", buckets=("p@cap-p", "cap-n", "q@ten1:x9bucket")).parse
+    bodies = real_bodies(shared_data)
+    assert set(bodies) == set(REAL)
+    for name, (bucket, decoded) in REAL.items():
+        message = parse(bodies[name])
+        if decoded is None:
+            assert [item[0] for item in message.ignored] == [bucket], name
+        else:
+            assert [(item.bucket, item.key) for item in message.rejected] == [
+                (bucket, orjson.loads(bodies[name])["Records"][0]["s3"]["object"]["key"])
+            ], name
+            message = parser("no such key", buckets=("p@cap-p", "cap-n", "q@ten1:x9bucket")).parse(bodies[name])
+            assert message.ignored == [(bucket, f"{bucket}/{decoded}")], name
+
+
+def test_real_fields_of_an_exposure(shared_data: Path) -> None:
+    sent = orjson.loads(real_bodies(shared_data)["001-put"])
+    sent["Records"][0]["s3"]["object"]["key"] = key()
+    message = parser(secrets=("another", OPAQUE), buckets=("p@cap-p",)).parse(orjson.dumps(sent))
+    ((notice, obj),) = message.notices
+    assert notice.path == f"p@cap-p/{key()}"
+    assert notice.event_id == "1795166820.697119.336311a016184326ddbdd61edd4eeb52"
+    assert notice.etag == "336311a016184326ddbdd61edd4eeb52"
+    assert notice.size == 10
+    assert notice.created == 1795166820.696242
+    assert notice.order == "6B001264298D31D3"
+    assert isinstance(obj, ExposureObject)
+    assert (obj.obs_id, obj.seq_num, obj.raft_sensor) == ("MC_O_20251231_000010", 10, "R22_S11")
+
+
+def test_order_of_real_events_is_time_order(shared_data: Path) -> None:
+    events = []
+    for content in real_bodies(shared_data).values():
+        (sent,) = orjson.loads(content)["Records"]
+        sent["s3"].update(bucket={"name": "rubin-summit"}, object={**sent["s3"]["object"], "key": key()})
+        sent["eventName"] = "ObjectCreated:Put"
+        ((notice, _),) = parser().parse(body(sent)).notices
+        assert notice.created is not None
+        assert notice.order is not None
+        events.append((notice.created, notice.order))
+    events.sort()
+    assert [order for _, order in events] == sorted(order for _, order in events)
+
+
+def test_order_of_aws_is_padded_text() -> None:
+    orders = []
+    for sequencer in ("0055aed6dcd9", "0055AED6DCD90281E5", "0055AED6DCD91"):
+        ((notice, _),) = parser().parse(body(record(sequencer=sequencer, eventSource="aws:s3"))).notices
+        assert notice.order is not None
+        orders.append(notice.order)
+    assert orders == sorted(orders)
+    assert len({len(order) for order in orders}) == 1
+
+
+@pytest.mark.parametrize(
+    ("encoding", "source", "sent", "meant"),
+    [
+        ("raw", "aws:s3", "a%2Bb+c", "a%2Bb+c"),
+        ("url", "ceph:s3", "a%2Bb+c", "a+b c"),
+        ("url", "ceph:s3", "a b%2B", "a b+"),
+        ("auto", "aws:s3", "a%2Bb+c", "a+b c"),
+        ("auto", "minio:s3", "a%2Fb+c%3A", "a/b c:"),
+        ("auto", None, "a+b", "a b"),
+        ("auto", "ceph:s3", "a+b", "a+b"),
+        ("auto", "ceph:s3", "a%2Bb", "a+b"),
+        ("auto", "ceph:s3", "a:%2Bb", "a:%2Bb"),
+        ("auto", "ceph:s3", "a %2Bb", "a %2Bb"),
+        ("auto", "ceph:s3", "100%/%2B", "100%/%2B"),
+        ("auto", "ceph:s3", "é%2B", "é%2B"),
+        ("auto", "ceph:s3", "%FF", "%FF"),
+    ],
+)
+def test_key_encoding(encoding: Literal["auto", "raw", "url"], source: str | None, sent: str, meant: str) -> None:
+    message = parser("no such key", encoding).parse(body(record(sent, eventSource=source)))
+    assert message.ignored == [(BUCKET, f"{BUCKET}/{meant}")]
+
+
+def test_trigger_needs_only_bucket_and_key() -> None:
+    ((notice, _),) = parser().parse(body(trigger(key()))).notices
+    assert notice.path == f"{BUCKET}/{key()}"
+    assert (notice.event_id, notice.etag, notice.size, notice.created, notice.order) == (None,) * 5
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("eventTime", "0.000000"), ("eventTime", 5), ("eventTime", "1970-01-01T00:00:00.000Z"), ("eventTime", "2026")],
+)
+def test_time_that_is_none(field: str, value: object) -> None:
+    ((notice, _),) = parser().parse(body(record(**{field: value}))).notices
+    assert notice.created is None
+
+
+def test_optional_fields_of_wrong_type_are_as_absent() -> None:
+    bad = record(eventId=["x"], eventSource=5)
+    bad["s3"]["object"].update(size="10", eTag=5, sequencer={})
+    ((notice, _),) = parser().parse(body(bad)).notices
+    assert (notice.event_id, notice.size, notice.etag, notice.order) == (None,) * 4
+
+
+def _without(*path: str) -> dict[str, Any]:
+    result = record()
+    inner = result
+    for name in path[:-1]:
+        inner = inner[name]
+    del inner[path[-1]]
+    return result
+
+
+@pytest.mark.parametrize(
+    ("bad", "bucket", "where", "reason"),
+    [
+        (5, "-", "-", "record is not an object"),
+        (_without("s3"), "-", "-/-", "no bucket name or object key"),
+        (record(s3=[]), "-", "-/-", "no bucket name or object key"),
+        (_without("s3", "bucket", "name"), "-", f"-/{key()}", "no bucket name or object key"),
+        (_without("s3", "object", "key"), BUCKET, "-", "no bucket name or object key"),
+        (record(eventName=5), BUCKET, key(), "eventName is not a text"),
+        (record(bucket="other"), "-", f"other/{key()}", "bucket is not configured"),
+        (record("a.fits"), BUCKET, "a.fits", "components"),
+        (record(key(exposure="LSSTCam/20251231/MC_O_20251231_x")), BUCKET, None, "obs_id"),
+        (record("%FF.fits", eventSource="aws:s3"), BUCKET, "%FF.fits", "URL-encoded"),
+        (record("k" * 2000 + ".fits"), BUCKET, "k" * 1024, "longer than 1024 bytes"),
+    ],
+)
+def test_bad_record_is_rejected_and_its_neighbours_are_not(
+    bad: object, bucket: str, where: str | None, reason: str
+) -> None:
+    message = parser().parse(body(record(key("R01_S00")), bad, record(key("R01_S01"))))
+    assert [obj.path.rpartition("_R01_")[2] for _, obj in message.notices] == ["S00.fits", "S01.fits"]
+    (rejection,) = message.rejected
+    assert reason in rejection.reason
+    assert rejection.bucket == bucket
+    assert where in (None, rejection.key)
+
+
+def test_ignored() -> None:
+    gone = record(eventName="ObjectRemoved:Delete")
+    message = parser().parse(body(gone, record(f"{EXPOSURE}/x.json"), record(eventName="s3:ObjectCreated:Put")))
+    assert [path for _, path in message.ignored] == [f"{BUCKET}/{key()}", f"{BUCKET}/{EXPOSURE}/x.json"]
+    assert len(message.notices) == 1
+
+
+def test_large_file_annex() -> None:
+    pattern = r"(FiberSpectrograph:.*\.fits$|GenericCamera/.*_\d{6}\.fits$)"
+    path = "FiberSpectrograph:Broad/fiberSpecBroad/2024/01/09/Broad_fiberSpecBroad_2024-01-09T17:41:34.996.fits"
+    message = parser(pattern, buckets=("lfa@rubinobs-lfa-cp",)).parse(body(record(path, bucket="rubinobs-lfa-cp")))
+    ((notice, obj),) = message.notices
+    assert notice.path == f"lfa@rubinobs-lfa-cp/{path}"
+    assert isinstance(obj, LfaObject)
+    assert obj.obs_day == "20240109"
+
+
+def test_bucket_of_a_tenant() -> None:
+    parse = parser(buckets=("q@ten1:b", "c")).parse
+    for arn, name, expected in [
+        ("arn:aws:s3:zone:ten1:b", "b", "q@ten1:b"),
+        (None, "ten1:b", "q@ten1:b"),
+        (None, "q@ten1:b", "q@ten1:b"),
+        ("arn:aws:s3::ten1:c", "c", "c"),
+        ("arn:aws:s3::ten2:b", "b", None),
+        ("arn:aws:s3:::b", "b", None),
+    ]:
+        sent = record()
+        sent["s3"]["bucket"] = {"name": name, "arn": arn}
+        message = parse(body(sent))
+        assert [notice.bucket for notice, _ in message.notices] == ([expected] if expected else [])
+
+
+def test_secrets() -> None:
+    parse = parser(secrets=("old", "nëw")).parse
+    wrong = [record(secret=secret) for secret in (None, "", "ol", "older", 5, ["old"])] + [7]
+    message = parse(body(*wrong, record(secret="old"), record(secret="nëw")))
+    assert message.unauthentic == len(wrong)
+    assert len(message.notices) == 2
+    assert not message.rejected
+
+
+def test_metadata_in_another_encoding_costs_nothing() -> None:
+    sent = record()
+    sent["s3"]["object"]["metadata"] = [{"key": "x-amz-meta-observer", "val": "Jos#"}]
+    content = body(sent).replace(b"#", b"\xe9")
+    assert [notice.key for notice, _ in parser().parse(content).notices] == [key()]
+
+
+def test_half_a_surrogate_pair_costs_nothing() -> None:
+    sent = record(eventName="#")
+    content = body(sent, record("odd-@.fits"), record()).replace(b"#", b"\\udce9").replace(b"@", b"\\uDCE9")
+    message = parser().parse(content)
+    assert [notice.key for notice, _ in message.notices] == [key()]
+    assert [item.key for item in message.rejected] == ["odd-?.fits"]
+
+
+@pytest.mark.parametrize(
+    "content", [b"[" * 100_000, b'"\\ud800' + b"[" * 100_000, b'{"\\ud800": ' + b"9" * 5000 + b"}"]
+)
+def test_malformed_at_length(content: bytes) -> None:
+    with pytest.raises(MalformedMessageError):
+        parser().parse(content)
+
+
+@pytest.mark.parametrize("content", [b"", b"x", b"[]", b"{}", b'{"Records": {}}', b'{"Records": null}', b"\xff"])
+def test_malformed(content: bytes) -> None:
+    with pytest.raises(MalformedMessageError):
+        parser().parse(content)

@@ -1,0 +1,82 @@
+"""``autoingest queue`` and ``autoingest audit`` on the command line."""
+
+from __future__ import annotations
+
+import json
+import time
+
+from .conftest import Site
+
+
+def _letter(site: Site, path: str, reason: str = "missing", age: float = 0.0) -> str:
+    path = f"{site.bucket}/LSSTCam/20250714/MC_O_20250714_000001/{path}"
+    last = time.time() - age
+    letter = {
+        "path": path, "reason": reason, "exception": f"{reason} it is", "attempts": 3, "first_time": last - 9,
+        "last_time": last, "worker": "w1", "etag": "e1",
+    }  # fmt: skip
+    site.redis.hset(f"DEAD:{site.bucket}", path, json.dumps(letter))
+    site.redis.hset(f"FILE:{path}", mapping={"state": "dead", "ing_fail_count": 3})
+    return path
+
+
+def test_dead_letters(site: Site) -> None:
+    paths = [_letter(site, "a.fits"), _letter(site, "b.fits", "metadata"), _letter(site, "c.fits", age=7200)]
+    status = site.json("queue status")
+    assert status[site.bucket]["dead"] == 3
+    assert site.bucket in site.run("queue status")
+    letters = site.json("queue dead")
+    assert [letter["path"] for letter in letters] == [paths[2], *paths[:2]], "in order of the last failure"
+    assert letters[1]["exception"] == "missing it is"
+    text = site.run("queue dead", "--reason", "metadata")
+    assert "metadata it is" in text
+    assert "3 attempts" in text
+    assert "last by w1, etag e1" in text
+    assert paths[0] not in text
+
+    assert "say which" in site.run("queue requeue", code=2)
+    assert site.json("queue requeue", "--older", "1h") == {"requeued": [paths[2]], "left": {}}
+    assert site.queued == [paths[2]]
+    assert site.json("queue requeue", paths[1], paths[2], code=1)["left"] == {paths[2]: "not dead, or not selected"}
+    assert site.queued == [paths[2], paths[1]]
+    site.run("queue drop", "--all", code=1)
+    assert site.redis.hlen(f"DEAD:{site.bucket}") == 1, "nobody said yes"
+    assert site.json("queue drop", "--all", "--yes") == {"dropped": 1}
+    report = site.json("audit")
+    assert report["consistent"]
+    assert report["counts"][site.bucket] | {"queued": 2, "dropped": 1} == report["counts"][site.bucket]
+
+
+def test_rejected_records_that_can_be_used_now(site: Site) -> None:
+    good = "LSSTCam/20250714/MC_O_20250714_000001/MC_O_20250714_000001_R22_S11.fits"
+
+    def reject(bucket: str, key: str) -> None:
+        content = {"key": key, "reason": "bucket is not configured", "event": None, "count": 2, "first_time": 1.0,
+                   "last_time": 2.0}  # fmt: skip
+        site.redis.hset(f"REJECTED:{bucket}", key, json.dumps(content))
+
+    reject("-", f"{site.bucket}/{good}")
+    reject("-", f"elsewhere/{good}")
+    reject(site.bucket, "a.fits")
+    assert len(site.json("queue rejected")) == 3
+    assert "2 times" in site.run("queue rejected", "--reason", "configured")
+    answer = site.json("queue requeue", "--rejected", "--all", code=1)
+    assert answer["requeued"] == site.queued == [f"{site.bucket}/{good}"]
+    assert answer["left"] == {
+        f"-/elsewhere/{good}": "bucket 'elsewhere' is not configured",
+        f"{site.bucket}/a.fits": "key has 1 components, not the 4 of instrument/day_obs/obs_id/file",
+    }
+    assert site.redis.hkeys("REJECTED:-") == [f"elsewhere/{good}"]
+    assert site.json("queue drop", "--rejected", "--bucket", site.bucket, "--yes") == {"dropped": 1}
+    assert site.redis.hkeys("REJECTED:-") == [f"elsewhere/{good}"]
+
+
+def test_audit_tells_and_exits(site: Site) -> None:
+    path = _letter(site, "a.fits")
+    assert "Every object is in exactly one place" in site.run("audit")
+    site.redis.lpush(f"QUEUE:{site.bucket}", path)
+    text = site.run("audit", code=1)
+    assert f"{path}: in more than one place: its record says dead, it is queued, dead" in text
+    assert site.json("audit", code=1)["findings"] == [
+        {"path": path, "problem": "twice", "state": "dead", "places": ["queued", "dead"]}
+    ]

@@ -1,0 +1,330 @@
+"""The chart: what it makes of values, and which it refuses."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis as redis_client
+import yaml
+
+from autoingest import embedded
+from autoingest.embedded import free_port
+
+from ..support.site import Site, wait_for
+from . import manifests as m
+from .conftest import CHART, ENVIRONMENTS, ROOT, RefusedError, Render
+from .test_environments import validate
+
+ROLES = ("enqueue", "ingest", "idle", "presence", "reconcile")
+
+LEAST: dict[str, Any] = {
+    "config": {"buckets": ["embargo@rubin-summit"], "ingest": {"repo": "/repo"}},
+    "secrets": {
+        "redisPassword": {"secret": "redis", "key": "password"},
+        "notificationSecrets": {"secret": "notification", "key": "secret"},
+        "s3": {"profiles": {"embargo": {"secret": "profile", "key": "embargo"}}},
+    },
+}
+"""The least values that are accepted."""
+
+KAFKA = {"bootstrapServers": ["kafka:9092"], "topics": ["summit"], "groupId": "autoingest"}
+
+
+def over(base: dict[str, Any], **values: Any) -> dict[str, Any]:
+    """Values with others set, each named by its path with ``__`` for dots."""
+    result = yaml.safe_load(yaml.safe_dump(base))
+    for path, value in values.items():
+        *above, last = path.split("__")
+        block = result
+        for key in above:
+            block = block.setdefault(key, {})
+        block[last] = value
+    return result  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("name", ENVIRONMENTS)
+def test_lint(name: str, helm: Path) -> None:
+    values = CHART / "environments" / f"{name}.yaml"
+    subprocess.run([helm, "lint", "--strict", CHART, "--values", values], check=True, capture_output=True)
+
+
+def test_schema_is_current() -> None:
+    subprocess.run([sys.executable, ROOT / "helm" / "generate.py", "--check"], check=True)
+
+
+def test_every_value_is_commented() -> None:
+    lines = (CHART / "values.yaml").read_text().splitlines()
+    bare = []
+    for number, line in enumerate(lines):
+        if not re.match(r" *[\w-]+: *\S", line):
+            continue
+        above = number - 1
+        while lines[above].strip().startswith("#") and not lines[above].strip().startswith("# --"):
+            above -= 1
+        if not lines[above].strip().startswith("# --"):
+            bare.append(line)
+    # Resources are told of as a whole.
+    assert [line for line in bare if not re.match(r" *(requests|limits):", line)] == []
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (over(LEAST, rolls={}), "rolls"),
+        (over(LEAST, config__ingest__batchsize=10), "batchsize"),
+        (over(LEAST, config__logging={"level": "LOUD"}), "config.logging.level"),
+        (over(LEAST, roles__ingest__autoscaling__maximum=3), "maximum"),
+        (over(LEAST, roles__enqueue__service__metallb__address="10.0.0.1"), "address"),
+        (over(LEAST, redis__persistence__class="fast"), "class"),
+        (over(LEAST, roles__enqueue__replicas=0), "roles.enqueue.replicas"),
+        (over(LEAST, roles__ingest__replicas=0), "roles.ingest.replicas"),
+        (over(LEAST, config__buckets=[]), "config.buckets"),
+        (over(LEAST, config__roles=["ingest"]), "config.roles"),
+        (over(LEAST, config__redis__url="redis://other:6379/0"), "config.redis.url"),
+        (over(LEAST, redis__enabled=False), "config.redis.url"),
+        (over(LEAST, secrets__redisPassword={}), "secrets.redisPassword"),
+        (over(LEAST, secrets__notificationSecrets={}), "secrets.notificationSecrets"),
+        (over(LEAST, secrets__notificationSecrets={"secret": "notification"}), "secrets.notificationSecrets"),
+        (over(LEAST, secrets__s3__profiles={}), "secrets.s3.profiles.embargo"),
+        (over(LEAST, config__buckets=["rubin-summit"]), "secrets.s3.accessKey"),
+        (over(LEAST, config__ingest__repo="s3://users@repo/butler.yaml"), "secrets.s3.profiles.users"),
+        (
+            over(LEAST, config__enqueue={"kafka": {**KAFKA, "securityProtocol": "SASL_SSL", "saslUsername": "u"}}),
+            "secrets.kafkaPassword",
+        ),
+        (over(LEAST, roles__ingest__terminationGracePeriodSeconds=60), "roles.ingest.terminationGracePeriodSeconds"),
+        (
+            over(LEAST, roles__ingest__terminationGracePeriodSeconds=118, config__ingest__drain=91),
+            "config.ingest.drain",
+        ),
+        (over(LEAST, config__ingest__drain=50), "config.ingest.drain"),
+        (over(LEAST, config__ingest__lease=30), "config.ingest.lease"),
+        (over(LEAST, roles__presence__service__metallb={"pool": "p"}, roles__presence__enabled=True), "LoadBalancer"),
+        (over(LEAST, redis__appendfsync="no"), "redis.appendfsync"),
+        (over(LEAST, roles__ingest__autoscaling__enabled=True), "roles.ingest.autoscaling.prometheus"),
+        (over(LEAST, repository__volume__enabled=True, roles__ingest__replicas=2), "repository.volume"),
+        ({}, "config"),
+    ],
+)
+def test_wrong_values_are_refused_by_name(values: dict[str, Any], message: str, render: Render) -> None:
+    with pytest.raises(RefusedError) as refusal:
+        render(values=values)
+    assert message in str(refusal.value)
+
+
+def test_split(render: Render) -> None:
+    values = over(LEAST, roles__presence__enabled=True, roles__reconcile__enabled=True, config__ingest__drain=300)
+    manifests = render(values=values)
+    validate(manifests)
+    for role in ROLES:
+        assert m.container(manifests, role)["args"][-1] == role
+        spec = m.get(manifests, "Deployment", role)["spec"]
+        assert spec["strategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
+        assert m.get(manifests, "PodDisruptionBudget", role)["spec"]["maxUnavailable"] == 1
+        assert m.pod(manifests, role)["terminationGracePeriodSeconds"] == 300 + 8 + 5 + 15
+        assert_restricted(m.pod(manifests, role))
+    assert_restricted(m.get(manifests, "StatefulSet", "-redis")["spec"]["template"]["spec"])
+    assert m.get(manifests, "Deployment", "-enqueue")["spec"]["replicas"] == 2
+    affinity = m.pod(manifests, "-enqueue")["affinity"]["podAntiAffinity"]
+    term = affinity["preferredDuringSchedulingIgnoredDuringExecution"][0]["podAffinityTerm"]
+    assert term["labelSelector"]["matchLabels"]["app.kubernetes.io/component"] == "enqueue"
+    # /readyz waits for Redis for a second. A probe that gave up as early would close enqueue whenever Redis hangs.
+    assert m.container(manifests, "-enqueue")["readinessProbe"]["timeoutSeconds"] > 1
+    assert m.variables(manifests, "-idle") == {"AUTOINGEST_REDIS_PASSWORD"}
+
+
+def assert_restricted(spec: dict[str, Any]) -> None:
+    """What Kubernetes' Pod Security Standard ``restricted`` asks for, and a read-only root."""
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    for container in [*spec["containers"], *spec.get("initContainers", ())]:
+        context = container["securityContext"]
+        assert context["allowPrivilegeEscalation"] is False
+        assert context["readOnlyRootFilesystem"] is True
+        assert context["capabilities"] == {"drop": ["ALL"]}
+
+
+def test_combined(render: Render) -> None:
+    manifests = render(values=over(LEAST, combined=True, roles__presence__enabled=True))
+    validate(manifests)
+    (deployment,) = [item for item in manifests if item["kind"] == "Deployment"]
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    assert m.container(manifests, "combined")["args"][-1] == "enqueue,ingest,idle,presence"
+    for role in ("enqueue", "presence"):
+        selector = m.get(manifests, "Service", role)["spec"]["selector"]
+        assert selector.items() <= labels.items()
+
+
+@pytest.mark.parametrize("webhook", [True, False])
+def test_kafka_beside_or_instead_of_the_webhook(webhook: bool, render: Render) -> None:
+    enqueue = {"kafka": KAFKA, **({} if webhook else {"listen": None})}
+    manifests = render(values=over(LEAST, config__enqueue=enqueue))
+    validate(manifests)
+    assert m.config(manifests)["enqueue"]["kafka"] == KAFKA
+    assert (m.find(manifests, "Service", "-enqueue") is not None) == webhook
+    assert (m.find(manifests, "Pod", "-canary") is not None) == webhook
+    ports = {port["name"] for port in m.container(manifests, "-enqueue")["ports"]}
+    assert ports == ({"admin", "notify"} if webhook else {"admin"})
+
+
+def test_other_redis_many_buckets_and_keys(render: Render) -> None:
+    values = over(
+        LEAST,
+        redis__enabled=False,
+        config__redis__url="rediss://redis.example.org:6380/1",
+        config__buckets=["embargo@rubin-summit", "users@rubin-pp-dev", "rubin-tts"],
+        secrets__s3__profiles__users={"value": "https://KEY:SECRET@s3.example.org"},
+        secrets__s3__endpoint={"value": "https://s3.example.org"},
+        secrets__s3__accessKey={"remote": "rubin/s3", "property": "key"},
+        secrets__s3__secretKey={"remote": "rubin/s3", "property": "secret"},
+    )
+    manifests = render(values=values)
+    assert m.find(manifests, "StatefulSet", "-redis") is None
+    assert m.config(manifests)["redis"]["url"] == "rediss://redis.example.org:6380/1"
+    assert m.variables(manifests, "-ingest") == {
+        "AUTOINGEST_REDIS_PASSWORD", "LSST_RESOURCES_S3_PROFILE_embargo", "LSST_RESOURCES_S3_PROFILE_users",
+        "S3_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY",
+    }  # fmt: skip
+    created = m.get(manifests, "Secret", "-secrets")["stringData"]
+    assert created["s3.profiles.users"] == "https://KEY:SECRET@s3.example.org"
+    external = m.get(manifests, "ExternalSecret", "-external")["spec"]
+    fetched = {item["secretKey"]: item["remoteRef"]["property"] for item in external["data"]}
+    assert fetched == {"s3.accessKey": "key", "s3.secretKey": "secret"}
+    for item in m.container(manifests, "-ingest")["env"]:
+        reference = item["valueFrom"]["secretKeyRef"]
+        if reference["name"].endswith("-secrets"):
+            assert reference["key"] in created
+        if reference["name"].endswith("-external"):
+            assert reference["key"] in fetched
+
+
+def test_db_auth_is_copied_with_the_mode_that_the_butler_wants(render: Render, tmp_path: Path) -> None:
+    manifests = render(values=over(LEAST, secrets__dbAuth={"secret": "db", "key": "auth"}))
+    spec = m.pod(manifests, "-ingest")
+    (copy,) = spec["initContainers"]
+    (secret,) = [volume["secret"] for volume in spec["volumes"] if volume["name"] == "db-auth-secret"]
+    assert secret == {"secretName": "db", "items": [{"key": "auth", "path": "db-auth.yaml"}]}
+    assert {"name": "LSST_DB_AUTH", "value": copy["command"][-1]} in m.container(manifests, "-ingest")["env"]
+    assert "db-auth" not in {volume["name"] for volume in m.pod(manifests, "-enqueue")["volumes"]}
+    source, target = tmp_path / "mounted", tmp_path / "db-auth.yaml"
+    source.write_text("- url: postgresql://db\n")
+    subprocess.run([*copy["command"][:-2], source, target], check=True)
+    assert target.stat().st_mode & 0o777 == 0o400
+
+
+def test_autoscaling_and_monitoring(render: Render) -> None:
+    scaling = {"enabled": True, "prometheus": "http://prometheus:9090", "minReplicas": 2}
+    manifests = render(values=over(LEAST, roles__ingest__autoscaling=scaling, serviceMonitor__enabled=True))
+    assert "replicas" not in m.get(manifests, "Deployment", "-ingest")["spec"]
+    scaled = m.get(manifests, "ScaledObject", "-ingest")["spec"]
+    assert scaled["scaleTargetRef"]["name"] == m.get(manifests, "Deployment", "-ingest")["metadata"]["name"]
+    query = scaled["triggers"][0]["metadata"]["query"]
+    from autoingest import metrics
+
+    for gauge in (metrics.QUEUE_DEPTH, metrics.WORKING_FILES):
+        assert gauge.describe()[0].name + '{namespace="site"}' in query
+    monitor = m.get(manifests, "ServiceMonitor", "autoingest")["spec"]
+    service = m.get(manifests, "Service", "-admin")
+    assert monitor["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    pods = m.get(manifests, "Deployment", "-idle")["spec"]["template"]["metadata"]["labels"]
+    assert service["spec"]["selector"].items() <= pods.items()
+
+
+def test_only_this_release_reaches_its_redis(render: Render) -> None:
+    manifests = render(values=LEAST)
+    policy = m.get(manifests, "NetworkPolicy", "-redis")["spec"]
+    redis = m.get(manifests, "StatefulSet", "-redis")["spec"]["template"]["metadata"]["labels"]
+    assert policy["podSelector"]["matchLabels"].items() <= redis.items()
+    (rule,) = policy["ingress"]
+    (peer,) = rule["from"]
+    for role in ("enqueue", "ingest", "idle"):
+        labels = m.get(manifests, "Deployment", role)["spec"]["template"]["metadata"]["labels"]
+        assert peer["podSelector"]["matchLabels"].items() <= labels.items()
+    assert not peer["podSelector"]["matchLabels"].items() <= redis.items()
+
+
+def test_configuration_of_valkey_is_taken_by_a_real_one(render: Render, tmp_path: Path) -> None:
+    text = m.get(render(values=LEAST), "ConfigMap", "-redis")["data"]["valkey.conf"]
+    file, port = tmp_path / "valkey.conf", free_port()
+    file.write_text(text.replace("dir /data", f"dir {tmp_path}"))
+    command = [embedded._valkey_binary(), file, "--port", str(port), "--bind", "127.0.0.1", "--requirepass", "pass"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        try:
+            wait_for(lambda: embedded.listens(port), 10, "Valkey listens")
+            with redis_client.Redis(port=port, password="pass", decode_responses=True) as client:
+                wait_for(client.ping, 10, "Valkey answers")
+                assert client.config_get("append*", "maxmemory*").items() >= {
+                    "appendonly": "yes", "appendfsync": "always", "maxmemory": str(768 * 2**20),
+                    "maxmemory-policy": "noeviction",
+                }.items()  # fmt: skip
+        finally:
+            process.terminate()
+
+
+def test_values_of_the_guide_render(render: Render) -> None:
+    blocks = re.findall(
+        r"^( *)```yaml\n(.*?)^\1```", (ROOT / "docs" / "deployment.md").read_text(), re.DOTALL | re.MULTILINE
+    )
+    least, move = (yaml.safe_load(textwrap.dedent(text)) for _, text in blocks)
+    validate(render(values=least))
+    for name in ENVIRONMENTS:
+        manifests = render(name, move)
+        assert [item["metadata"]["name"] for item in manifests if item["kind"] == "Deployment"] == ["autoingest-idle"]
+        assert m.config(manifests)["redis"]["url"] == "redis://OLD-redis:6379/0"
+
+
+def test_tls_and_tokens(render: Render) -> None:
+    tls = {"port": 8002, "tls": {"certFile": "/tls/tls.crt", "keyFile": "/tls/tls.key"}}
+    token = {"secret": "token", "key": "admin"}
+    values = over(
+        LEAST, config__admin__listen=tls, config__enqueue__listen=tls | {"port": 8000}, secrets__adminToken=token,
+        secrets__presenceToken={"value": "hush"}, roles__presence__enabled=True, serviceMonitor__enabled=True,
+    )  # fmt: skip
+    manifests = render(values=values)
+    assert m.container(manifests, "-idle")["readinessProbe"]["httpGet"]["scheme"] == "HTTPS"
+    (endpoint,) = m.get(manifests, "ServiceMonitor", "autoingest")["spec"]["endpoints"]
+    assert endpoint["scheme"] == "https"
+    assert endpoint["authorization"]["credentials"] == {"name": "token", "key": "admin"}
+    assert "AUTOINGEST_PRESENCE_TOKEN" in m.variables(manifests, "-presence")
+    assert "AUTOINGEST_PRESENCE_TOKEN" not in m.variables(manifests, "-enqueue")
+    assert m.find(manifests, "Pod", "-canary") is None
+
+
+def test_canary_flies_to_redis_and_tells_a_wrong_one(render: Render, valkey_url: str, tmp_path: Path) -> None:
+    manifests = render(values=LEAST)
+    script = tmp_path / "canary.py"
+    script.write_text(m.get(manifests, "ConfigMap", "-canary")["data"]["canary.py"])
+    (container,) = m.get(manifests, "Pod", "-canary")["spec"]["containers"]
+    service = m.get(manifests, "Service", "-enqueue")
+    (port,) = service["spec"]["ports"]
+    assert container["command"][2] == f"http://{service['metadata']['name']}:{port['port']}/notify"
+    secret = {"AUTOINGEST_NOTIFICATION_SECRETS": "swordfish"}
+    site = Site(tmp_path, valkey_url, "repo", ["embargo@rubin-summit", "tenant:rubin-tts"], environment=secret)
+    try:
+        site.start("enqueue")
+
+        def fly(config: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+            command = [sys.executable, script, site.notify_url, config]
+            return subprocess.run(command, env={**os.environ, **variables}, capture_output=True, text=True)
+
+        config = tmp_path / "process-0.yaml"
+        good = fly(config, **secret)
+        assert good.returncode == 0, good.stderr
+        assert good.stdout.count("arrived") == 2
+        unauthentic = fly(config, AUTOINGEST_NOTIFICATION_SECRETS="salmon")
+        assert unauthentic.returncode == 1
+        assert "401" in unauthentic.stderr
+        other = tmp_path / "other.yaml"
+        other.write_text(yaml.safe_dump(yaml.safe_load(config.read_text()) | {"redis": {"url": f"{valkey_url[:-1]}5"}}))
+        elsewhere = fly(other, **secret)
+        assert elsewhere.returncode == 1
+        assert "not in the Redis" in elsewhere.stderr
+    finally:
+        site.close()

@@ -1,0 +1,134 @@
+"""The audit counts every object once, and finds what is in no place or in two."""
+
+from __future__ import annotations
+
+import asyncio
+
+from redis.asyncio import Redis
+
+from autoingest.notify.records import Notice
+from autoingest.objects import parse
+from autoingest.queue import audit as module
+from autoingest.queue import keys
+from autoingest.queue.audit import Auditor, AuditReport, audit
+from autoingest.queue.intake import Intake
+from autoingest.queue.work import Done, WorkQueue
+from tests.support.redis import BUCKET, image, put
+
+
+async def _site(client: Redis) -> None:
+    """One object in each place, and three on the queue; an old worker has one of them, nobody knows of another."""
+    queue = WorkQueue(client, BUCKET, "w", 60)
+    await put(client, *(image(number) for number in range(8)))
+    await queue.claim(5)
+    await queue.ingested([Done(image(0), "LSSTCam", "20250415", None)])
+    await queue.park(image(1), 9e9, None)
+    await queue.give_up(image(2), "missing", "gone")
+    await queue.give_up(image(3), "missing", "gone")
+    await client.hdel(keys.dead(BUCKET), image(3))
+    await client.hset(keys.file(image(3)), "state", "dropped")
+    await client.lmove(keys.queue(BUCKET), keys.worker(BUCKET, "old"), "RIGHT", "LEFT")
+    await client.lpush(keys.queue(BUCKET), image(8))
+    await client.hset(keys.rejected(BUCKET), "key", "{}")
+
+
+EXPECTED = {"queued": 3, "working": 2, "waiting": 1, "ingested": 1, "dead": 1, "rejected": 1, "dropped": 1}
+
+
+async def _found(client: Redis) -> dict[str, tuple[str, list[str]]]:
+    report = await audit(client)
+    assert report.inconsistent == len(report.findings)
+    return {finding.path: (finding.problem, finding.places) for finding in report.findings}
+
+
+async def test_each_object_is_counted_once(redis_client: Redis) -> None:
+    await _site(redis_client)
+    report = await audit(redis_client)
+    assert report.findings == []
+    assert report.consistent
+    assert report.counts == {BUCKET: EXPECTED}
+
+
+async def test_each_kind_of_inconsistency_is_found(redis_client: Redis) -> None:
+    await _site(redis_client)
+    await redis_client.lpush(keys.queue(BUCKET), image(6))  # twice on the queue
+    await redis_client.zadd(keys.waiting(BUCKET), {image(7): 1.0})  # queued and waiting
+    await redis_client.lpush(keys.queue(BUCKET), image(0))  # ingested, and on the queue
+    await redis_client.lrem(keys.worker(BUCKET, "w"), 0, image(4))  # working says the record, and is not
+    await redis_client.zrem(keys.waiting(BUCKET), image(1))  # waiting says the record
+    await redis_client.hdel(keys.dead(BUCKET), image(2))  # dead says the record
+    await redis_client.lpush(keys.queue(BUCKET), image(3))  # dropped, and on the queue
+    await redis_client.lpush(keys.worker(BUCKET, "w"), image(8), image(8))  # no record, and in three places
+    assert await _found(redis_client) == {
+        image(6): ("twice", ["queued", "queued"]),
+        image(7): ("twice", ["queued", "waiting"]),
+        image(0): ("twice", ["queued", "ingested"]),
+        image(4): ("nowhere", []),
+        image(1): ("nowhere", []),
+        image(2): ("nowhere", []),
+        image(3): ("elsewhere", ["queued"]),
+        image(8): ("twice", ["queued", "working: w", "working: w"]),
+    }
+    report = await audit(redis_client, limit=2)
+    assert (len(report.findings), report.inconsistent) == (2, 8)
+    assert report.counts[BUCKET]["working"] == 1, "the old worker's"
+
+
+async def test_a_copy_that_the_file_has_overtaken_is_in_no_place(redis_client: Redis) -> None:
+    queue = WorkQueue(redis_client, BUCKET, "w", 60)
+    await put(redis_client, image(0))
+    await queue.claim(1)
+    await put(redis_client, image(0))
+    report = await audit(redis_client)
+    assert report.consistent
+    assert report.counts[BUCKET]["queued"] == 1
+    assert report.total("working") == 0
+
+
+async def test_a_live_system_is_consistent(redis_client: Redis) -> None:
+    """Thousands of objects move while they are counted."""
+    queue, intake = WorkQueue(redis_client, BUCKET, "w", 60), Intake(redis_client)
+    paths = [image(number) for number in range(6000)]
+    done = asyncio.Event()
+
+    async def accept() -> None:
+        for first in range(0, len(paths), 50):
+            await intake.accept(
+                [
+                    (Notice(BUCKET, path.removeprefix(f"{BUCKET}/"), path, path, "e", 1, None, None), parse(path))
+                    for path in paths[first : first + 50]
+                ]
+            )
+
+    async def work() -> None:
+        while not done.is_set():
+            claimed = await queue.claim(100)
+            for claim in claimed[:5]:
+                await queue.failed(claim.path, "missing", "x", max_attempts=1, delay=0)
+            await queue.park(claimed[5].path, 9e9, None) if len(claimed) > 5 else None
+            await queue.ingested([Done(claim.path, "LSSTCam", "20250415", None) for claim in claimed[6:]])
+
+    worker = asyncio.create_task(work())
+    reports: list[AuditReport] = []
+    accepting = asyncio.create_task(accept())
+    while not accepting.done() or len(reports) < 3:
+        reports.append(await audit(redis_client))
+    await accepting
+    done.set()
+    await worker
+    await intake.close()
+    assert [report.findings for report in reports if not report.consistent] == []
+    final = await audit(redis_client)
+    assert final.consistent
+    assert sum(final.counts[BUCKET].values()) == len(paths)
+
+
+async def test_many_suspects_are_looked_at_again_together(redis_client: Redis, monkeypatch) -> None:
+    monkeypatch.setattr(module, "FEW", 3)
+    await put(redis_client, *(image(number) for number in range(50)))
+    await redis_client.delete(keys.queue(BUCKET))
+    steps: list[str] = []
+    report = await Auditor(redis_client, lambda step, done, total: steps.append(step)).run(limit=10)
+    assert (report.inconsistent, len(report.findings)) == (50, 10)
+    assert steps.count("records") > 1
+    assert steps[-1] == "suspects"

@@ -1,0 +1,291 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest
+import redis.asyncio
+
+from autoingest import metrics
+from autoingest.notify.records import Notice, Rejection
+from autoingest.objects import parse
+from autoingest.queue import keys
+from autoingest.queue.grouped import MOST
+from autoingest.queue.intake import Intake
+from autoingest.queue.letters import drop_rejected
+
+BUCKET = "embargo@rubin-summit"
+FOLDER = f"{BUCKET}/LSSTCam/20251231/MC_O_20251231_000010"
+PATH = f"{FOLDER}/MC_O_20251231_000010_R22_S11.fits"
+QUEUE = keys.queue(BUCKET)
+FILE = keys.file(PATH)
+
+
+@pytest.fixture
+async def intake(redis_client: redis.asyncio.Redis) -> AsyncIterator[Intake]:
+    result = Intake(redis_client)
+    yield result
+    await result.close()
+
+
+def notice(
+    event_id: str | None = "1", etag: str | None = "e1", order: str | None = None, path: str = PATH
+) -> tuple[Notice, object]:
+    bucket, _, key = path.partition("/")
+    created = 1795166820.696242 if etag else None
+    return Notice(bucket, key, path, event_id, etag, 10 if etag else None, created, order), parse(path)
+
+
+TRIGGER = notice(None, None)
+
+
+async def demand(intake: Intake, etag: str) -> str:
+    """Have an operator ask for the object, as the store lists it."""
+    one, obj = notice(None, etag)
+    (outcome,) = await intake.accept([(replace(one, size=99, created=None, demanded=True), obj)])
+    return outcome
+
+
+async def put_on_record(client: redis.asyncio.Redis, state: str | None, etag: str | None = "e1") -> None:
+    """A file's record as it is in `state`, with the event ``1`` seen."""
+    fields = {"recv_time": "5", "event:1": "5", "order": "50", "ing_fail_count": "2", "ing_fail_exc": "no"}
+    await client.hset(FILE, mapping=fields)
+    if state:
+        await client.hset(FILE, "state", state)
+    if etag:
+        await client.hset(FILE, "etag", etag)
+    if state == "queued":
+        await client.lpush(QUEUE, PATH)
+    elif state == "waiting":
+        await client.zadd(keys.waiting(BUCKET), {PATH: 5})
+    elif state == "dead":
+        await client.hset(keys.dead(BUCKET), PATH, "{}")
+
+
+async def test_new_object(intake: Intake, redis_client: redis.asyncio.Redis) -> None:
+    before = time.time()
+    assert await intake.accept([notice(order="6B001264298D31D3")]) == ["queued"]
+    assert await redis_client.lrange(QUEUE, 0, -1) == [PATH]
+    record = await redis_client.hgetall(FILE)
+    assert before - 1 < float(record.pop("recv_time")) < time.time() + 1
+    assert record.pop("event:1")
+    assert record == {
+        "state": "queued",
+        "etag": "e1",
+        "size": "10",
+        "created": "1795166820.696242",
+        "order": "6B001264298D31D3",
+    }
+    assert keys.FILE_EXPIRY - 60 < await redis_client.ttl(FILE) <= keys.FILE_EXPIRY
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        # the same event, the same eTag, another eTag, an older one, an event without eTag, a trigger
+        ("queued", "d d q d d d"),
+        ("working", "d d q d q q"),
+        ("waiting", "d d q d d q"),
+        ("ingested", "d d q d q q"),
+        ("dead", "d q q d q q"),
+        (None, "d q q d q q"),
+    ],
+)
+async def test_what_an_event_means(
+    intake: Intake, redis_client: redis.asyncio.Redis, state: str | None, expected: str
+) -> None:
+    events = [
+        notice("1", "e1"),
+        notice("2", "e1", order="60"),
+        notice("2", "e2", order="60"),
+        notice("2", "e0", order="40"),
+        notice("2", None),
+        TRIGGER,
+    ]
+    for event, outcome in zip(events, expected.split(), strict=True):
+        await redis_client.flushall()
+        await put_on_record(redis_client, state)
+        (result,) = await intake.accept([event])
+        assert result[0] == outcome, event
+        assert (await redis_client.lrange(QUEUE, 0, -1) == [PATH]) == (outcome == "q" or state == "queued"), event
+        record = await redis_client.hgetall(FILE)
+        if outcome == "q":
+            assert record["state"] == "queued"
+            assert float(record["recv_time"]) > 5
+            assert record.get("etag") == event[0].etag
+            assert not {"ing_fail_count", "ing_fail_exc"} & set(record)
+            assert not await redis_client.exists(keys.dead(BUCKET), keys.waiting(BUCKET))
+        else:
+            assert (record.get("state"), record["etag"], record["recv_time"]) == (state, "e1", "5")
+        # Whatever it meant, the same event again means nothing, and no entry comes twice.
+        if event[0].event_id or outcome == "q":
+            assert await intake.accept([event]) == ["duplicate"]
+        assert await redis_client.llen(QUEUE) <= 1
+
+
+async def test_version_that_was_not_known_is_learnt(intake: Intake) -> None:
+    assert await intake.accept([TRIGGER, notice("1", "e1"), notice("2", "e2")]) == ["queued", "duplicate", "queued"]
+
+
+async def test_any_character_survives(intake: Intake, redis_client: redis.asyncio.Redis) -> None:
+    path = f'{FOLDER}/\0 \n"é😀\\ \u2028.fits'
+    assert await intake.accept([notice(path=path)]) == ["queued"]
+    assert await redis_client.lrange(QUEUE, 0, -1) == [path]
+    assert await redis_client.hget(keys.file(path), "state") == "queued"
+
+
+async def test_sequencers_of_different_senders_do_not_compare(intake: Intake) -> None:
+    assert await intake.accept([notice("1", "e1", "50")]) == ["queued"]
+    assert await intake.accept([notice("2", "e2", "400")]) == ["queued"]
+
+
+async def test_path_that_an_old_service_queued(intake: Intake, redis_client: redis.asyncio.Redis) -> None:
+    await redis_client.lpush(QUEUE, PATH)
+    await redis_client.hset(FILE, "recv_time", "5")
+    assert await intake.accept([TRIGGER]) == ["duplicate"]
+    assert await intake.accept([notice()]) == ["duplicate"]
+    await redis_client.rpop(QUEUE)
+    assert await intake.accept([notice("2", "e1")]) == ["queued"]
+
+
+async def test_file_that_an_old_worker_gave_up(intake: Intake, redis_client: redis.asyncio.Redis) -> None:
+    assert await intake.accept([notice()]) == ["queued"]
+    await redis_client.rpop(QUEUE)
+    assert await intake.accept([notice("2", "e1")]) == ["duplicate"]
+    await redis_client.hset(FILE, "ing_fail_count", 3)
+    assert await intake.accept([notice("3", "e1")]) == ["queued"]
+    await redis_client.rpop(QUEUE)
+    assert await intake.accept([TRIGGER]) == ["queued"]
+    assert await redis_client.llen(QUEUE) == 1
+
+
+async def test_statistics(intake: Intake, redis_client: redis.asyncio.Redis) -> None:
+    paths = [f"{BUCKET}/LSSTCam/20251231/MC_O_20251231_{n:06}/MC_O_20251231_{n:06}_R22_S11.fits" for n in (9, 100, 20)]
+    lfa = "rubinobs-lfa-cp/GC101/2025/12/31/GC101_O_20251231_000211.fits"
+    await intake.accept([notice(path=path) for path in (*paths, *paths, lfa)])
+    assert await redis_client.hgetall(keys.received(BUCKET)) == {"20251231": "3"}
+    assert await redis_client.hgetall(keys.received_by_instrument(BUCKET, "LSSTCam")) == {"20251231": "3"}
+    assert await redis_client.get(keys.max_seq(BUCKET, "LSSTCam", "20251231")) == "100"
+    assert await redis_client.hgetall(keys.received("rubinobs-lfa-cp")) == {"20251231": "1"}
+    assert await redis_client.hgetall(keys.received_by_instrument("rubinobs-lfa-cp", "GC101")) == {"20251231": "1"}
+    assert len(await redis_client.keys("MAXSEQ:*")) == 1
+
+
+async def test_statistics_keep_no_image_out(intake: Intake, redis_client: redis.asyncio.Redis) -> None:
+    await redis_client.set(keys.received(BUCKET), "x")
+    await redis_client.hset(keys.received_by_instrument(BUCKET, "LSSTCam"), "20251231", "x")
+    await redis_client.set(keys.max_seq(BUCKET, "LSSTCam", "20251231"), "x")
+    assert await intake.accept([notice()]) == ["queued"]
+    assert await redis_client.lrange(QUEUE, 0, -1) == [PATH]
+    assert await redis_client.get(keys.max_seq(BUCKET, "LSSTCam", "20251231")) == "10"
+
+
+async def test_concurrent_calls_with_racing_duplicates(intake: Intake, redis_client: redis.asyncio.Redis) -> None:
+    paths = [f"{FOLDER}/MC_O_20251231_000010_{n}.fits" for n in range(1000)]
+    events = [notice(str(n), path=path) for n, path in enumerate(paths)] * 2
+    random.Random(1).shuffle(events)
+    other = Intake(redis_client)
+    outcomes = await asyncio.gather(*((intake, other)[n % 2].accept([event]) for n, event in enumerate(events)))
+    assert Counter(outcome for (outcome,) in outcomes) == {"queued": 1000, "duplicate": 1000}
+    assert sorted(await redis_client.lrange(QUEUE, 0, -1)) == sorted(paths)
+    assert await redis_client.hgetall(keys.received(BUCKET)) == {"20251231": "1000"}
+    assert not intake.is_busy
+    await other.close()
+
+
+async def test_more_than_one_call_holds(intake: Intake, redis_client: redis.asyncio.Redis) -> None:
+    paths = [f"{FOLDER}/MC_O_20251231_000010_{n}.fits" for n in range(2 * MOST + 7)]
+    assert await intake.accept([notice(path=path) for path in paths]) == ["queued"] * len(paths)
+    assert (await redis_client.lrange(QUEUE, 0, -1))[::-1] == paths
+
+
+async def test_half_a_step_is_completed_by_its_repetition(intake: Intake, redis_client: redis.asyncio.Redis) -> None:
+    """A call that Redis breaks off after the first of two records, as at an error in the middle of the script."""
+    other = "b/LSSTCam/20251231/MC_O_20251231_000010/MC_O_20251231_000010_R22_S11.fits"
+    await redis_client.set(keys.queue("b"), "not a list")
+    waiting = asyncio.create_task(intake.accept([notice(), notice(path=other)]))
+    async with asyncio.timeout(10):
+        while not await redis_client.llen(QUEUE):
+            await asyncio.sleep(0)
+    assert not waiting.done()
+    await redis_client.delete(keys.queue("b"))
+    assert await asyncio.wait_for(waiting, 10) == ["duplicate", "queued"]
+    assert await redis_client.lrange(QUEUE, 0, -1) == [PATH]
+    assert await redis_client.lrange(keys.queue("b"), 0, -1) == [other]
+    assert await redis_client.hget(keys.received(BUCKET), "20251231") == "1"
+
+
+async def test_who_waits_no_longer_is_forgotten(redis_client: redis.asyncio.Redis) -> None:
+    away = redis.asyncio.Redis(port=1, retry=None)
+    intake = Intake(away)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(intake.accept([notice()] * (MOST + 1)), 0.1)
+    async with asyncio.timeout(5):
+        while intake.is_busy:
+            await asyncio.sleep(0)
+    await intake.close()
+    await away.aclose()
+
+
+async def test_rejected_records_are_counted(intake: Intake, redis_client: redis.asyncio.Redis) -> None:
+    before = time.time()
+    rejection = Rejection(BUCKET, 'a "b".fits', "key has 0 components", None)
+    await asyncio.gather(*(intake.reject([rejection] * 2) for _ in range(10)))
+    await intake.reject([Rejection(BUCKET, 'a "b".fits', "filename", "ObjectCreated:Put")])
+    await intake.reject([Rejection("-", "other/x.fits", "bucket is not configured", None)])
+    entry = json.loads(await redis_client.hget(keys.rejected(BUCKET), 'a "b".fits'))
+    assert before - 1 < entry.pop("first_time") < entry.pop("last_time") < time.time() + 1
+    assert entry == {"key": 'a "b".fits', "reason": "filename", "event": "ObjectCreated:Put", "count": 21}
+    assert await redis_client.hkeys(keys.rejected("-")) == ["other/x.fits"]
+
+
+async def test_rejected_records_are_bounded(redis_client: redis.asyncio.Redis) -> None:
+    """Those that came last the longest ago go; other buckets keep theirs."""
+    intake = Intake(redis_client, max_rejected=3)
+    await intake.reject([Rejection("-", "x", "why", None)])
+    for name in "abcadef":
+        await intake.reject([Rejection(BUCKET, name, "why", None)])
+    assert set(await redis_client.hkeys(keys.rejected(BUCKET))) == {"d", "e", "f"}
+    await intake.reject([Rejection(BUCKET, name, "why", None) for name in "de"])
+    await intake.reject([Rejection(BUCKET, "g", "why", None)])
+    assert set(await redis_client.hkeys(keys.rejected(BUCKET))) == {"d", "e", "g"}
+    assert await redis_client.hkeys(keys.rejected("-")) == ["x"]
+    assert await drop_rejected(redis_client, BUCKET, ["d", "e", "unknown"]) == 2
+    assert await redis_client.zrange(keys.rejected_times(BUCKET), 0, -1) == ["g"]
+    forgotten = metrics.REGISTRY.get_sample_value("autoingest_rejected_forgotten_total", {"bucket": BUCKET})
+    assert forgotten == 4
+    await intake.close()
+
+
+@pytest.mark.parametrize("state", ["queued", "working", "waiting", "ingested", "dead", "dropped", None])
+async def test_what_an_operator_demands_is_queued_once(
+    intake: Intake, redis_client: redis.asyncio.Redis, state: str | None
+) -> None:
+    """Even if the same version was seen before, as the Butler may have lost it."""
+    await put_on_record(redis_client, state)
+    assert await demand(intake, "e1") == ("duplicate" if state == "queued" else "queued")
+    assert await redis_client.lrange(QUEUE, 0, -1) == [PATH]
+    assert await redis_client.hget(FILE, "state") == "queued"
+    assert await demand(intake, "e1") == "duplicate"
+    assert await redis_client.lrange(QUEUE, 0, -1) == [PATH]
+
+
+async def test_a_demanded_version_replaces_the_queued_one(intake: Intake, redis_client: redis.asyncio.Redis) -> None:
+    await put_on_record(redis_client, "queued")
+    assert await demand(intake, "e2") == "queued"
+    assert await redis_client.lrange(QUEUE, 0, -1) == [PATH]
+    assert await redis_client.hmget(FILE, "etag", "size") == ["e2", "99"]
+
+
+async def test_what_is_queued_by_its_record_alone_can_be_demanded(
+    intake: Intake, redis_client: redis.asyncio.Redis
+) -> None:
+    await put_on_record(redis_client, "queued")
+    await redis_client.delete(QUEUE)
+    assert await demand(intake, "e1") == "queued"
+    assert await redis_client.lrange(QUEUE, 0, -1) == [PATH]

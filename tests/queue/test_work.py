@@ -1,0 +1,392 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import time
+
+import pytest
+from redis.asyncio import Redis
+
+from autoingest.queue import keys
+from autoingest.queue.reclaim import Reclaimer
+from autoingest.queue.work import Done, WorkQueue
+from tests.support.redis import BUCKET, image, put, state, upcoming
+
+OBS_ID = "MC_O_20250415_000001"
+
+
+def lane(client: Redis, name: str = "a", lease: float = 60.0) -> WorkQueue:
+    return WorkQueue(client, BUCKET, name, lease)
+
+
+def done(path: str, obs_id: str | None = None) -> Done:
+    return Done(path, "LSSTCam", "20250415", obs_id)
+
+
+async def held(client: Redis, name: str = "a") -> list[str]:
+    return (await client.lrange(keys.worker(BUCKET, name), 0, -1))[::-1]
+
+
+async def test_claim_takes_oldest_first_with_lease_and_tells_what_is_known(redis_client: Redis) -> None:
+    await put(redis_client, image(0), size=8600, etag="e", created=1.25, ing_fail_count=2, first_wait=3.5)
+    await put(redis_client, image(1), image(2))
+
+    first, second = await lane(redis_client).claim(2)
+
+    assert (first.path, second.path) == (image(0), image(1))
+    assert (first.size, first.etag, first.created, first.received) == (8600, "e", 1.25, 1.5)
+    assert (first.attempts, first.first_wait) == (2, 3.5)
+    assert (second.size, second.etag, second.attempts, second.first_wait) == (None, None, 0, None)
+    assert await held(redis_client) == [image(0), image(1)]
+    assert await upcoming(redis_client) == [image(2)]
+    assert 0 < await redis_client.pttl(keys.lease(BUCKET, "a")) <= 60_000
+    assert await redis_client.smembers(keys.leaseholders(BUCKET)) == {"a"}
+    assert await state(redis_client, image(0)) == "working"
+
+
+async def test_claim_of_nothing_takes_no_lease(redis_client: Redis) -> None:
+    assert await lane(redis_client).claim(5) == []
+    assert await redis_client.keys("*") == []
+
+
+async def test_claim_of_a_path_from_an_old_enqueue(redis_client: Redis) -> None:
+    await redis_client.lpush(keys.queue(BUCKET), image(0))
+    (claimed,) = await lane(redis_client).claim(5)
+    assert (claimed.size, claimed.etag, claimed.created, claimed.received, claimed.attempts) == (None,) * 4 + (0,)
+    assert await redis_client.ttl(keys.file(image(0))) > 0
+
+
+async def test_path_that_is_twice_on_the_queue_comes_once(redis_client: Redis) -> None:
+    await redis_client.lpush(keys.queue(BUCKET), image(0), image(1), image(0), image(0))
+    assert [item.path for item in await lane(redis_client).claim(10)] == [image(0), image(1)]
+    assert await held(redis_client) == [image(0), image(1)]
+    await redis_client.lpush(keys.queue(BUCKET), image(1), image(2))
+    assert [item.path for item in await lane(redis_client).claim(10)] == [image(0), image(1), image(2)]
+    assert await upcoming(redis_client) == []
+
+
+async def test_claim_whose_answer_was_lost_comes_again(redis_client: Redis) -> None:
+    await put(redis_client, *map(image, range(3)))
+    await lane(redis_client).claim(2)  # the answer never arrived
+    assert [item.path for item in await lane(redis_client).claim(2)] == [image(0), image(1)]
+    assert [item.path for item in await lane(redis_client).claim(3)] == [image(0), image(1), image(2)]
+
+
+async def test_claim_takes_the_path_out_of_waiting_and_of_the_dead_letters(redis_client: Redis) -> None:
+    await redis_client.zadd(keys.waiting(BUCKET), {image(0): 1})
+    await redis_client.hset(keys.dead(BUCKET), image(0), "{}")
+    await redis_client.lpush(keys.queue(BUCKET), image(0))  # an old enqueue
+    await lane(redis_client).claim(1)
+    assert not await redis_client.exists(keys.waiting(BUCKET), keys.dead(BUCKET))
+
+
+async def test_workers_racing_for_one_queue_share_it_without_overlap(redis_client: Redis) -> None:
+    await put(redis_client, *map(image, range(300)))
+
+    async def take(name: str) -> list[str]:
+        queue, mine = lane(redis_client, name), []
+        while batch := await queue.claim(7):
+            mine += [item.path for item in batch]
+            assert await queue.ingested([done(item.path) for item in batch]) == [item.path for item in batch]
+        return mine
+
+    shares = await asyncio.gather(take("a"), take("b"), take("c"))
+    assert sorted(path for share in shares for path in share) == sorted(map(image, range(300)))
+    assert sum(bool(share) for share in shares) > 1
+    assert await redis_client.hgetall(keys.ingested(BUCKET, "LSSTCam")) == {"20250415": "300"}
+
+
+async def test_cancelled_claims_lose_nothing(valkey_url: str, redis_client: Redis) -> None:
+    paths = [image(number) for number in range(100)]
+    await put(redis_client, *paths)
+    chance = random.Random(4)
+    async with Redis.from_url(valkey_url, decode_responses=True) as client:
+        for number in range(50):
+            task = asyncio.create_task(lane(client, f"w{number}").claim(2))
+            for _ in range(chance.randrange(12)):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait([task])
+    lists = [path for number in range(50) for path in await held(redis_client, f"w{number}")]
+    assert sorted(lists + await upcoming(redis_client)) == sorted(paths)
+
+
+async def test_wait_wakes_every_waiter_and_takes_nothing(valkey_url: str, redis_client: Redis) -> None:
+    waiters = [asyncio.create_task(lane(redis_client, name).wait(20)) for name in "abc"]
+
+    async def blocked() -> int:
+        return (await redis_client.info("clients"))["blocked_clients"]
+
+    deadline = time.monotonic() + 10
+    while await blocked() < 3:
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.005)
+    await put(redis_client, image(0))
+    async with asyncio.timeout(5):
+        assert await asyncio.gather(*waiters) == [True] * 3
+    assert await upcoming(redis_client) == [image(0)]
+
+
+async def test_wait_leaves_the_object_to_an_old_worker_that_blocks_behind_it(redis_client: Redis) -> None:
+    waiter = asyncio.create_task(lane(redis_client).wait(20))
+    old = asyncio.create_task(redis_client.blmove(keys.queue(BUCKET), keys.worker(BUCKET, "old"), 20, "RIGHT", "LEFT"))
+    deadline = time.monotonic() + 10
+    while (await redis_client.info("clients"))["blocked_clients"] < 2:
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.005)
+    await put(redis_client, image(0))
+    async with asyncio.timeout(5):
+        assert await old == image(0)
+        await redis_client.lpush(keys.queue(BUCKET), image(1))
+        assert await waiter
+
+
+async def test_wait_ends_before_the_socket_timeout(valkey_url: str) -> None:
+    async with Redis.from_url(valkey_url, decode_responses=True, socket_timeout=0.2) as client:
+        await client.flushall()
+        assert not await lane(client).wait(30)
+
+
+async def test_ingested_is_acknowledged_once(redis_client: Redis) -> None:
+    await put(redis_client, image(0), ing_fail_count=1, ing_fail_exc="x", md_fail_exc="y", first_fail=1, first_wait=1)
+    queue = lane(redis_client)
+    await queue.claim(1)
+
+    assert await queue.ingested([done(image(0))]) == [image(0)]
+    assert await queue.ingested([done(image(0))]) == []  # repeated because the answer was lost
+
+    record = await redis_client.hgetall(keys.file(image(0)))
+    assert abs(float(record.pop("ingest_time")) - time.time()) < 5
+    assert record == {"state": "ingested", "worker": "a", "recv_time": "1.5"}
+    assert await redis_client.hgetall(keys.ingested(BUCKET, "LSSTCam")) == {"20250415": "1"}
+    assert await held(redis_client) == []
+
+
+async def test_late_acknowledgements_after_a_reclaim_do_no_harm(redis_client: Redis) -> None:
+    await put(redis_client, image(0))
+    late, other = lane(redis_client, "late"), lane(redis_client, "other")
+    await late.claim(1)
+    await redis_client.delete(keys.lease(BUCKET, "late"))
+    await Reclaimer(redis_client, [BUCKET], 10).run_once()
+    await other.claim(1)
+    before = await redis_client.hgetall(keys.file(image(0)))
+
+    assert not await late.renew()
+    assert await late.ingested([done(image(0))]) == []
+    assert await late.park(image(0), 0, None) == "lost"
+    assert await late.failed(image(0), "missing", "x", max_attempts=1, delay=1) == "lost"
+    assert not await late.give_up(image(0), "missing", "x")
+    assert await late.give_back() == 0
+
+    assert await redis_client.hgetall(keys.file(image(0))) == before
+    assert await held(redis_client, "other") == [image(0)]
+    assert not await redis_client.exists(
+        keys.dead(BUCKET), keys.waiting(BUCKET), keys.queue(BUCKET), keys.failed(BUCKET, "LSSTCam"),
+        keys.ingested(BUCKET, "LSSTCam"),
+    )  # fmt: skip
+    assert await other.ingested([done(image(0))]) == [image(0)]
+
+
+@pytest.mark.parametrize("step", ["ingested", "failed", "park", "give_back", "reclaim"])
+@pytest.mark.parametrize("taken", [False, True])
+async def test_new_version_that_came_meanwhile_is_left_alone(redis_client: Redis, step: str, taken: bool) -> None:
+    await put(redis_client, image(0), etag="1")
+    first, second = lane(redis_client, "first"), lane(redis_client, "second")
+    await first.claim(1)
+    await put(redis_client, image(0), etag="2")
+    if taken:
+        await second.claim(1)
+    match step:
+        case "ingested":
+            assert await first.ingested([done(image(0))]) == [image(0)]
+        case "failed":
+            assert await first.failed(image(0), "missing", "x", max_attempts=1, delay=1) == "lost"
+        case "park":
+            assert await first.park(image(0), 0, OBS_ID) == "lost"
+        case "give_back":
+            assert await first.give_back() == 0
+        case "reclaim":
+            await redis_client.delete(keys.lease(BUCKET, "first"))
+            await Reclaimer(redis_client, [BUCKET], 10).run_once()
+    assert await held(redis_client, "first") == []
+    assert await state(redis_client, image(0)) == ("working" if taken else "queued")
+    assert await upcoming(redis_client) + await held(redis_client, "second") == [image(0)]
+    assert not await redis_client.exists(keys.dead(BUCKET), keys.waiting(BUCKET))
+
+
+async def test_renew_extends_a_lease_and_takes_a_lapsed_one_again(redis_client: Redis) -> None:
+    await put(redis_client, image(0))
+    queue = lane(redis_client)
+    assert not await queue.renew()
+    await queue.claim(1)
+    await redis_client.pexpire(keys.lease(BUCKET, "a"), 1000)
+    assert await queue.renew()
+    assert await redis_client.pttl(keys.lease(BUCKET, "a")) > 50_000
+    await redis_client.delete(keys.lease(BUCKET, "a"))  # too late, but nobody has looked yet
+    assert await queue.renew()
+    assert await redis_client.pttl(keys.lease(BUCKET, "a")) > 50_000
+    assert (await Reclaimer(redis_client, [BUCKET], 10).run_once()).from_dead == 0
+
+
+async def test_give_back_keeps_the_order_and_goes_to_the_front(redis_client: Redis) -> None:
+    await put(redis_client, *map(image, range(5)))
+    queue = lane(redis_client)
+    await queue.claim(3)
+    assert await queue.give_back() == 3
+    assert await upcoming(redis_client) == [image(number) for number in range(5)]
+    assert await state(redis_client, image(0)) == "queued"
+    assert not await redis_client.exists(keys.lease(BUCKET, "a"), keys.leaseholders(BUCKET))
+
+
+async def test_failures_are_retried_later_and_later_then_dead(redis_client: Redis) -> None:
+    path = f"{BUCKET}/LSSTCam/20250415/{OBS_ID}/{OBS_ID}_R22_S11.fits"
+    await put(redis_client, path, etag="e")
+    queue, reclaimer = lane(redis_client), Reclaimer(redis_client, [BUCKET], 10)
+    for attempt, delay in enumerate((100, 200), 1):
+        await queue.claim(1)
+        assert await queue.failed(path, "metadata", f"no CARD “{attempt}”", max_attempts=3, delay=100) == "retry"
+        assert await state(redis_client, path) == "waiting"
+        due = await redis_client.zscore(keys.waiting(BUCKET), path)
+        assert due == pytest.approx(time.time() + delay, abs=5)
+        assert await reclaimer.release_due(BUCKET) == 0
+        await redis_client.zadd(keys.waiting(BUCKET), {path: 0})
+        assert await reclaimer.release_due(BUCKET) == 1
+        assert await state(redis_client, path) == "queued"
+    (claimed,) = await queue.claim(1)
+    assert claimed.attempts == 2
+    assert await queue.failed(path, "metadata", "no CARD “3”", max_attempts=3, delay=100) == "dead"
+
+    letter = json.loads(await redis_client.hget(keys.dead(BUCKET), path))
+    assert 0 <= letter["last_time"] - letter["first_time"] < 60
+    assert abs(letter.pop("last_time") - time.time()) < 5
+    del letter["first_time"]
+    assert letter == {
+        "path": path, "reason": "metadata", "exception": "no CARD “3”", "attempts": 3, "worker": "a", "etag": "e",
+    }  # fmt: skip
+    record = await redis_client.hgetall(keys.file(path))
+    assert (record["state"], record["ing_fail_count"], record["md_fail_exc"]) == ("dead", "3", "no CARD “3”")
+    assert "ing_fail_exc" not in record
+    assert await redis_client.hgetall(keys.failed(BUCKET, "LSSTCam")) == {"20250415": "3"}
+    assert await held(redis_client) == await upcoming(redis_client) == []
+
+
+async def test_give_up_of_a_path_of_unknown_shape(redis_client: Redis) -> None:
+    path = f"{BUCKET}/what.fits"
+    await redis_client.lpush(keys.queue(BUCKET), path)
+    queue = lane(redis_client)
+    await queue.claim(1)
+    assert await queue.give_up(path, "unknown", "no such shape")
+    letter = json.loads(await redis_client.hget(keys.dead(BUCKET), path))
+    assert (letter["reason"], letter["etag"], letter["attempts"]) == ("unknown", None, 1)
+    assert await redis_client.keys("FAIL:*") == []
+
+
+async def test_guider_is_woken_to_the_front_by_its_exposure(redis_client: Redis) -> None:
+    guider, science, rest = image(0, "R00_SG0"), image(1), image(2)
+    await put(redis_client, guider)
+    queue = lane(redis_client)
+    await queue.claim(1)
+    assert await queue.park(guider, 60, OBS_ID) == "waiting"
+    assert await state(redis_client, guider) == "waiting"
+    since = await redis_client.hget(keys.file(guider), "first_wait")
+    await put(redis_client, science, rest)
+    await queue.claim(1)
+
+    assert await queue.ingested([done(science, OBS_ID)]) == [science]
+
+    assert await upcoming(redis_client) == [guider, rest]
+    assert not await redis_client.exists(keys.waiting(BUCKET), keys.waiting_for(BUCKET, OBS_ID))
+    (claimed,) = await queue.claim(1)
+    assert claimed.first_wait == pytest.approx(float(since))
+    assert await queue.park(guider, 0, OBS_ID) == "waiting"
+    assert await redis_client.hget(keys.file(guider), "first_wait") == since
+    assert await queue.ingested([]) == []
+
+
+async def test_guider_parked_after_its_exposure_became_known_does_not_wait(redis_client: Redis) -> None:
+    guider, science = image(0, "R00_SG0"), image(1)
+    await put(redis_client, guider, science)
+    slow, fast = lane(redis_client, "slow"), lane(redis_client, "fast")
+    await slow.claim(1)  # asks the Butler, which does not know the exposure yet
+    await fast.claim(1)
+    await fast.ingested([done(science, OBS_ID)])
+    assert await slow.park(guider, 60, OBS_ID) == "queued"
+    assert await upcoming(redis_client) == [guider]
+    assert await state(redis_client, guider) == "queued"
+    # Known before this claim, and yet the Butler does not know it: no reason to go round at once.
+    await slow.claim(1)
+    assert await slow.park(guider, 60, OBS_ID) == "waiting"
+
+
+async def test_waiting_follows_the_servers_clock_alone(redis_client: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    await put(redis_client, image(0))
+    monkeypatch.setattr(time, "time", lambda: 9e9)
+    queue = lane(redis_client)
+    (claimed,) = await queue.claim(1)
+    await queue.park(image(0), 60, None)
+    seconds, _ = await redis_client.time()
+    assert claimed.claimed == pytest.approx(seconds, abs=5)
+    assert await redis_client.zscore(keys.waiting(BUCKET), image(0)) == pytest.approx(seconds + 60, abs=5)
+
+
+async def test_exposure_is_known_even_if_the_acknowledgement_came_late(redis_client: Redis) -> None:
+    guider = image(0, "R00_SG0")
+    await put(redis_client, guider)
+    queue = lane(redis_client)
+    await queue.claim(1)
+    await queue.park(guider, 60, OBS_ID)
+    assert await lane(redis_client, "late").ingested([done(image(1), OBS_ID)]) == []
+    assert await upcoming(redis_client) == [guider]
+    assert 0 < await redis_client.ttl(keys.exposure_known(BUCKET, OBS_ID)) <= 86400
+
+
+async def test_waiting_file_that_is_due_leaves_all_that_it_waits_in(redis_client: Redis) -> None:
+    guider, plain = image(0, "R00_SG0"), image(1)
+    await put(redis_client, image(9), guider, plain)
+    queue = lane(redis_client)
+    await queue.claim(3)
+    assert await queue.park(guider, -1, OBS_ID) == "waiting"
+    assert await queue.park(plain, -2, None) == "waiting"
+    assert await queue.give_back() == 1
+    assert await Reclaimer(redis_client, [BUCKET], 10).release_due(BUCKET) == 2
+    assert await upcoming(redis_client) == [image(9), plain, guider]
+    assert not await redis_client.exists(keys.waiting(BUCKET), keys.waiting_for(BUCKET, OBS_ID))
+    assert await redis_client.hget(keys.file(guider), "waits_for") is None
+
+
+async def test_every_step_renews_the_expiry_of_a_records(redis_client: Redis) -> None:
+    queue, reclaimer, paths = lane(redis_client), Reclaimer(redis_client, [BUCKET], 0), list(map(image, range(6)))
+
+    async def check() -> None:
+        for key in [key async for key in redis_client.scan_iter("FILE:*")]:
+            assert await redis_client.ttl(key) > keys.FILE_EXPIRY - 60, key
+        for key in [key async for key in redis_client.scan_iter("WAITINGFOR:*")]:
+            assert await redis_client.ttl(key) > 0
+        for path in paths:  # as if the record had expired meanwhile
+            await redis_client.delete(keys.file(path))
+
+    await redis_client.lpush(keys.queue(BUCKET), *paths)
+    steps = [
+        lambda: queue.claim(6),
+        lambda: queue.ingested([done(paths[0], OBS_ID)]),
+        lambda: queue.park(paths[1], 0, OBS_ID),
+        lambda: queue.park(paths[2], 60, "other"),
+        lambda: queue.failed(paths[3], "missing", "x", max_attempts=2, delay=0),
+        lambda: queue.give_up(paths[4], "missing", "x"),
+        lambda: reclaimer.release_due(BUCKET),
+        lambda: queue.ingested([done("gone", "other")]),
+        queue.give_back,
+        lambda: redis_client.lmove(keys.queue(BUCKET), keys.worker(BUCKET, "old"), "RIGHT", "LEFT"),
+        reclaimer.run_once,
+    ]
+    for step in steps:
+        await step()
+        await check()
+    assert sorted(await upcoming(redis_client)) == sorted([paths[1], paths[2], paths[3], paths[5]])
+
+
+@pytest.mark.parametrize("name", ["", "a:b"])
+def test_name_of_a_worker(redis_client: Redis, name: str) -> None:
+    with pytest.raises(ValueError, match="colon"):
+        lane(redis_client, name)

@@ -1,0 +1,45 @@
+"""What Redis holds, as tests put it there and look at it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+from redis.asyncio import Redis
+
+from autoingest.queue import keys
+
+BUCKET = "embargo@rubin-summit"
+
+
+def image(number: int, detector: str = "R22_S11", seq: int = 1) -> str:
+    """Path of one of many objects."""
+    obs_id = f"MC_O_20250415_{seq:06d}"
+    return f"{BUCKET}/LSSTCam/20250415/{obs_id}/{obs_id}_{detector}-{number}.fits"
+
+
+async def put(client: Redis, *paths: str, bucket: str = BUCKET, **fields: str | float) -> None:
+    """Put paths onto the queue as enqueue does."""
+    for path in paths:
+        await client.hset(keys.file(path), mapping={"state": "queued", "recv_time": 1.5, **fields})
+        await client.expire(keys.file(path), keys.FILE_EXPIRY)
+        await client.lpush(keys.queue(bucket), path)
+
+
+async def upcoming(client: Redis, bucket: str = BUCKET) -> list[str]:
+    """Paths on the queue, the next to be taken first."""
+    return (await client.lrange(keys.queue(bucket), 0, -1))[::-1]
+
+
+async def state(client: Redis, path: str) -> str | None:
+    """State of a file."""
+    return await client.hget(keys.file(path), "state")
+
+
+async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 10.0) -> None:
+    """Wait until a condition holds."""
+    deadline = time.monotonic() + seconds
+    while not await condition():
+        assert time.monotonic() < deadline, "the condition never came true"
+        await asyncio.sleep(0.005)

@@ -1,0 +1,83 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def autoingest(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "autoingest", *arguments], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        (),
+        ("run",),
+        ("demo",),
+        ("simulate",),
+        ("config",),
+        ("repo", "create"),
+        ("repo", "register-instrument"),
+        ("repo", "compare"),
+        ("audit",),
+        ("queue",),
+        ("queue", "requeue"),
+        ("queue", "drop"),
+        ("trigger",),
+        ("reconcile",),
+        ("ceph",),
+        ("ceph", "plan"),
+        ("ceph", "diff"),
+        ("ceph", "apply"),
+        ("ceph", "verify"),
+        ("ceph", "canary"),
+    ],
+)
+def test_help_has_an_example(command: tuple[str, ...]) -> None:
+    result = autoingest(*command, "--help")
+    assert result.returncode == 0, result.stderr
+    if command != ("config",):
+        assert "autoingest " in result.stdout.partition("xample")[2]
+
+
+def test_help_imports_no_butler() -> None:
+    code = "import sys, autoingest.cli; print([m for m in sys.modules if m.startswith(('lsst', 'aiohttp', 'redis'))])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_check_accepts_and_refuses(tmp_path: Path) -> None:
+    file = tmp_path / "site.yaml"
+    file.write_text("buckets: [b]\ningest: {repo: r}\n")
+    assert autoingest("config", "check", str(file)).returncode == 0
+    file.write_text("buckets: [b]\ningest: {repo: r, works: 3}\n")
+    result = autoingest("config", "check", str(file))
+    assert result.returncode == 2
+    assert "ingest.works" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_schema_describes_every_field() -> None:
+    schema = json.loads(autoingest("config", "schema").stdout)
+    for name, block in schema["$defs"].items():
+        for key, field in block["properties"].items():
+            assert "description" in field or "$ref" in field, f"{name}.{key}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--config", "nowhere.yaml"), "nowhere.yaml"),
+        (("--config", "{file}", "--roles", "ingest,cook"), "'cook'"),
+    ],
+)
+def test_run_refuses_clearly(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
+    file = tmp_path / "site.yaml"
+    file.write_text("buckets: [b]\ningest: {repo: r}\n")
+    result = autoingest("run", *(argument.format(file=file) for argument in arguments))
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr

@@ -1,0 +1,79 @@
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from autoingest import daemon
+from autoingest.config import Config
+
+CONFIG = Config.from_dict(
+    {"buckets": ["b"], "ingest": {"repo": "r", "batchTimeout": 0.1, "lease": 0.2, "drain": 0.4}}, "test"
+)
+
+
+class FakeRole:
+    def __init__(self, name: str, work: Callable[[asyncio.Event], Awaitable[object]]) -> None:
+        self.name = name
+        self.events: list[str] = []
+        self._work = work
+
+    async def start(self) -> None:
+        self.events.append("start")
+
+    async def run(self, stop: asyncio.Event) -> None:
+        await self._work(stop)
+        self.events.append("ran")
+
+    async def close(self) -> None:
+        self.events.append("close")
+
+    def missing(self) -> list[str]:
+        return []
+
+    async def idle(self) -> bool:
+        return True
+
+
+async def dutiful(stop: asyncio.Event) -> None:
+    await stop.wait()
+
+
+async def broken(stop: asyncio.Event) -> None:
+    raise LookupError("no such thing")
+
+
+async def quitter(stop: asyncio.Event) -> None:
+    pass
+
+
+async def stubborn(stop: asyncio.Event) -> None:
+    await asyncio.Event().wait()
+
+
+async def run(*roles: FakeRole, once: bool = False, stop_at_once: bool = False) -> int:
+    stop = asyncio.Event()
+    if stop_at_once:
+        stop.set()
+    async with asyncio.timeout(10):
+        return await daemon.run_roles(CONFIG, roles, stop, once=once)
+
+
+async def test_stop_ends_well() -> None:
+    assert await run(FakeRole("a", dutiful), FakeRole("b", dutiful), stop_at_once=True) == 0
+
+
+async def test_once_ends_when_all_are_idle() -> None:
+    assert await run(FakeRole("a", dutiful), once=True) == 0
+
+
+@pytest.mark.parametrize("work", [broken, quitter])
+async def test_role_that_ends_ends_the_process(
+    work: Callable[[asyncio.Event], Awaitable[object]], caplog: pytest.LogCaptureFixture
+) -> None:
+    other = FakeRole("a", dutiful)
+    assert await run(other, FakeRole("b", work)) == 1
+    assert other.events == ["ran"], "the other role was ended in order"
+
+
+async def test_drain_time_is_the_limit() -> None:
+    assert await run(FakeRole("a", stubborn), stop_at_once=True) == 1
