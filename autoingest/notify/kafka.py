@@ -111,7 +111,8 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
         if consumer is None or not self._joined or self._batch or self._uncommitted or unknown(consumer, self._topics):
             return False
         with suppress(KafkaError, TimeoutError):
-            return not any((await measure(consumer, self._topics, self._batch)).values())
+            lag = await measure(consumer, self._topics, lambda: self._batch)
+            return not (any(lag.values()) or self._batch or self._uncommitted)
         return False
 
     async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
@@ -236,7 +237,7 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
         """Measure the lag, and notice when Kafka does not answer."""
         while True:
             try:
-                lag = await measure(consumer, self._topics, self._batch)
+                lag = await measure(consumer, self._topics, lambda: self._batch)
             except IllegalStateError:
                 log.debug("lag not measured, partitions have moved")
             except (KafkaError, TimeoutError) as err:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
@@ -12,7 +12,9 @@ ANSWER = 5.0
 
 
 async def measure(
-    consumer: AIOKafkaConsumer, topics: Sequence[str], in_hand: Mapping[TopicPartition, Sequence[ConsumerRecord]]
+    consumer: AIOKafkaConsumer,
+    topics: Sequence[str],
+    in_hand: Callable[[], Mapping[TopicPartition, Sequence[ConsumerRecord]]],
 ) -> dict[str, int]:
     """Ask how many messages of the assigned partitions are not in Redis yet.
 
@@ -25,7 +27,8 @@ async def measure(
     topics
         Topics that it has subscribed to.
     in_hand
-        Messages that have been fetched and are not in Redis yet.
+        Returns the messages that have been fetched and are not in Redis yet. It is called once the brokers have
+        answered, since messages may have been fetched meanwhile.
 
     Returns
     -------
@@ -45,7 +48,7 @@ async def measure(
     async with asyncio.timeout(ANSWER):
         ends = await consumer.end_offsets(assigned or [TopicPartition(topic, 0) for topic in known[:1]])
         for partition in assigned:
-            records = in_hand.get(partition)
+            records = in_hand().get(partition)
             position = records[0].offset if records else await consumer.position(partition)
             lag[partition.topic] += max(0, ends[partition] - position)
     return lag

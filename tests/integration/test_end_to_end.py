@@ -70,18 +70,23 @@ def simulate(site: Site, *options: str) -> dict[str, Any]:
     return dict(json.loads(result.stdout))
 
 
+def ingested(client: redis.Redis, bucket: str) -> int:
+    """Number of images of LSSTCam that were counted as ingested."""
+    return sum(map(int, client.hvals(f"INGEST:{bucket}:LSSTCam")))
+
+
 def assert_all_in(site: Site, client: redis.Redis, exposures: int) -> None:
     """Check that so many whole exposures are in the Butler, each once, and that nothing is left elsewhere."""
     bucket = site.buckets[0]
     wait_for(
-        lambda: sum(map(int, client.hvals(f"INGEST:{bucket}:LSSTCam"))) >= 205 * exposures,
+        lambda: ingested(client, bucket) >= 205 * exposures,
         60,
         f"{exposures} exposures ingested: {site.logs()[-3000:]}",
     )
     wait_for(lambda: not client.keys(f"WORKER:{bucket}:*"), 10, "workers' lists empty")
     assert client.keys(f"*QUEUE:{bucket}") == client.keys(f"WAITING:{bucket}") == []
     assert client.keys("DEAD:*") == client.keys("REJECTED:*") == []
-    assert sum(map(int, client.hvals(f"INGEST:{bucket}:LSSTCam"))) == 205 * exposures, "each file is counted once"
+    assert ingested(client, bucket) == 205 * exposures, "each file is counted once"
     found = contents(site.repo)
     assert (len(found.raws), len(found.guiders)) == (197 * exposures, 8 * exposures)
     assert len(found.exposures) == exposures
@@ -167,6 +172,7 @@ def test_one_bad_file_among_good_ones(site: Site, client: redis.Redis, s3_client
     assert letters[f"{bucket}/{key}"]["reason"] == "metadata"
     assert letters[f"{bucket}/{missing}"]["reason"] == "missing"
     assert all(letter["attempts"] == 2 for letter in letters.values())
+    wait_for(lambda: ingested(client, bucket) == 205, 30, "the others ingested")
     assert len(contents(site.repo).raws) == 197
 
 

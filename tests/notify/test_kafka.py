@@ -6,12 +6,14 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
 import orjson
 import pytest
 import structlog
+from aiokafka import TopicPartition
 from aiokafka.consumer.group_coordinator import CoordinatorGroupRebalance
 
 from autoingest import embedded, metrics
@@ -412,3 +414,25 @@ async def test_once_ends_when_all_is_read(valkey_url: str, redis_client: Any, br
 def test_kafka_is_not_imported_without_need() -> None:
     code = "import sys, autoingest.roles.enqueue; sys.exit('aiokafka' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+async def test_fetched_while_the_brokers_are_asked() -> None:
+    """Messages that are fetched during the measurement, and are not in Redis yet, lag."""
+    partition = TopicPartition(TOPIC, 0)
+    hand: dict[TopicPartition, list[Any]] = {}
+
+    class Consumer:
+        async def end_offsets(self, partitions: Any) -> dict[TopicPartition, int]:
+            hand[partition] = [SimpleNamespace(offset=4)]
+            return {partition: 6}
+
+        async def position(self, partition: TopicPartition) -> int:
+            return 6
+
+        def assignment(self) -> set[TopicPartition]:
+            return {partition}
+
+        def partitions_for_topic(self, topic: str) -> set[int]:
+            return {0}
+
+    assert await kafka_lag.measure(Consumer(), [TOPIC], lambda: hand) == {TOPIC: 2}
