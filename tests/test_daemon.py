@@ -54,7 +54,7 @@ async def run(*roles: FakeRole, once: bool = False, stop_at_once: bool = False) 
     stop = asyncio.Event()
     if stop_at_once:
         stop.set()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         return await daemon.run_roles(CONFIG, roles, stop, once=once)
 
 

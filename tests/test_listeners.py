@@ -134,7 +134,7 @@ async def test_who_never_ends_a_request_is_let_go(
     redis_client: Redis, name: str, beginning: bytes, more: bytes
 ) -> None:
     """However often a little more comes."""
-    async with listening(redis_client, name, patience=0.3) as port, asyncio.timeout(10):
+    async with listening(redis_client, name, patience=0.3) as port, asyncio.timeout(60):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(beginning)
         end = asyncio.create_task(ends(reader))
@@ -148,7 +148,7 @@ async def test_who_never_ends_a_request_is_let_go(
 @pytest.mark.parametrize("name", NAMES)
 async def test_those_who_ask_find_room(redis_client: Redis, name: str) -> None:
     """Connections that say nothing do not keep others out, and one that asks again and again is kept."""
-    async with listening(redis_client, name, maxConnections=5) as port, asyncio.timeout(10):
+    async with listening(redis_client, name, maxConnections=5) as port, asyncio.timeout(60):
         method = "POST" if name == "enqueue" else "GET"
         request = f"{method} {TARGETS[name]} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
         asking = await asyncio.open_connection("127.0.0.1", port)

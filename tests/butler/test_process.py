@@ -44,7 +44,7 @@ def registry_locked(repository: Repository) -> Iterator[None]:
 
 async def ended(pid: int) -> None:
     """Wait until a process that is not our child has gone."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while Path(f"/proc/{pid}").exists() and "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text():
             await asyncio.sleep(0.02)
 
@@ -89,7 +89,7 @@ async def test_killed_in_a_batch(process: ButlerProcess, repository: Repository,
         holder.execute(sqlalchemy.text("LOCK TABLE file_datastore_records IN EXCLUSIVE MODE"))
         batch = asyncio.create_task(process.ingest(exposures.files(1), 60))
         # The batch has written its exposure, visit and datasets when it comes to the datastore's records.
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not holder.scalar(sqlalchemy.text("SELECT count(*) FROM pg_locks WHERE NOT granted")):
                 await asyncio.sleep(0.01)
         os.kill(pid, signal.SIGKILL)
@@ -117,7 +117,7 @@ async def test_dead_without_work_is_replaced(process: ButlerProcess) -> None:
     pid = process.pid
     assert pid
     os.kill(pid, signal.SIGKILL)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while process.missing() is None:
             await asyncio.sleep(0.01)
     assert outcomes(await process.ingest(exposures.files(1, [94]), 60)) == {"ingested": 1}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ..support.chaos import LEASE, Chaos
+from ..support.chaos import Chaos
 from ..support.site import wait_for
 
 
@@ -30,11 +30,11 @@ def test_worker_stopped_for_longer_than_its_lease(chaos: Chaos) -> None:
     chaos.store.delay = 0.5
     chaos.camera.cadence = 0.3
     chaos.camera.start()
-    wait_for(lambda: chaos.held_by(stopped) > 0, 20, "a batch of the worker to be stopped")
+    wait_for(lambda: chaos.held_by(stopped) > 0, "a batch of the worker to be stopped")
     for _ in chaos.moments(1, (0.05, 0.3)):
         with chaos.stopped(chaos.process(stopped), "SIGSTOP of ingest"):
             assert chaos.held_by(stopped) > 0
-            wait_for(lambda: chaos.held_by(stopped) == 0, 3 * LEASE, "its batch is another's")
+            wait_for(lambda: chaos.held_by(stopped) == 0, "its batch is another's")
             chaos.settle()
     assert chaos.site.stop(chaos.site.processes[stopped.index]) == 0, "it has ended its batch first"
     chaos.finish()

@@ -46,7 +46,7 @@ def test_redis_stopped(chaos: Chaos) -> None:
             chaos.fault("CLIENT PAUSE of 3 s")
         else:
             with chaos.stopped(psutil.Process(chaos.redis.pid), "SIGSTOP of Redis"):
-                wait_for(lambda: "redis away" in chaos.site.logs(), 20, "the outage is noticed")
+                wait_for(lambda: "redis away" in chaos.site.logs(), "the outage is noticed")
     chaos.finish()
 
 
@@ -68,7 +68,7 @@ class Postgres:
         for process in [postmaster, *postmaster.children()]:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
-        wait_for(lambda: not postmaster.is_running() or postmaster.status() == psutil.STATUS_ZOMBIE, 10, "it is dead")
+        wait_for(lambda: not postmaster.is_running() or postmaster.status() == psutil.STATUS_ZOMBIE, "it is dead")
         with suppress(Exception):
             self._running.close()
         self._running = ExitStack()
@@ -134,7 +134,7 @@ def test_postgres_out_of_connections(on_postgres: Chaos, postgres: Postgres) -> 
         ingest = chaos.start("ingest", ready=False)[0]
         chaos.camera.start()
         chaos.fault("PostgreSQL out of connections")
-        wait_for(lambda: "too many clients" in chaos.log(ingest), 20, "ingest is told")
+        wait_for(lambda: "too many clients" in chaos.log(ingest), "ingest is told")
         chaos.camera.join()
         assert chaos.ingested() == 0
     chaos.finish()
@@ -150,7 +150,7 @@ def test_postgres_deadlock(on_postgres: Chaos, postgres: Postgres) -> None:
             connection.execute("LOCK TABLE file_datastore_records IN ACCESS EXCLUSIVE MODE")
             chaos.camera.start()
             waiting = "SELECT 1 FROM pg_locks WHERE NOT granted AND pid <> pg_backend_pid()"
-            wait_for(lambda: observer.execute(waiting).fetchone(), 30, "ingest waits for the table")
+            wait_for(lambda: observer.execute(waiting).fetchone(), "ingest waits for the table")
             connection.execute("LOCK TABLE exposure IN ACCESS EXCLUSIVE MODE")
             chaos.fault("deadlock")
     chaos.settle()
@@ -182,7 +182,7 @@ def test_disk_full_under_sqlite(open_chaos: Open, tmp_path: Path) -> None:
                 file.write(bytes(4096))
         chaos.fault("disk full")
         chaos.camera.start()
-        wait_for(lambda: "batch held" in chaos.log(worker), 30, "the batch is held")
+        wait_for(lambda: "batch held" in chaos.log(worker), "the batch is held")
         chaos.camera.join()
         ballast.unlink()
         chaos.finish()

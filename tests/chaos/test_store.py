@@ -20,7 +20,7 @@ ALL = "enqueue,ingest,idle"
 def post(chaos: Chaos, *files: SentFile) -> None:
     for file in files:
         request = urllib.request.Request(chaos.camera.urls[0], notification(file), method="POST")
-        with urllib.request.urlopen(request, timeout=10) as response:
+        with urllib.request.urlopen(request, timeout=60) as response:
             assert response.status == 200
 
 
@@ -64,7 +64,7 @@ def test_store_away(chaos: Chaos) -> None:
 
     chaos.store.fault = fault
     chaos.camera.start()
-    wait_for(lambda: "batch held" in chaos.log(worker), 60, "the batch is held")
+    wait_for(lambda: "batch held" in chaos.log(worker), "the batch is held")
     chaos.camera.join()
     chaos.store.fault = lambda method, bucket, key: None
     chaos.finish()
@@ -76,7 +76,7 @@ def test_sidecars_later_than_images(chaos: Chaos) -> None:
     chaos.camera.start()
     for shot in chaos.shots:
         if chaos.chance.random() < 0.5:
-            wait_for(lambda shot=shot: shot.key in chaos.store.buckets[BUCKET], 30, "the image is there")
+            wait_for(lambda shot=shot: shot.key in chaos.store.buckets[BUCKET], "the image is there")
             put_sidecar(chaos.store, shot)
             chaos.fault("sidecar late")
     chaos.finish()
@@ -104,7 +104,7 @@ def test_objects_replaced_before_and_after_their_ingest(chaos: Chaos) -> None:
     chaos.camera.join()
     post(chaos, *replaced(chaos, early, 1))
     worker = chaos.start("ingest")[0]
-    wait_for(lambda: chaos.ingested() == len(chaos.shots), 60, "the first versions are in")
+    wait_for(lambda: chaos.ingested() == len(chaos.shots), "the first versions are in")
     post(chaos, *replaced(chaos, late, 2))
     chaos.finish(more=len(late))
     assert chaos.log(worker).count("object has changed size since its ingest") == len(late)

@@ -128,7 +128,7 @@ def test_the_annex_configuration(
     stranger = KEYS["lfa-GC101_O_20221208_000211"].replace("101", "104")
     header = examples["lfa-GC101_O_20221208_000211"]["header"] | {"OBSID": "GC104_O_20221208_000211"}
     put(s3_client, site, annex, stranger, fits_file(header))
-    wait_for(lambda: counted(client, annex) == 4 and client.hlen(f"DEAD:{annex}") == 1, 30, site.logs()[-3000:])
+    wait_for(lambda: counted(client, annex) == 4 and client.hlen(f"DEAD:{annex}") == 1, site.logs()[-3000:])
 
     for name, (instrument, day) in STATISTICS.items():
         for key in (f"RECINSTR:{annex}:{instrument}", f"INGEST:{annex}:{instrument}"):
@@ -191,7 +191,7 @@ def test_beside_a_camera_with_a_generator_of_the_site(
     put(s3_client, site, annex, key, fits_file(CARDS), source="aws:s3")
     command = [sys.executable, "-m", "autoingest", "simulate", "--bucket", s3_bucket, "--notify", site.notify_url]
     subprocess.run(command, check=True, timeout=60)
-    wait_for(lambda: (counted(client, annex), counted(client, s3_bucket)) == (2, 205), 60, site.logs()[-3000:])
+    wait_for(lambda: (counted(client, annex), counted(client, s3_bucket)) == (2, 205), site.logs()[-3000:])
 
     assert len(contents(site.repo).raws) == 197
     with Butler.from_config(site.repo) as butler:
@@ -211,6 +211,6 @@ def test_a_bad_description_ends_the_start(site: Site, tmp_path: Path, change: st
     file.write_text(text.replace("detector: chip", "detectors: chip" if change == "name" else
                                  "detector: chip\n    storageClass: Imaginary"))  # fmt: skip
     site.ingest = {"instruments": [str(file)]}
-    assert site.start("ingest", ready=False).wait(30) == 2
+    assert site.start("ingest", ready=False).wait(60) == 2
     expected = f"{file}: AllSky.detector: Field required" if change == "name" else "storageClass 'Imaginary' is not"
     assert expected in site.logs()

@@ -71,7 +71,7 @@ def summit(ceph: Ceph, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sum
         create_repository(site.repo)
         process = site.start("enqueue,ingest,idle,presence")
         ceph.client("s3").put_object(Bucket="rubin-summit", Key="warm-up.txt", Body=b"")
-        wait_for(lambda: site.metric("autoingest_ignored_total"), TICK + 5, "the first notification")
+        wait_for(lambda: site.metric("autoingest_ignored_total"), "the first notification", TICK + 5)
         yield summit
         assert site.stop(process) == 0
 
@@ -84,8 +84,8 @@ def assert_all_in(summit: Summit, urls: set[str], ingested: int) -> None:
     assert len(urls) == 205
     site = summit.site
     with redis.Redis.from_url(site.redis_url, decode_responses=True) as client:
-        wait_for(lambda: site.metric("autoingest_ingested_total") >= ingested, 30, f"{ingested} files ingested")
-        wait_for(lambda: not client.keys("WORKER:*"), 5, "workers' lists empty")
+        wait_for(lambda: site.metric("autoingest_ingested_total") >= ingested, f"{ingested} files ingested")
+        wait_for(lambda: not client.keys("WORKER:*"), "workers' lists empty")
         assert [key for kind in ("QUEUE", "WAITING", "DEAD", "REJECTED") for key in client.keys(f"{kind}*")] == []
     assert site.metric("autoingest_ingested_total") == ingested
     obs_id = min(urls).split("/")[-2]
@@ -113,7 +113,7 @@ def test_redis_away_while_exposure_is_taken(summit: Summit) -> None:
     received = site.metric("autoingest_received_total")
     summit.stop_redis()
     urls = summit.take_exposure(2, "guiders-first")
-    wait_for(lambda: site.metric("autoingest_received_total") > received, 10, "a notification held")
+    wait_for(lambda: site.metric("autoingest_received_total") > received, "a notification held")
     summit.start_redis()
     assert_all_in(summit, urls, ingested=before + 205)
     # 205 images, as many sidecars, one list of sensors. Ceph repeats at once whatever is refused.

@@ -53,7 +53,7 @@ def test_real_raws(site: Site, s3_client: Any, shared_data: Path) -> None:
         key = str(raw.relative_to(folder))
         etag = s3_client.put_object(Bucket=bucket, Key=key, Body=raw.read_bytes())["ETag"].strip('"')
         notify(site, SentFile(f"{bucket}/{key}", raw.stat().st_size, etag, time.time()))
-    wait_for(lambda: site.metric("autoingest_ingested_total") == len(raws), 30, "the raws ingested")
+    wait_for(lambda: site.metric("autoingest_ingested_total") == len(raws), "the raws ingested")
 
     with Butler.from_config(site.repo, instrument="LSSTCam") as butler:
         exposures = {record.obs_id: record for record in butler.query_dimension_records("exposure")}
@@ -124,7 +124,7 @@ def test_real_headers(site: Site, s3_client: Any, shared_data: Path) -> None:
         s3_client.put_object(Bucket=bucket, Key=f"{key}.json", Body=json.dumps(header))
         s3_client.put_object(Bucket=bucket, Key=f"{key}.fits", Body=b"pixels")
         notify(site, SentFile(f"{bucket}/{key}.fits", 6, "00", time.time()))
-    wait_for(lambda: site.metric("autoingest_ingested_total") == len(expected), 30, "the headers ingested")
+    wait_for(lambda: site.metric("autoingest_ingested_total") == len(expected), "the headers ingested")
 
     with Butler.from_config(site.repo) as butler:
         for instrument, exposure in expected:

@@ -150,7 +150,7 @@ def in_exposure(terminal: Terminal) -> bool:
 @pytest.mark.parametrize("stage", [in_servers, in_roles, in_exposure])
 def test_ctrl_c_ends_the_demo(terminal: Terminal, stage: Callable[[Terminal], bool]) -> None:
     process = terminal.start("demo")
-    wait_for(lambda: stage(terminal), 30, stage.__name__)
+    wait_for(lambda: stage(terminal), stage.__name__)
     code, errors = terminal.interrupt(process)
     assert code == 130, errors
     assert "Traceback" not in errors
@@ -164,7 +164,7 @@ def three_free_ports() -> int:
 
 
 def ingested(admin_port: int) -> float:
-    with urllib.request.urlopen(f"http://127.0.0.1:{admin_port}/metrics", timeout=5) as response:
+    with urllib.request.urlopen(f"http://127.0.0.1:{admin_port}/metrics", timeout=30) as response:
         families = text_string_to_metric_families(response.read().decode())
     return sum(s.value for family in families for s in family.samples if s.name == "autoingest_ingested_total")
 
@@ -175,10 +175,10 @@ def test_development(terminal: Terminal, tmp_path: Path) -> None:
     assert (code, "start `autoingest run`" in errors) == (2, True)
 
     process = terminal.start("run", "--port", str(port))
-    wait_for(lambda: listens(port), 30, "the development set-up listens")
+    wait_for(lambda: listens(port), "the development set-up listens")
     code, output, errors = terminal.run("simulate", "--json")
     assert (code, json.loads(output)["notified"]) == (0, 205), errors
-    wait_for(lambda: ingested(port + 2) == 205, 30, "the exposure is ingested")
+    wait_for(lambda: ingested(port + 2) == 205, "the exposure is ingested")
 
     code, _, errors = terminal.run("run", "--port", str(three_free_ports()))
     assert (code, "end it, or start this one in another folder" in errors) == (2, True), errors

@@ -80,10 +80,9 @@ def assert_all_in(site: Site, client: redis.Redis, exposures: int) -> None:
     bucket = site.buckets[0]
     wait_for(
         lambda: ingested(client, bucket) >= 205 * exposures,
-        60,
         f"{exposures} exposures ingested: {site.logs()[-3000:]}",
     )
-    wait_for(lambda: not client.keys(f"WORKER:{bucket}:*"), 10, "workers' lists empty")
+    wait_for(lambda: not client.keys(f"WORKER:{bucket}:*"), "workers' lists empty")
     assert client.keys(f"*QUEUE:{bucket}") == client.keys(f"WAITING:{bucket}") == []
     assert client.keys("DEAD:*") == client.keys("REJECTED:*") == []
     assert ingested(client, bucket) == 205 * exposures, "each file is counted once"
@@ -133,9 +132,9 @@ def test_killed_in_the_middle_of_a_batch(site: Site, client: redis.Redis) -> Non
          "--notify", site.notify_url],
     )  # fmt: skip
     bucket = site.buckets[0]
-    wait_for(lambda: client.keys(f"WORKER:{bucket}:*") and client.hvals(f"INGEST:{bucket}:LSSTCam"), 60, "work begun")
+    wait_for(lambda: client.keys(f"WORKER:{bucket}:*") and client.hvals(f"INGEST:{bucket}:LSSTCam"), "work begun")
     victim.send_signal(signal.SIGKILL)
-    victim.wait(10)
+    victim.wait(60)
     site.start("ingest")
     assert process.wait(60) == 0
     assert_all_in(site, client, 2)
@@ -167,12 +166,12 @@ def test_one_bad_file_among_good_ones(site: Site, client: redis.Redis, s3_client
     with urllib.request.urlopen(request) as response:
         assert response.status == 200
     simulate(site)
-    wait_for(lambda: client.hlen(f"DEAD:{bucket}") == 2, 30, "dead letters")
+    wait_for(lambda: client.hlen(f"DEAD:{bucket}") == 2, "dead letters")
     letters = {path: json.loads(text) for path, text in client.hgetall(f"DEAD:{bucket}").items()}
     assert letters[f"{bucket}/{key}"]["reason"] == "metadata"
     assert letters[f"{bucket}/{missing}"]["reason"] == "missing"
     assert all(letter["attempts"] == 2 for letter in letters.values())
-    wait_for(lambda: ingested(client, bucket) == 205, 30, "the others ingested")
+    wait_for(lambda: ingested(client, bucket) == 205, "the others ingested")
     assert len(contents(site.repo).raws) == 197
 
 

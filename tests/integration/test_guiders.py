@@ -56,7 +56,7 @@ def arrive(site: Site, s3_client: Any, raws: Path, key: str) -> None:
 
 def wait_until_waiting(site: Site, client: redis.Redis) -> None:
     path = f"{site.buckets[0]}/{GUIDER}"
-    wait_for(lambda: client.zscore(keys.waiting(site.buckets[0]), path), 30, f"waiting: {site.logs()[-2000:]}")
+    wait_for(lambda: client.zscore(keys.waiting(site.buckets[0]), path), f"waiting: {site.logs()[-2000:]}")
 
 
 def test_guider_waits_through_crashes_and_is_woken_by_another_worker(
@@ -78,7 +78,7 @@ def test_guider_waits_through_crashes_and_is_woken_by_another_worker(
     site.start("ingest")
     wait_until_waiting(site, client)
     arrive(site, s3_client, raws, SCIENCE)
-    wait_for(lambda: client.hget(keys.ingested(bucket, "LSSTCam"), "20240918") == "2", 30, "both ingested")
+    wait_for(lambda: client.hget(keys.ingested(bucket, "LSSTCam"), "20240918") == "2", "both ingested")
     batches = sum(site.metric("autoingest_batch_files_count", process) for process in (2, 3))
     assert batches == 2, "waiting has cost something"
     assert not client.exists(keys.waiting(bucket), keys.waiting_for(bucket, OBS_ID), keys.dead(bucket))
@@ -98,19 +98,20 @@ def test_guider_waits_through_crashes_and_is_woken_by_another_worker(
 
 def test_guider_whose_exposure_never_comes(site: Site, client: redis.Redis, s3_client: Any, shared_data: Path) -> None:
     bucket, path = site.buckets[0], f"{site.buckets[0]}/{GUIDER}"
-    site.ingest = {"guiderRecheck": 1, "guiderWait": 3}
+    site.ingest = {"guiderRecheck": 1, "guiderWait": 6}
     site.settings = {"idle": {"interval": 0.1}}
     site.start("enqueue,idle")
     first = site.start("ingest")
     arrive(site, s3_client, shared_data / "raws", GUIDER)
     wait_until_waiting(site, client)
-    assert site.stop(first) == 0  # the time counts on from the arrival
+    assert site.stop(first) == 0
     site.start("ingest")
-    wait_for(lambda: client.hexists(keys.dead(bucket), path), 30, "dead letter")
+    started = time.time()
+    wait_for(lambda: client.hexists(keys.dead(bucket), path), "dead letter")
     letter = json.loads(str(client.hget(keys.dead(bucket), path)))
     assert (letter["reason"], letter["attempts"]) == ("no-exposure", 1)
     assert OBS_ID in letter["exception"]
     received = float(str(client.hget(keys.file(path), "recv_time")))
-    assert 3 <= letter["last_time"] - received < 8
-    assert site.metric("autoingest_batch_files_count", 2) <= 4, "looked at more often than the recheck says"
+    assert received + 6 <= letter["last_time"] < started + 6, "the time counts on from the arrival"
+    assert site.metric("autoingest_batch_files_count", 2) <= 7, "looked at more often than the recheck says"
     assert not client.exists(keys.waiting(bucket), keys.waiting_for(bucket, OBS_ID), keys.queue(bucket))

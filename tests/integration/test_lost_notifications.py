@@ -31,7 +31,7 @@ def test_reconcile_heals_lost_notifications(tmp_path: Path, valkey_url: str, s3_
         return json.loads(result.stdout)
 
     def ingested(number: int) -> None:
-        wait_for(lambda: site.metric("autoingest_ingested_total") >= number, 60, f"{number} ingested: {site.logs()}")
+        wait_for(lambda: site.metric("autoingest_ingested_total") >= number, f"{number} ingested: {site.logs()}")
 
     with closing(site):
         site.start("enqueue,ingest,idle")

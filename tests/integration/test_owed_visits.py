@@ -51,7 +51,7 @@ def test_owed_visit_heals(tmp_path: Path, valkey_url: str, client: redis.Redis, 
             entry = client.hget(keys.owed(s3_bucket), field)
             return int(json.loads(str(entry))["attempts"]) if entry else -1
 
-        wait_for(lambda: attempts() >= 1, 30, f"owed and tried: {site.logs()[-2000:]}")
+        wait_for(lambda: attempts() >= 1, f"owed and tried: {site.logs()[-2000:]}")
         assert client.hgetall(keys.ingested(s3_bucket, "LSSTCam")) == {str(exposures.DAY_OBS): "1"}
         assert site.metric("autoingest_owed_visits") == 1
         victim.kill()
@@ -61,7 +61,7 @@ def test_owed_visit_heals(tmp_path: Path, valkey_url: str, client: redis.Redis, 
             butler.registry.syncDimensionData("exposure", wanted["exposure"], update=True)
             assert not butler.query_dimension_records("visit", instrument="LSSTCam", explain=False)
         site.start("ingest")
-        wait_for(lambda: not client.exists(keys.owed(s3_bucket)), 30, f"visit defined: {site.logs()[-2000:]}")
+        wait_for(lambda: not client.exists(keys.owed(s3_bucket)), f"visit defined: {site.logs()[-2000:]}")
         assert site.metric("autoingest_visits_total", 1) == 1
         assert site.metric("autoingest_owed_visits", 1) == 0
     with Butler.from_config(repo) as butler:

@@ -51,7 +51,7 @@ class Observer:
         if token:
             request.add_header("Authorization", f"Bearer {token}")
         try:
-            with urllib.request.urlopen(request, timeout=20) as answer:
+            with urllib.request.urlopen(request, timeout=60) as answer:
                 status, head, text = answer.status, str(answer.headers), answer.read().decode()
         except urllib.error.HTTPError as err:
             status, head, text = err.code, str(err.headers), err.read().decode()
@@ -162,7 +162,7 @@ def test_through_success_and_failure(tmp_path: Path, environment: Mapping[str, s
                 admin = f"http://127.0.0.1:{site.admin_ports[0]}"
                 presence = f"http://127.0.0.1:{site.presence_port}/presence/LSSTCam/g/0/R22_S11"
                 post = site.notify_url
-                wait_for(lambda: '"missing": []' in _answer(observer, f"{admin}/readyz"), 30, "all roles started")
+                wait_for(lambda: '"missing": []' in _answer(observer, f"{admin}/readyz"), "all roles started")
                 observer.look_at(site)
                 assert observer.ask(post, body(94, SECRETS["notify-old"], exposure)) == 200
                 assert observer.ask(post, body(96, SECRETS["notify-new"], exposure)) == 200  # not in the store
@@ -173,13 +173,11 @@ def test_through_success_and_failure(tmp_path: Path, environment: Mapping[str, s
                     assert observer.ask(where, token=token + "x") == 401
                     assert observer.ask(where, token=token) == 200
                 letters = ("queue", "dead", "--config", str(tmp_path / "process-0.yaml"), "--json")
-                wait_for(lambda: '"missing"' in _output(observer, letters, settings), 30, "a dead letter")
-                wait_for(
-                    lambda: "autoingest_ingested_total{" in _answer(observer, f"{admin}/metrics"), 30, "an image in"
-                )
+                wait_for(lambda: '"missing"' in _output(observer, letters, settings), "a dead letter")
+                wait_for(lambda: "autoingest_ingested_total{" in _answer(observer, f"{admin}/metrics"), "an image in")
                 store.fault = lambda *_: Fault(status=403)
                 assert observer.ask(post, body(95, SECRETS["notify-new"], exposure)) == 200
-                wait_for(lambda: "batch held" in site.logs(), 30, "the store refuses")
+                wait_for(lambda: "batch held" in site.logs(), "the store refuses")
                 for command in (("queue", "status"), ("audit",), ("trigger", exposure.obs_id), ("config", "check")):
                     file = str(tmp_path / "process-0.yaml")
                     arguments = (*command, file) if command[0] == "config" else (*command, "--config", file)
@@ -188,7 +186,7 @@ def test_through_success_and_failure(tmp_path: Path, environment: Mapping[str, s
                 observer.seen["log"] = site.logs()
                 with redis.Redis.from_url(url) as client:
                     client.shutdown(nosave=True)
-                wait_for(lambda: observer.ask(post, body(96, SECRETS["notify-old"], exposure)) == 503, 20, "a 503")
+                wait_for(lambda: observer.ask(post, body(96, SECRETS["notify-old"], exposure)) == 503, "a 503")
                 assert observer.ask(presence, token=SECRETS["presence"]) == 503
                 assert observer.ask(f"{admin}/readyz") == 200
                 observer.run("queue", "status", "--config", file, environment=settings)
@@ -230,7 +228,7 @@ def test_where_nothing_lets_us_in(
             "enqueue": {"listen": listen, "kafka": topics},
         }
         site.start("ingest,enqueue", ready=False)
-        wait_for(lambda: "repository away" in site.logs() or site.processes[0].poll() is not None, 60, "no database")
+        wait_for(lambda: "repository away" in site.logs() or site.processes[0].poll() is not None, "no database")
         observer.look_at(site)
         if site.processes[0].poll() is None:
             observer.ask(f"http://127.0.0.1:{site.admin_ports[0]}/readyz")

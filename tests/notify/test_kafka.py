@@ -82,7 +82,7 @@ async def member(redis_url: str, broker: Kafka, listen: Any = None, **kafka: Any
             yield Member(role, client, stop, task)
         finally:
             stop.set()
-            await asyncio.wait_for(task, 30)
+            await asyncio.wait_for(task, 60)
 
 
 async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 30) -> None:
@@ -340,7 +340,7 @@ async def test_stop_while_redis_is_away(tmp_path: Path, broker: Kafka) -> None:
             await until(lambda: _logged(logs, "redis away, requests are held"))
             await until(lambda: _lags(3))
             reader.stop.set()
-            await asyncio.wait_for(reader.task, 10)
+            await asyncio.wait_for(reader.task, 60)
     assert broker.committed(GROUP, TOPIC) == [None]
     with embedded.valkey(tmp_path, port=port) as url:
         async with member(url, broker) as reader:
@@ -406,7 +406,7 @@ async def test_once_ends_when_all_is_read(valkey_url: str, redis_client: Any, br
     broker.send(TOPIC, exposures(0, 30), 3)
     config = configuration(valkey_url, {"bootstrapServers": [broker.bootstrap]})
     config = config.model_copy(update={"admin": AdminConfig(listen=Listen(host="127.0.0.1", port=0))})
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         assert await serve(config, ["enqueue"], asyncio.Event(), once=True) == 0
     assert await redis_client.llen(QUEUE) == 30
 

@@ -79,7 +79,7 @@ async def encrypted(broker: Kafka, context: ssl.SSLContext) -> AsyncIterator[str
         yield f"127.0.0.1:{outside}"
     finally:
         server.close()
-        await asyncio.wait_for(asyncio.gather(*copies), 5)
+        await asyncio.wait_for(asyncio.gather(*copies), 60)
 
 
 @pytest.mark.parametrize("with_certificate", [False, True])
@@ -99,7 +99,7 @@ async def test_tls(broker: Kafka, tmp_path: Path, with_certificate: bool) -> Non
         consumer = AIOKafkaConsumer("t", **settings(config(bootstrapServers=[bootstrap], **client)))
         try:
             await consumer.start()
-            message = await asyncio.wait_for(consumer.getone(), 10)
+            message = await asyncio.wait_for(consumer.getone(), 60)
             assert message.value == body(record())
         finally:
             await consumer.stop()

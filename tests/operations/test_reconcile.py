@@ -130,7 +130,7 @@ async def test_the_role_looks_heals_and_tells(site: Site, redis_client: Redis, m
     assert not await role.idle()
     stop = asyncio.Event()
     running = asyncio.create_task(role.run(stop))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not await role.idle():
             await asyncio.sleep(0.02)
         stop.set()
@@ -151,11 +151,11 @@ async def test_the_role_goes_on_when_the_store_is_away(
     role = ReconcileRole(Config.from_file(site.config), redis_client)
     stop = asyncio.Event()
     running = asyncio.create_task(role.run(stop))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while REGISTRY.get_sample_value("autoingest_reconcile_failed_total") == before:
             await asyncio.sleep(0.02)
     assert not running.done()
     stop.set()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await running
     await role.close()

@@ -257,9 +257,9 @@ def test_configuration_of_valkey_is_taken_by_a_real_one(render: Render, tmp_path
     command = [embedded._valkey_binary(), file, "--port", str(port), "--bind", "127.0.0.1", "--requirepass", "pass"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         try:
-            wait_for(lambda: embedded.listens(port), 10, "Valkey listens")
+            wait_for(lambda: embedded.listens(port), "Valkey listens")
             with redis_client.Redis(port=port, password="pass", decode_responses=True) as client:
-                wait_for(client.ping, 10, "Valkey answers")
+                wait_for(client.ping, "Valkey answers")
                 assert client.config_get("append*", "maxmemory*").items() >= {
                     "appendonly": "yes", "appendfsync": "always", "maxmemory": str(768 * 2**20),
                     "maxmemory-policy": "noeviction",

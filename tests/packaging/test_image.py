@@ -176,7 +176,7 @@ def test_roles_run_in_the_slim_image(slim: Image, valkey_url: str, s3_environmen
         f"exec env {store} AWS_SECRET_ACCESS_KEY=test autoingest run --config /tmp/config.yaml"
     )
     with _running(slim.command("-c", script, entrypoint=["sh"]), config, tmp_path / "log") as process:
-        wait_for(lambda: process.poll() is not None or _is_ready(admin), 120, "the roles are ready")
+        wait_for(lambda: process.poll() is not None or _is_ready(admin), "the roles are ready", 120)
         canary = [sys.executable, CHART / "files" / "canary.py", f"http://127.0.0.1:{notify}/notify", file]
         subprocess.run(canary, check=True)
         process.send_signal(signal.SIGTERM)

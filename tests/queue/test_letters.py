@@ -94,7 +94,7 @@ async def test_requeue_races_with_a_worker(redis_client: Redis) -> None:
             good = claimed[7:] if len(claimed) > 20 else claimed
             ingested.extend(await queue.ingested([Done(path, "LSSTCam", "20250415", None) for path in good]))
 
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await asyncio.gather(operate(), operate(), work())
     assert sorted(ingested) == sorted(paths)
     report = await audit(redis_client)

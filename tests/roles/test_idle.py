@@ -42,5 +42,5 @@ async def test_goes_on_when_redis_comes_back(tmp_path: Path) -> None:
         assert role.missing() == []
         assert await role.idle()
         stop.set()
-        await asyncio.wait_for(running, 5)
+        await asyncio.wait_for(running, 60)
         await role.close()

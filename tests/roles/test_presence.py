@@ -145,7 +145,7 @@ async def test_connection_may_be_kept(redis_client: Redis) -> None:
     ],
 )
 async def test_what_is_no_request_ends_the_connection(redis_client: Redis, sent: bytes, status: bytes) -> None:
-    async with serving(redis_client) as role, asyncio.timeout(5):
+    async with serving(redis_client) as role, asyncio.timeout(60):
         reader, writer = await asyncio.open_connection("127.0.0.1", role.port)
         writer.write(sent)
         answer = b""

@@ -167,7 +167,7 @@ class Chaos:
 
     def any_ready(self, members: Sequence[Member]) -> Member:
         """Return one of the members that are ready, at random; one that has just been killed is not."""
-        ready = wait_for(lambda: [item for item in members if self.site.is_ready(item.index)], 30, "a member ready")
+        ready = wait_for(lambda: [item for item in members if self.site.is_ready(item.index)], "a member ready")
         return self.chance.choice(ready)
 
     def kill(self, member: Member) -> None:
@@ -237,7 +237,7 @@ class Chaos:
     def settle(self) -> None:
         """Wait until all notifications are acknowledged and nothing is under way."""
         self.camera.join()
-        wait_for(self.is_settled, SETTLED, f"all at rest: {self.site.logs()[-4000:]}")
+        wait_for(self.is_settled, f"all at rest: {self.site.logs()[-4000:]}", SETTLED)
 
     def is_settled(self) -> bool:
         return not self.unsettled()

@@ -37,7 +37,7 @@ async def state(client: Redis, path: str) -> str | None:
     return await client.hget(keys.file(path), "state")
 
 
-async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 10.0) -> None:
+async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 60.0) -> None:
     """Wait until a condition holds."""
     deadline = time.monotonic() + seconds
     while not await condition():

@@ -22,8 +22,8 @@ from autoingest.embedded import free_port
 T = TypeVar("T")
 
 
-def wait_for(condition: Callable[[], T], timeout: float, what: str) -> T:
-    """Return what `condition` returns once it is true; fail after `timeout` seconds."""
+def wait_for(condition: Callable[[], T], what: str, timeout: float = 60) -> T:
+    """Return what `condition` returns once it is true; fail after `timeout` seconds, more than a busy machine takes."""
     deadline = time.monotonic() + timeout
     while not (result := condition()):
         if time.monotonic() > deadline:
@@ -89,10 +89,10 @@ class Site:
     def wait_ready(self, number: int) -> None:
         """Wait until a process says that it is ready."""
         process, log = self.processes[number], self.folder / f"process-{number}.log"
-        wait_for(lambda: self.is_ready(number) or process.poll() is not None, 30, f"process {number} ready, see {log}")
+        wait_for(lambda: self.is_ready(number) or process.poll() is not None, f"process {number} ready, see {log}")
         assert process.poll() is None, log.read_text()[-2000:]
 
-    def stop(self, process: subprocess.Popen[bytes], timeout: float = 30) -> int:
+    def stop(self, process: subprocess.Popen[bytes], timeout: float = 60) -> int:
         """Ask a process to end, and return its exit code."""
         process.send_signal(signal.SIGTERM)
         return process.wait(timeout)
@@ -106,7 +106,7 @@ class Site:
 
     def metric(self, name: str, process: int = 0) -> float:
         """Sum of a metric of one process over its labels; 0 where it does not exist yet."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.admin_ports[process]}/metrics", timeout=5) as response:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.admin_ports[process]}/metrics", timeout=30) as response:
             families = text_string_to_metric_families(response.read().decode())
         return sum(sample.value for family in families for sample in family.samples if sample.name == name)
 
