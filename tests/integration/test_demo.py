@@ -78,7 +78,7 @@ class Terminal:
         """Press Ctrl-C; return exit code and stderr once nothing is left of it."""
         self.look()
         os.killpg(process.pid, signal.SIGINT)
-        _, errors = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=120)
         assert [child for child in self.seen if child.is_running()] == []
         return process.returncode, errors
 
