@@ -5,19 +5,29 @@ from __future__ import annotations
 import asyncio
 import errno
 import hmac
+import logging
 import ssl
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import structlog
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from pydantic import SecretStr
 
+from . import metrics
 from .config import Listen
 from .connections import Connections
 from .errors import ConfigurationError
 
 BACKLOG = 1024
 """Connections that may wait to be accepted."""
+
+MALFORMED_PAUSE = 60.0
+"""Seconds from one line of the log about malformed requests to the next."""
+
+log = structlog.get_logger(__name__)
 
 
 @contextmanager
@@ -85,6 +95,36 @@ class Bearer:
         return any(matches) or not self._expected
 
 
+class _Malformed(logging.Filter):
+    """Keeps out of the log what clients send instead of HTTP: it is counted, and told of now and then.
+
+    aiohttp logs each such request as an error, with its text and a traceback.
+    """
+
+    def __init__(self, listener: str) -> None:
+        super().__init__()
+        self._listener = listener
+        self._next = 0.0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if not isinstance(error, HttpProcessingError | web.RequestPayloadError):
+            return True
+        metrics.CONNECTIONS_CLOSED.labels(self._listener, "malformed").inc()
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + MALFORMED_PAUSE
+            log.warning("malformed requests", listener=self._listener, error=type(error).__name__)
+        return False
+
+
+def _http_log(listener: str) -> logging.Logger:
+    """Make the log of a listener's HTTP protocol."""
+    result = logging.Logger(f"{__name__}.{listener}", logging.DEBUG)  # what is not even a method is told as DEBUG
+    result.parent = logging.getLogger()
+    result.addFilter(_Malformed(listener))
+    return result
+
+
 async def listen(block: str, app: web.Application, where: Listen, patience: float) -> tuple[web.AppRunner, int]:
     """Open a listener of aiohttp.
 
@@ -119,7 +159,7 @@ async def listen(block: str, app: web.Application, where: Listen, patience: floa
             connections.answered(request.transport)
 
     app.on_response_prepare.append(answered)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=patience)
+    runner = web.AppRunner(app, access_log=None, logger=_http_log(block), shutdown_timeout=patience)
     await runner.setup()
     try:
         with binding(block, where):

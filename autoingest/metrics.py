@@ -70,7 +70,8 @@ TO_INGESTED = Histogram(
 )  # fmt: skip
 
 CONNECTIONS_CLOSED = Counter(
-    "autoingest_connections_closed", "Connections closed for want of a whole request, or for others to be served",
+    "autoingest_connections_closed",
+    "Connections closed for want of a whole request, for a malformed one, or for others to be served",
     ["listener", "why"], registry=REGISTRY,
 )  # fmt: skip
 

@@ -13,10 +13,13 @@ from typing import Any
 import aiohttp
 import pytest
 import redis.exceptions
+import structlog
+from aiohttp import web
 from redis.asyncio import Redis
 
+from autoingest import listener, metrics
 from autoingest.admin import Admin
-from autoingest.config import ADMIN_TOKEN, PRESENCE_TOKEN, Config, RedisConfig
+from autoingest.config import ADMIN_TOKEN, PRESENCE_TOKEN, Config, Listen, RedisConfig
 from autoingest.errors import ConfigurationError
 from autoingest.queue.connection import connect
 from autoingest.roles.enqueue import EnqueueRole
@@ -143,6 +146,56 @@ async def test_who_never_ends_a_request_is_let_go(
                 writer.write(more)
         writer.close()
         assert await get(port, TARGETS[name]) == 200
+
+
+@pytest.mark.parametrize("name", ["enqueue", "admin"])
+async def test_rubbish_does_not_fill_the_log(
+    redis_client: Redis, name: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever it is, one line tells of it, and it is counted."""
+    monkeypatch.setattr(listener, "MALFORMED_PAUSE", 3600.0)
+    head = b"POST /notify HTTP/1.1\r\nHost: x\r\n"
+    rubbish = [
+        b"rubbish\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03rubbish",
+        b"GET rubbish HTTP/1.1\r\n\r\n",
+        b"GET /" + b"rubbish" * 2000 + b" HTTP/1.1\r\n\r\n",
+        head + b"rubbish\r\n\r\n",
+        head + b"X: " + b"rubbish" * 2000 + b"\r\n\r\n",
+        head + b"Transfer-Encoding: chunked\r\n\r\nrubbish\r\n\r\n",
+    ]
+    before = malformed(name)
+    with structlog.testing.capture_logs() as logs:
+        async with listening(redis_client, name) as port, asyncio.timeout(60):
+            for content in rubbish:
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.write(content)
+                assert (await ends(reader)).startswith(b"HTTP/1.0 400 ")
+                writer.close()
+            assert await get(port, TARGETS[name]) == 200
+    assert malformed(name) - before == len(rubbish)
+    assert caplog.records == []
+    assert [entry["event"] for entry in logs].count("malformed requests") == 1
+    assert "rubbish" not in repr(logs)
+
+
+def malformed(name: str) -> float:
+    labels = {"listener": name, "why": "malformed"}
+    return metrics.REGISTRY.get_sample_value("autoingest_connections_closed_total", labels) or 0.0
+
+
+async def test_our_own_errors_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async def fail(_: web.Request) -> web.Response:
+        raise ZeroDivisionError
+
+    app = web.Application()
+    app.router.add_get("/", fail)
+    runner, port = await listener.listen("test", app, Listen(host="127.0.0.1", port=0), 1.0)
+    try:
+        assert await get(port, "/") == 500
+    finally:
+        await runner.cleanup()
+    assert [record.exc_info and record.exc_info[0] for record in caplog.records] == [ZeroDivisionError]
 
 
 @pytest.mark.parametrize("name", NAMES)

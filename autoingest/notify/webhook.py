@@ -47,7 +47,13 @@ class NotifyHandler:
     async def handle(self, request: web.Request) -> web.Response:
         """Answer one request."""
         with metrics.NOTIFY_SECONDS.time():
-            return await self._handle(await request.read(), request.remote)
+            try:
+                body = await request.read()
+            except (web.RequestPayloadError, ConnectionError):
+                answer = _answer({"error": "the body can't be read"}, 400)
+                answer.force_close()
+                return answer
+            return await self._handle(body, request.remote)
 
     async def _handle(self, body: bytes, remote: str | None) -> web.Response:
         try:

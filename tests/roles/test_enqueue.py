@@ -188,6 +188,33 @@ async def test_malformed_body(enqueue: Running, content: bytes) -> None:
     assert answer["error"]
 
 
+async def test_body_that_is_not_compressed_as_it_says(enqueue: Running, caplog: pytest.LogCaptureFixture) -> None:
+    async with aiohttp.ClientSession() as http:
+        for encoding in ("gzip", "deflate"):
+            request = http.post(
+                f"http://127.0.0.1:{enqueue.role.port}/notify",
+                data=io.BytesIO(body(record())),
+                headers={"Content-Encoding": encoding},
+            )
+            async with request as response:
+                assert response.status == 400
+                assert "error" in await response.json()
+    assert await enqueue.queued() == []
+    assert (await enqueue.post(body(record())))[0] == 200
+    assert caplog.records == []
+
+
+async def test_body_that_is_cut_off(enqueue: Running, caplog: pytest.LogCaptureFixture) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", enqueue.role.port)
+    writer.write(b"POST /notify HTTP/1.1\r\nHost: x\r\nContent-Length: 9999\r\n\r\n" + body(record()))
+    writer.write_eof()
+    assert await reader.read() == b""
+    writer.close()
+    assert await enqueue.queued() == []
+    assert (await enqueue.post(body(record())))[0] == 200
+    assert caplog.records == []
+
+
 async def test_body_beyond_the_limit(valkey_url: str, redis_client: Any) -> None:
     async with running(valkey_url, maxBody=20_000) as enqueue, aiohttp.ClientSession() as http:
         url = f"http://127.0.0.1:{enqueue.role.port}/notify"
