@@ -1,6 +1,6 @@
 """Measure autoingest, and print medians beside those of the implementation that it replaces.
 
-python -m benchmarks                       # everything, about three minutes
+python -m benchmarks                       # everything, about a quarter of an hour
 python -m benchmarks ingest --runs 5
 python -m benchmarks --json new.json --compare old.json
 """
@@ -15,14 +15,15 @@ import uvloop
 
 from autoingest import embedded
 
-from . import burst, ingest, listeners
-from .report import Row, save, show
+from . import bench, burst, ingest, listeners, start
+from .report import Row, machine, save, show
 
 BENCHMARKS = {
     "ingest": ingest.measure,
     "burst": burst.measure,
     "enqueue": listeners.enqueue,
     "presence": listeners.presence,
+    "start": start.measure,
 }
 
 
@@ -44,12 +45,14 @@ def main() -> None:
         embedded.valkey(Path(name) / "valkey") as redis_url,
         embedded.postgres(Path(name) / "postgres") as postgres_url,
     ):
+        servers = bench.Servers(Path(name), redis_url, postgres_url, options.runs)
         for each in options.names or BENCHMARKS:
             print(f"{each} ...", flush=True)
-            rows += uvloop.run(BENCHMARKS[each](Path(name), redis_url, postgres_url, options.runs))
-    show(rows, options.compare)
+            rows += uvloop.run(BENCHMARKS[each](servers))
+        where = machine(redis_url, postgres_url)
+    show(rows, where, options.compare)
     if options.json:
-        save(rows, options.json)
+        save(rows, where, options.json)
 
 
 if __name__ == "__main__":

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sys
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
@@ -17,60 +19,98 @@ import sqlalchemy
 
 from autoingest import embedded
 from autoingest.butler.repo import create_repository
-from autoingest.config import RedisConfig
+from autoingest.config import PresenceConfig, RedisConfig
 from autoingest.notify.records import RecordParser
 from autoingest.queue import keys
 from autoingest.queue.connection import connect
 from autoingest.queue.intake import Intake
-from autoingest.sim import BucketSink, Result, SentFile, Simulator, notification
+from autoingest.sim import BucketSink, Exposure, SentFile, Simulator, notification
 from tests.support.site import Site
 
 BUCKET = "rubin-summit"
-PARSER = RecordParser([BUCKET], r"\.fits$")
+CAMERA = "LSSTCam"
+DAY_OBS = 20260101
+FILES = 205
+"""Files of an exposure."""
+
+PRESENCE_EXPIRY = PresenceConfig().expiry
+"""Seconds for which the sites here remember an arrival."""
+
+
+@dataclass(frozen=True)
+class Servers:
+    """What all benchmarks share."""
+
+    folder: Path
+    redis_url: str
+    postgres_url: str
+    runs: int
+
+
+class Store:
+    """The benchmark's S3 server, which this process and its children find."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def delay(self, milliseconds: float) -> None:
+        """Add a time to every answer from now on."""
+        self._control("PUT", f"delay?ms={milliseconds:g}")
+
+    def requests(self) -> int:
+        """Tell how many objects were asked for since the last call, or whether they are there."""
+        counts = json.loads(self._control("DELETE", "counts"))
+        return int(counts.get("GET", 0) + counts.get("HEAD", 0))
+
+    def forget(self, prefix: str) -> None:
+        """Remove objects."""
+        self._control("DELETE", f"objects?prefix={prefix}")
+
+    def _control(self, method: str, what: str) -> bytes:
+        with urllib.request.urlopen(urllib.request.Request(f"{self.url}/-/{what}", method=method)) as response:
+            return bytes(response.read())
 
 
 @contextmanager
-def s3(folder: Path, delay_ms: float) -> Iterator[str]:
-    """Run the benchmark's S3 server with a bucket; this process and its children find it."""
+def s3(folder: Path) -> Iterator[Store]:
+    """Run the benchmark's S3 server with a bucket."""
     port = embedded.free_port()
     url = f"http://127.0.0.1:{port}"
-    script = Path(__file__).with_name("s3server.py")
-    command = [sys.executable, str(script), "--port", str(port), "--delay-ms", str(delay_ms)]
-
-    def ready() -> bool:
-        try:
-            with urllib.request.urlopen(urllib.request.Request(f"{url}/{BUCKET}", method="PUT"), timeout=5):
-                return True
-        except OSError:
-            return False
-
-    with embedded.child("s3server", command, folder / "s3server.log", ready):
+    command = [sys.executable, str(Path(__file__).with_name("s3server.py")), "--port", str(port), "--bucket", BUCKET]
+    with embedded.child("s3server", command, folder / "s3server.log", lambda: embedded.listens(port)):
         os.environ.update(S3_ENDPOINT_URL=url, AWS_ACCESS_KEY_ID="benchmark", AWS_SECRET_ACCESS_KEY="benchmark")
-        yield url
+        yield Store(url)
 
 
-def repository(folder: Path, postgres_url: str | None) -> str:
-    """Make a new repository on PostgreSQL, or on SQLite without URL."""
-    root = str(folder / f"repo-{uuid4().hex[:8]}")
-    if postgres_url is None:
-        create_repository(root)
+def repository(servers: Servers, registry: str = "PostgreSQL") -> str:
+    """Make a new repository on PostgreSQL or on SQLite; its name is that of its schema as well."""
+    name = f"repo_{uuid4().hex[:12]}"
+    root = str(servers.folder / name)
+    if registry == "SQLite":
+        create_repository(root, cameras=[CAMERA])
         return root
-    schema = f"s{uuid4().hex}"
-    engine = sqlalchemy.create_engine(postgres_url)
-    with engine.begin() as connection:
-        connection.execute(sqlalchemy.text(f"CREATE SCHEMA {schema}"))
-    engine.dispose()
-    create_repository(root, registry_url=postgres_url, schema=schema)
+    with database(servers) as connection:
+        connection.execute(sqlalchemy.text(f"CREATE SCHEMA {name}"))
+    create_repository(root, registry_url=servers.postgres_url, schema=name, cameras=[CAMERA])
     return root
 
 
 @contextmanager
-def site(folder: Path, redis_url: str, repo: str, **ingest: object) -> Iterator[Site]:
+def database(servers: Servers) -> Iterator[sqlalchemy.Connection]:
+    """Connect to PostgreSQL; every statement is a transaction."""
+    engine = sqlalchemy.create_engine(servers.postgres_url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        yield connection
+    engine.dispose()
+
+
+@contextmanager
+def site(servers: Servers, repo: str, **ingest: object) -> Iterator[Site]:
     """Prepare a site whose processes end with the context."""
-    folder = folder / f"site-{uuid4().hex[:8]}"
+    folder = servers.folder / f"site-{uuid4().hex[:8]}"
     folder.mkdir()
     settings = {"logging": {"level": "WARNING"}}
-    with closing(Site(folder, redis_url, repo, buckets=[BUCKET], ingest=ingest, settings=settings)) as made:
+    with closing(Site(folder, servers.redis_url, repo, buckets=[BUCKET], ingest=ingest, settings=settings)) as made:
         yield made
 
 
@@ -85,25 +125,50 @@ async def empty_redis(url: str) -> AsyncIterator[redis.asyncio.Redis]:
         await client.aclose()
 
 
-async def expose(exposures: int, *, first_seq: int, sidecars: bool = True) -> Result:
-    """Write exposures without telling anybody."""
-    simulator = Simulator(BucketSink(BUCKET), sidecars=sidecars)
-    return await simulator.run(exposures, day_obs=20260101, first_seq=first_seq)
+async def take(
+    exposures: int, *, first_seq: int = 1, sidecars: bool = True, bucket: str = BUCKET
+) -> list[tuple[Exposure, list[SentFile]]]:
+    """Write exposures without telling anybody; return each with its images."""
+    taken = await Simulator(BucketSink(bucket), sidecars=sidecars).run(exposures, day_obs=DAY_OBS, first_seq=first_seq)
+    images = [taken.images[begin : begin + FILES] for begin in range(0, len(taken.images), FILES)]
+    return list(zip(taken.exposures, images, strict=True))
+
+
+async def expose(exposures: int, *, first_seq: int = 1, sidecars: bool = True) -> list[SentFile]:
+    """Write exposures without telling anybody; return their images."""
+    return [file for _, files in await take(exposures, first_seq=first_seq, sidecars=sidecars) for file in files]
 
 
 async def announce(intake: Intake, files: list[SentFile]) -> None:
     """Put files onto the queue at once, as if all their notifications had just come."""
-    await intake.accept([notice for file in files for notice in PARSER.parse(notification(file)).notices])
+    parser = RecordParser([BUCKET], r"\.fits$")
+    await intake.accept([notice for file in files for notice in parser.parse(notification(file)).notices])
 
 
-async def ingested(client: redis.asyncio.Redis, count: int, timeout: float = 120) -> float:
-    """Wait until `count` files are ingested in all; return the time at which that was seen."""
+async def rate(client: redis.asyncio.Redis, files: list[SentFile]) -> float:
+    """Announce files at once and wait until they are ingested; return images per second."""
+    before = await count(client)
+    intake = Intake(client)
+    started = time.perf_counter()
+    await announce(intake, files)
+    taken = await ingested(client, before + len(files)) - started
+    await intake.close()
+    return len(files) / taken
+
+
+async def ingested(client: redis.asyncio.Redis, wanted: int, timeout: float = 120) -> float:
+    """Wait until `wanted` files are ingested in all; return the time at which that was seen."""
     deadline = time.perf_counter() + timeout
     while True:
-        done = sum(map(int, await client.hvals(keys.ingested(BUCKET, "LSSTCam"))))
+        done = await count(client)
         now = time.perf_counter()
-        if done >= count:
+        if done >= wanted:
             return now
         if now > deadline:
-            raise RuntimeError(f"{done} of {count} files ingested after {timeout} s")
+            raise RuntimeError(f"{done} of {wanted} files ingested after {timeout} s")
         await asyncio.sleep(0.004)
+
+
+async def count(client: redis.asyncio.Redis) -> int:
+    """Return how many files are ingested."""
+    return sum(map(int, await client.hvals(keys.ingested(BUCKET, CAMERA))))

@@ -2,47 +2,146 @@
 
 from __future__ import annotations
 
+import asyncio
+import statistics
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
-from autoingest.queue import keys
-from autoingest.sim import notification
+import psycopg
+import redis.asyncio
 
-from . import bench
-from .load import load, post
+from autoingest.queue import keys
+from autoingest.sim import Exposure, SentFile, notification, sensors
+
+from . import bench, program
+from .load import load, percentile, post
 from .report import Row
 
 CONNECTIONS = 16
 """Notifications under way at once."""
 
+CADENCE = 5.0
+"""Seconds from one exposure to the next."""
 
-async def measure(folder: Path, redis_url: str, postgres_url: str, runs: int) -> list[Row]:
-    """Post the notifications of whole exposures at once, all roles being in one process."""
-    presence, dataset = [], []
-    with bench.s3(folder, 0):
-        exposures = [(await bench.expose(1, first_seq=seq)) for seq in range(1, 2 + runs)]
-        async with bench.empty_redis(redis_url) as client:
-            with bench.site(folder, redis_url, bench.repository(folder, postgres_url)) as site:
-                site.start("enqueue,ingest,idle,presence")
-                for number, result in enumerate(exposures, 1):
-                    requests = [post("/notify", notification(file)) for file in result.images]
-                    await client.delete(*[key async for key in client.scan_iter("GROUP:*")] or ["-"])
-                    started = time.time()
-                    await load(site.notify_port, requests, CONNECTIONS)
-                    await bench.ingested(client, 205 * number)
-                    async with client.pipeline(transaction=False) as pipe:
-                        for file in result.images:
-                            pipe.hget(keys.file(file.path), "ingest_time")
-                        dataset.append(max(map(float, await pipe.execute())) - started)
-                    names = [key async for key in client.scan_iter("GROUP:*")]
-                    async with client.pipeline(transaction=False) as pipe:
-                        for name in names:
-                            pipe.pttl(name)
-                        asked = time.time()
-                        left = await pipe.execute()
-                    # A key was written when its whole time to live was left.
-                    presence.append(asked - 24 * 3600 + max(left) / 1000 - started)
-    return [
-        Row("burst: first notification to last presence key", "s", presence[1:], 2.6),
-        Row("burst: first notification to last dataset and visit", "s", dataset[1:], 2.6),
-    ]
+MINUTE = 12
+"""Exposures of one run, after the first of the process."""
+
+ROLES = "enqueue,ingest,idle,presence"
+
+REPLACED = 2.6
+"""Seconds of the implementation that this one replaces, from the first notification to the last file ingested."""
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Seconds from a moment."""
+
+    presence: float
+    """Until the last presence key."""
+    dataset: float
+    """Until the last dataset was acknowledged in Redis, after it had been committed."""
+    visit: float
+    """Until another session saw the visit in the database."""
+
+
+async def measure(servers: bench.Servers) -> list[Row]:
+    """Post the notifications of whole exposures, all roles being in one process, for a minute a run."""
+    first: list[Latency] = []
+    minutes: list[list[Latency]] = []
+    with bench.s3(servers.folder):
+        for run in range(servers.runs):
+            sent = await bench.take(1 + MINUTE, first_seq=1 + run * (1 + MINUTE))
+            repo = bench.repository(servers)
+            async with bench.empty_redis(servers.redis_url) as client:
+                with bench.site(servers, repo) as site:
+                    program.start(site, ROLES)
+                    watcher = Watcher(client, servers.postgres_url, repo)
+                    found = []
+                    began = time.monotonic()
+                    for number, (exposure, images) in enumerate(sent):
+                        await asyncio.sleep(max(0.0, began + number * CADENCE - time.monotonic()))
+                        found.append(await _burst(site.notify_port, watcher, exposure, images))
+            first.append(found[0])
+            minutes.append(found[1:])
+    return rows("burst: first notification", minutes, REPLACED, REPLACED) + rows(
+        "burst: first exposure of a process, first notification", [[each] for each in first]
+    )
+
+
+def rows(
+    name: str, minutes: list[list[Latency]], presence: float | None = None, dataset: float | None = None
+) -> list[Row]:
+    """Return the median and the 99th percentile of each run, where a run has more than one exposure."""
+    made = []
+    for what, attribute, before in (
+        ("last presence key", "presence", presence),
+        ("last dataset", "dataset", dataset),
+        ("visit", "visit", dataset),
+    ):
+        runs = [[float(getattr(each, attribute)) for each in minute] for minute in minutes]
+        made.append(Row(f"{name} to {what}", "s", [statistics.median(run) for run in runs], before))
+        if len(runs[0]) > 1:
+            made.append(Row(f"{name} to {what}, p99", "s", [percentile(run, 0.99) for run in runs]))
+    return made
+
+
+async def _burst(port: int, watcher: Watcher, exposure: Exposure, images: list[SentFile]) -> Latency:
+    requests = [post("/notify", notification(file)) for file in images]
+    began = time.time()
+    watching = asyncio.create_task(watcher.watch(exposure, images, began))
+    await load(port, requests, CONNECTIONS)
+    return await watching
+
+
+class Watcher:
+    """Sees an exposure arrive.
+
+    Parameters
+    ----------
+    client
+        Of the program's Redis.
+    postgres_url, repo
+        Of the repository's database, and the repository.
+    """
+
+    def __init__(self, client: redis.asyncio.Redis, postgres_url: str, repo: str) -> None:
+        self._client = client
+        self._postgres_url = postgres_url
+        self._visits = f"SELECT 1 FROM {Path(repo).name}.visit WHERE id = %s"  # the schema is named like the folder
+
+    async def watch(self, exposure: Exposure, images: list[SentFile], began: float) -> Latency:
+        """Wait until everything of an exposure has arrived."""
+        visit = await self._visit(exposure.exposure_id) - began
+        dataset = await self._datasets(images) - began
+        presence = await self._presence(exposure) - began
+        return Latency(presence, dataset, visit)
+
+    async def _visit(self, number: int) -> float:
+        async with await psycopg.AsyncConnection.connect(self._postgres_url, autocommit=True) as connection:
+            async with asyncio.timeout(120):
+                while not await (await connection.execute(self._visits, [number])).fetchone():
+                    await asyncio.sleep(0.01)
+        return time.time()
+
+    async def _datasets(self, images: list[SentFile]) -> float:
+        """Return when Redis says that the last image was acknowledged."""
+        async with asyncio.timeout(120):
+            while True:
+                async with self._client.pipeline(transaction=False) as pipe:
+                    for file in images:
+                        pipe.hget(keys.file(file.path), "ingest_time")
+                    times = await pipe.execute()
+                if all(times):
+                    return max(map(float, times))
+                await asyncio.sleep(0.01)
+
+    async def _presence(self, exposure: Exposure) -> float:
+        """Return when the last presence key was written: its whole time to live was left then."""
+        group = str(exposure.header(sensors()[0])["GROUPID"])
+        async with self._client.pipeline(transaction=False) as pipe:
+            for sensor in sensors():
+                pipe.pttl(keys.group(bench.CAMERA, group, 0, sensor.name))
+            asked = time.time()
+            left = await pipe.execute()
+        return asked - bench.PRESENCE_EXPIRY + max(left) / 1000

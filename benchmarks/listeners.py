@@ -3,54 +3,118 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
+from collections.abc import Iterator
+from itertools import count
 
+from autoingest.queue.intake import Intake
 from autoingest.queue.presence import Arrival, GroupKeys
 from autoingest.sim import SentFile, notification
 
-from . import bench
+from . import bench, program
 from .load import Load, get, load, post
 from .report import Row
 
-CONNECTIONS = 16
-REQUESTS = 15_000
+ENQUEUE = {
+    # connections, records a request: requests, and requests/s and ms of the replaced implementation
+    (1, 1): (3_000, None, None),
+    (16, 1): (15_000, 2000, 13),
+    (64, 1): (15_000, None, None),
+    (1, 205): (100, None, None),
+    (16, 205): (200, None, None),
+    (64, 205): (200, None, None),
+}
+
+PRESENCE = {
+    # connections, keep-alive: as above
+    (1, True): (3_000, None, None),
+    (16, True): (15_000, 3650, 10.5),
+    (64, True): (15_000, None, None),
+    (205, True): (15_000, None, None),
+    (1, False): (2_000, None, None),
+    (16, False): (8_000, None, None),
+    (64, False): (8_000, None, None),
+    (205, False): (8_000, None, None),
+}
+
+BACKLOG = 10
+"""Exposures on the queue when notifications begin to come while ingest works."""
+
+BUSY = 5
+"""Exposures whose notifications come then."""
+
+WHILE_BUSY = 16
+"""Connections over which they come."""
+
+GROUP = "2026-01-01T00:00:00.000"
 
 
-async def enqueue(folder: Path, redis_url: str, _: str, runs: int) -> list[Row]:
-    """One process, one record a request, each of an object never seen before."""
-    found = []
-    async with bench.empty_redis(redis_url):
-        with bench.site(folder, redis_url, "unused") as site:
-            site.start("enqueue")
-            for run in range(runs):
-                bodies = [notification(_file(run * REQUESTS + number)) for number in range(REQUESTS)]
-                found.append(await load(site.notify_port, [post("/notify", body) for body in bodies], CONNECTIONS))
-    return _rows("enqueue, 16 connections", found, 2000, 13)
-
-
-async def presence(folder: Path, redis_url: str, _: str, runs: int) -> list[Row]:
-    """One process, with and without keep-alive."""
+async def enqueue(servers: bench.Servers) -> list[Row]:
+    """One process that does nothing else, each record of an object never seen before; then one that ingests, too."""
     rows = []
-    group = "2026-01-01T00:00:00.000"
-    async with bench.empty_redis(redis_url) as client:
-        arrivals = [Arrival("LSSTCam", group, 0, f"R{raft:02d}_S11", "s3://there") for raft in range(50)]
+    numbers = count()
+    for (connections, records), (requests, rate, p99) in ENQUEUE.items():
+        found = []
+        async with bench.empty_redis(servers.redis_url):
+            with bench.site(servers, "unused") as site:
+                program.start(site, "enqueue")
+                for _ in range(servers.runs):
+                    bodies = [_message(numbers, records) for _ in range(requests)]
+                    found.append(await load(site.notify_port, bodies, connections))
+        rows += _rows(f"enqueue: {_connections(connections)}, {records} a request", found, rate, p99)
+    return rows + await _enqueue_while_ingesting(servers)
+
+
+async def _enqueue_while_ingesting(servers: bench.Servers) -> list[Row]:
+    found = []
+    repo = bench.repository(servers)
+    with bench.s3(servers.folder):
+        files = await bench.expose(1 + servers.runs * (BACKLOG + BUSY))
+        async with bench.empty_redis(servers.redis_url) as client:
+            with bench.site(servers, repo) as site:
+                program.start(site, "enqueue,ingest,idle,presence")
+                taken = bench.FILES
+                await bench.rate(client, files[:taken])
+                intake = Intake(client)
+                for _ in range(servers.runs):
+                    await bench.announce(intake, files[taken : taken + BACKLOG * bench.FILES])
+                    taken += BACKLOG * bench.FILES
+                    bodies = [post("/notify", notification(file)) for file in files[taken:][: BUSY * bench.FILES]]
+                    taken += len(bodies)
+                    found.append(await load(site.notify_port, bodies, WHILE_BUSY))
+                    if await bench.count(client) >= taken - len(bodies):
+                        raise RuntimeError("the backlog was gone before the last notification: the figure says nothing")
+                    await bench.ingested(client, taken)
+                await intake.close()
+    return _rows(f"enqueue: {_connections(WHILE_BUSY)}, 1 a request, ingest busy in the same program", found)
+
+
+async def presence(servers: bench.Servers) -> list[Row]:
+    """One process, with and without keep-alive; every other lookup finds something."""
+    rows = []
+    async with bench.empty_redis(servers.redis_url) as client:
+        arrivals = [Arrival("LSSTCam", GROUP, 0, f"R{raft:02d}_S11", "s3://there") for raft in range(50)]
         await GroupKeys(client, 3600).record(arrivals)
-        with bench.site(folder, redis_url, "unused") as site:
-            site.start("presence")
-            for keep_alive, before in ((True, 3650), (False, None)):
+        with bench.site(servers, "unused") as site:
+            program.start(site, "presence")
+            for (connections, keep_alive), (number, rate, p99) in PRESENCE.items():
                 requests = [
-                    get(f"/presence/LSSTCam/{group}/0/R{number % 100:02d}_S11", keep_alive=keep_alive)
-                    for number in range(REQUESTS)
+                    get(f"/presence/LSSTCam/{GROUP}/0/R{each % 100:02d}_S11", keep_alive=keep_alive)
+                    for each in range(number)
                 ]
                 found = [
-                    await load(site.presence_port, requests, CONNECTIONS, keep_alive=keep_alive) for _ in range(runs)
+                    await load(site.presence_port, requests, connections, keep_alive=keep_alive)
+                    for _ in range(servers.runs)
                 ]
-                name = f"presence, 16 connections, {'keep-alive' if keep_alive else 'a connection each'}"
-                rows += _rows(name, found, before, 10.5 if keep_alive else None)
+                how = "keep-alive" if keep_alive else "a connection each"
+                rows += _rows(f"presence: {_connections(connections)}, {how}", found, rate, p99)
     return rows
 
 
-def _rows(name: str, found: list[Load], rate: float | None, p99: float | None) -> list[Row]:
+def _connections(number: int) -> str:
+    return f"{number} connection{'s' if number > 1 else ''}"
+
+
+def _rows(name: str, found: list[Load], rate: float | None = None, p99: float | None = None) -> list[Row]:
     return [
         Row(name, "requests/s", [run.rate for run in found], rate),
         Row(f"{name}, median latency", "ms", [run.p50 for run in found]),
@@ -58,7 +122,14 @@ def _rows(name: str, found: list[Load], rate: float | None, p99: float | None) -
     ]
 
 
+def _message(numbers: Iterator[int], records: int) -> bytes:
+    """Return a request that tells of some new objects."""
+    bodies = [notification(_file(next(numbers))) for _ in range(records)]
+    begin, end = b'{"Records":[', b"]}"
+    return post("/notify", begin + b",".join(body[len(begin) : -len(end)] for body in bodies) + end)
+
+
 def _file(number: int) -> SentFile:
-    obs_id = f"MC_O_20260101_{number // 205 + 1:06d}"
-    key = f"LSSTCam/20260101/{obs_id}/{obs_id}_R22_S11-{number}.fits"
+    obs_id = f"MC_O_{bench.DAY_OBS}_{number // bench.FILES + 1:06d}"
+    key = f"LSSTCam/{bench.DAY_OBS}/{obs_id}/{obs_id}_R22_S11-{number}.fits"
     return SentFile(f"{bench.BUCKET}/{key}", 20160, f"{number:032x}", time.time())

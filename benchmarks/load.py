@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 
@@ -44,12 +44,17 @@ async def load(port: int, requests: list[bytes], connections: int, *, keep_alive
     started = time.perf_counter()
     await asyncio.gather(*(_client(port, waiting, latencies, keep_alive) for _ in range(connections)))
     elapsed = time.perf_counter() - started
-    latencies.sort()
     return Load(
         rate=len(latencies) / elapsed,
-        p50=latencies[len(latencies) // 2] * 1e3,
-        p99=latencies[int(len(latencies) * 0.99)] * 1e3,
+        p50=percentile(latencies, 0.5) * 1e3,
+        p99=percentile(latencies, 0.99) * 1e3,
     )
+
+
+def percentile(values: Iterable[float], fraction: float) -> float:
+    """Return the value that a fraction of all does not exceed; of few values the largest."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * fraction))]
 
 
 async def _client(port: int, requests: Iterator[bytes], latencies: list[float], keep_alive: bool) -> None:

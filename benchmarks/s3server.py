@@ -2,8 +2,8 @@
 
 It is not a store to keep data in, nor a model of any vendor's: it knows what the benchmarks and the tests of the
 reader ask for (buckets; PUT, GET with ranges, HEAD, DELETE; list version 2) and answers fast enough that the client is
-what is measured. ``--delay-ms`` is added to every answer; ``GET /-/counts`` tells what was asked for since the last
-``DELETE /-/counts``.
+what is measured. ``--delay-ms`` is added to every answer, and ``PUT /-/delay?ms=`` changes it. ``DELETE /-/counts``
+tells what was asked for since the last time, ``DELETE /-/objects?prefix=`` removes objects at once.
 
     python benchmarks/s3server.py --port 0 --delay-ms 10
 """
@@ -101,10 +101,20 @@ class S3Server:
         return response
 
     def _control(self, request: web.BaseRequest) -> web.Response:
-        answer = web.json_response(self.counts)
-        if request.method == "DELETE":
-            self.counts.clear()
-        return answer
+        match request.method, request.path:
+            case "PUT", "/-/delay":
+                self.delay = float(request.query["ms"]) / 1000
+            case "DELETE", "/-/counts":
+                answer = web.json_response(self.counts)
+                self.counts.clear()
+                return answer
+            case "DELETE", "/-/objects":
+                for objects in self.buckets.values():
+                    for key in [key for key in objects if key.startswith(request.query["prefix"])]:
+                        del objects[key]
+            case _:
+                return _error(405, "MethodNotAllowed")
+        return web.Response()
 
     def _bucket(self, request: web.BaseRequest, name: str) -> web.Response:
         if request.method == "PUT":

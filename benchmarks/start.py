@@ -1,0 +1,57 @@
+"""Seconds and memory from the start of a process until it is ready."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+from . import bench, program
+from .report import Row
+
+ROLES = {
+    "enqueue": (1.1, 39.0),
+    "ingest": (1.1, 206.0),
+    "idle": (1.1, 39.0),
+    "presence": (1.1, 39.0),
+    "reconcile": None,
+    "enqueue,ingest,idle,presence": None,
+}
+"""Roles of one process -> seconds and MiB of the replaced implementation: the lower ends of its ranges."""
+
+HELP = [sys.executable, "-m", "autoingest", "--help"]
+
+
+async def measure(servers: bench.Servers) -> list[Row]:
+    """Start every role alone and all of one pod together; ingest has a repository on PostgreSQL."""
+    rows = []
+    repo = bench.repository(servers)
+    with bench.s3(servers.folder):
+        for roles, before in ROLES.items():
+            taken, held = [], []
+            for _ in range(servers.runs):
+                async with bench.empty_redis(servers.redis_url):
+                    with bench.site(servers, repo) as site:
+                        seconds, memory = program.start(site, roles)
+                taken.append(seconds)
+                held.append(memory)
+            seconds, mebibytes = before or (None, None)
+            rows.append(Row(f"start: {roles}, exec to ready", "s", taken, seconds))
+            rows += memory_rows(f"start: {roles}, when ready", held, mebibytes)
+    return [*rows, Row("start: autoingest --help", "s", [_help() for _ in range(servers.runs)])]
+
+
+def memory_rows(name: str, held: list[program.Memory], before: float | None = None) -> list[Row]:
+    """Return rows of a program's memory, and of its Butler process if it has one."""
+    butlers = [max(each.butlers) for each in held if each.butlers]
+    rows = [Row(f"{name}: memory", "MiB", [each.own for each in held], None if butlers else before)]
+    if butlers:
+        rows.append(Row(f"{name}: memory of a Butler process", "MiB", butlers))
+        rows.append(Row(f"{name}: memory of all, shared pages once", "MiB", [each.together for each in held], before))
+    return rows
+
+
+def _help() -> float:
+    began = time.perf_counter()
+    subprocess.run(HELP, check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - began
