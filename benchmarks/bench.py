@@ -8,7 +8,7 @@ import os
 import sys
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +45,8 @@ class Servers:
     redis_url: str
     postgres_url: str
     runs: int
+    exposures: int
+    """Exposures of a night."""
 
 
 class Store:
@@ -105,12 +107,15 @@ def database(servers: Servers) -> Iterator[sqlalchemy.Connection]:
 
 
 @contextmanager
-def site(servers: Servers, repo: str, **ingest: object) -> Iterator[Site]:
+def site(
+    servers: Servers, repo: str, bucket: str = BUCKET, environment: Mapping[str, str] | None = None, **ingest: object
+) -> Iterator[Site]:
     """Prepare a site whose processes end with the context."""
     folder = servers.folder / f"site-{uuid4().hex[:8]}"
     folder.mkdir()
     settings = {"logging": {"level": "WARNING"}}
-    with closing(Site(folder, servers.redis_url, repo, buckets=[BUCKET], ingest=ingest, settings=settings)) as made:
+    made = Site(folder, servers.redis_url, repo, [bucket], environment or {}, ingest, settings)
+    with closing(made):
         yield made
 
 

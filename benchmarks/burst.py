@@ -61,7 +61,7 @@ async def measure(servers: bench.Servers) -> list[Row]:
                     began = time.monotonic()
                     for number, (exposure, images) in enumerate(sent):
                         await asyncio.sleep(max(0.0, began + number * CADENCE - time.monotonic()))
-                        found.append(await _burst(site.notify_port, watcher, exposure, images))
+                        found.append(await burst(site.notify_port, watcher, exposure, images))
             first.append(found[0])
             minutes.append(found[1:])
     return rows("burst: first notification", minutes, REPLACED, REPLACED) + rows(
@@ -86,7 +86,8 @@ def rows(
     return made
 
 
-async def _burst(port: int, watcher: Watcher, exposure: Exposure, images: list[SentFile]) -> Latency:
+async def burst(port: int, watcher: Watcher, exposure: Exposure, images: list[SentFile]) -> Latency:
+    """Post the notifications of an exposure at once, and wait until everything has arrived."""
     requests = [post("/notify", notification(file)) for file in images]
     began = time.time()
     watching = asyncio.create_task(watcher.watch(exposure, images, began))
@@ -113,8 +114,8 @@ class Watcher:
     async def watch(self, exposure: Exposure, images: list[SentFile], began: float) -> Latency:
         """Wait until everything of an exposure has arrived."""
         visit = await self._visit(exposure.exposure_id) - began
-        dataset = await self._datasets(images) - began
-        presence = await self._presence(exposure) - began
+        dataset = max(await self.datasets(images)) - began
+        presence = await self.presence(exposure) - began
         return Latency(presence, dataset, visit)
 
     async def _visit(self, number: int) -> float:
@@ -124,8 +125,8 @@ class Watcher:
                     await asyncio.sleep(0.01)
         return time.time()
 
-    async def _datasets(self, images: list[SentFile]) -> float:
-        """Return when Redis says that the last image was acknowledged."""
+    async def datasets(self, images: list[SentFile]) -> list[float]:
+        """Wait until all images are acknowledged; return when Redis says that each was."""
         async with asyncio.timeout(120):
             while True:
                 async with self._client.pipeline(transaction=False) as pipe:
@@ -133,10 +134,10 @@ class Watcher:
                         pipe.hget(keys.file(file.path), "ingest_time")
                     times = await pipe.execute()
                 if all(times):
-                    return max(map(float, times))
+                    return [float(each) for each in times]
                 await asyncio.sleep(0.01)
 
-    async def _presence(self, exposure: Exposure) -> float:
+    async def presence(self, exposure: Exposure) -> float:
         """Return when the last presence key was written: its whole time to live was left then."""
         group = str(exposure.header(sensors()[0])["GROUPID"])
         async with self._client.pipeline(transaction=False) as pipe:

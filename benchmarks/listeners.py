@@ -124,12 +124,13 @@ def _rows(name: str, found: list[Load], rate: float | None = None, p99: float | 
 
 def _message(numbers: Iterator[int], records: int) -> bytes:
     """Return a request that tells of some new objects."""
-    bodies = [notification(_file(next(numbers))) for _ in range(records)]
+    bodies = [notification(unknown(next(numbers))) for _ in range(records)]
     begin, end = b'{"Records":[', b"]}"
     return post("/notify", begin + b",".join(body[len(begin) : -len(end)] for body in bodies) + end)
 
 
-def _file(number: int) -> SentFile:
+def unknown(number: int) -> SentFile:
+    """Return an object that nobody wrote."""
     obs_id = f"MC_O_{bench.DAY_OBS}_{number // bench.FILES + 1:06d}"
     key = f"LSSTCam/{bench.DAY_OBS}/{obs_id}/{obs_id}_R22_S11-{number}.fits"
     return SentFile(f"{bench.BUCKET}/{key}", 20160, f"{number:032x}", time.time())

@@ -37,18 +37,22 @@ async def measure(servers: bench.Servers) -> list[Row]:
                 held.append(memory)
             seconds, mebibytes = before or (None, None)
             rows.append(Row(f"start: {roles}, exec to ready", "s", taken, seconds))
-            rows += memory_rows(f"start: {roles}, when ready", held, mebibytes)
+            rows += memory_rows(f"start: {roles}, when ready", held, mebibytes, butlers="ingest" in roles)
     return [*rows, Row("start: autoingest --help", "s", [_help() for _ in range(servers.runs)])]
 
 
-def memory_rows(name: str, held: list[program.Memory], before: float | None = None) -> list[Row]:
-    """Return rows of a program's memory, and of its Butler process if it has one."""
-    butlers = [max(each.butlers) for each in held if each.butlers]
-    rows = [Row(f"{name}: memory", "MiB", [each.own for each in held], None if butlers else before)]
-    if butlers:
-        rows.append(Row(f"{name}: memory of a Butler process", "MiB", butlers))
-        rows.append(Row(f"{name}: memory of all, shared pages once", "MiB", [each.together for each in held], before))
-    return rows
+def memory_rows(
+    name: str, held: list[program.Memory], before: float | None = None, *, butlers: bool = True
+) -> list[Row]:
+    """Return rows of a program's memory, and of its Butler process if it keeps one."""
+    own = [each.own for each in held]
+    if not butlers:
+        return [Row(f"{name}: memory", "MiB", own, before)]
+    return [
+        Row(f"{name}: memory", "MiB", own),
+        Row(f"{name}: memory of a Butler process", "MiB", [max(each.butlers) for each in held]),
+        Row(f"{name}: memory of all, shared pages once", "MiB", [each.together for each in held], before),
+    ]
 
 
 def _help() -> float:
