@@ -140,6 +140,12 @@ def test_postgres_out_of_connections(on_postgres: Chaos, postgres: Postgres) -> 
     chaos.finish()
 
 
+def assert_held(log: str, error: str) -> None:
+    """Check that a whole batch was kept for an error, and tried again without an attempt used up."""
+    assert [line for line in log.splitlines() if "batch held" in line and error in line]
+    assert "batch divided" not in log
+
+
 def test_postgres_deadlock(on_postgres: Chaos, postgres: Postgres) -> None:
     """Two transactions wait for each other, and PostgreSQL ends that of ingest."""
     chaos = on_postgres
@@ -154,7 +160,28 @@ def test_postgres_deadlock(on_postgres: Chaos, postgres: Postgres) -> None:
             connection.execute("LOCK TABLE exposure IN ACCESS EXCLUSIVE MODE")
             chaos.fault("deadlock")
     chaos.settle()
-    assert "DeadlockDetected" in chaos.log(worker)
+    assert_held(chaos.log(worker), "DeadlockDetected")
+    chaos.finish()
+
+
+def test_postgres_serialization_failure(on_postgres: Chaos, postgres: Postgres) -> None:
+    """What ingest has read is changed by somebody who has not seen what it writes: PostgreSQL lets one of them fail."""
+    chaos = on_postgres
+    with postgres.connect() as connection, postgres.connect() as other:
+        connection.execute("ALTER ROLE CURRENT_USER SET default_transaction_isolation = 'serializable'")
+        worker = chaos.start(ALL)[0]
+        with connection.transaction():
+            connection.execute("LOCK TABLE file_datastore_records IN ACCESS EXCLUSIVE MODE")
+            chaos.camera.start()
+            waiting = "SELECT 1 FROM pg_locks WHERE NOT granted AND pid <> pg_backend_pid()"
+            wait_for(lambda: other.execute(waiting).fetchone(), "ingest waits for the table")
+            other.execute("SET default_transaction_isolation = 'serializable'")
+            with other.transaction():
+                other.execute("SELECT count(*) FROM exposure")
+                other.execute("UPDATE instrument SET class_name = class_name")
+            chaos.fault("serialization failure")
+    chaos.settle()
+    assert_held(chaos.log(worker), "SerializationFailure")
     chaos.finish()
 
 

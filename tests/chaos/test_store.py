@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import random
-import urllib.request
 
 import pytest
 
-from autoingest.sim import SentFile, notification
+from autoingest.sim import SentFile
 from benchmarks.s3server import Fault
 
 from ..support.chaos import Chaos
@@ -15,13 +14,6 @@ from ..support.shots import BUCKET, Shot, put, put_sidecar
 from ..support.site import wait_for
 
 ALL = "enqueue,ingest,idle"
-
-
-def post(chaos: Chaos, *files: SentFile) -> None:
-    for file in files:
-        request = urllib.request.Request(chaos.camera.urls[0], notification(file), method="POST")
-        with urllib.request.urlopen(request, timeout=60) as response:
-            assert response.status == 200
 
 
 @pytest.mark.short
@@ -102,10 +94,10 @@ def test_objects_replaced_before_and_after_their_ingest(chaos: Chaos) -> None:
     chaos.start("enqueue,idle")
     chaos.camera.start()
     chaos.camera.join()
-    post(chaos, *replaced(chaos, early, 1))
+    chaos.post(*replaced(chaos, early, 1))
     worker = chaos.start("ingest")[0]
     wait_for(lambda: chaos.ingested() == len(chaos.shots), "the first versions are in")
-    post(chaos, *replaced(chaos, late, 2))
+    chaos.post(*replaced(chaos, late, 2))
     chaos.finish(more=len(late))
     assert chaos.log(worker).count("object has changed size since its ingest") == len(late)
 

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -25,6 +26,7 @@ from autoingest import embedded
 from autoingest.butler.compare import compare
 from autoingest.queue import keys
 from autoingest.queue.audit import Auditor, AuditReport
+from autoingest.sim import SentFile, notification
 from benchmarks.s3server import S3Server
 
 from .repository import contents
@@ -162,8 +164,12 @@ class Chaos:
     def moments(self, number: int, between: tuple[float, float] = (0.1, 0.8)) -> Iterator[int]:
         """Yield at random moments."""
         for count in range(number):
-            time.sleep(self.chance.uniform(*between))  # nothing is waited for: the moment is what is tested
+            self.let_pass(self.chance.uniform(*between))
             yield count
+
+    def let_pass(self, seconds: float) -> None:
+        """Do nothing for some time, which is itself what is tested; to wait for something use `wait_for`."""
+        time.sleep(seconds)
 
     def any_ready(self, members: Sequence[Member]) -> Member:
         """Return one of the members that are ready, at random; one that has just been killed is not."""
@@ -233,6 +239,13 @@ class Chaos:
     def log(self, member: Member) -> str:
         """What a member's present process has logged."""
         return (self.folder / f"process-{member.index}.log").read_text()
+
+    def post(self, *files: SentFile) -> None:
+        """Post the notifications of files, one after the other; each must be acknowledged."""
+        for file in files:
+            request = urllib.request.Request(self.camera.urls[0], notification(file), method="POST")
+            with urllib.request.urlopen(request, timeout=60) as response:
+                assert response.status == 200
 
     def settle(self) -> None:
         """Wait until all notifications are acknowledged and nothing is under way."""
