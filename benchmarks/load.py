@@ -60,22 +60,24 @@ def percentile(values: Iterable[float], fraction: float) -> float:
 async def _client(port: int, requests: Iterator[bytes], latencies: list[float], keep_alive: bool) -> None:
     reader: asyncio.StreamReader | None = None
     writer: asyncio.StreamWriter | None = None
-    for request in requests:
-        started = time.perf_counter()
-        if reader is None or writer is None:
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(request)
-        head = await reader.readuntil(b"\r\n\r\n")
-        if not head.startswith(b"HTTP/1.1 200"):
-            raise RuntimeError(f"unexpected answer: {head[:200]!r}")
-        length = head.lower().index(b"content-length:") + 15
-        await reader.readexactly(int(head[length : head.index(b"\r\n", length)]))
-        latencies.append(time.perf_counter() - started)
-        if not keep_alive:
+    try:
+        for request in requests:
+            started = time.perf_counter()
+            if reader is None or writer is None:
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(request)
+            head = await reader.readuntil(b"\r\n\r\n")
+            if not head.startswith(b"HTTP/1.1 200"):
+                raise RuntimeError(f"unexpected answer: {head[:200]!r}")
+            length = head.lower().index(b"content-length:") + 15
+            await reader.readexactly(int(head[length : head.index(b"\r\n", length)]))
+            latencies.append(time.perf_counter() - started)
+            if not keep_alive:
+                writer.close()
+                reader = writer = None
+    finally:
+        if writer is not None:
             writer.close()
-            reader = writer = None
-    if writer is not None:
-        writer.close()
 
 
 def post(path: str, body: bytes) -> bytes:

@@ -48,7 +48,7 @@ def show(rows: list[Row], machine: dict[str, str], earlier: Path | None) -> None
         before = old.get((row.name, row.unit))
         ratio = f"{row.median / before:.2f}" if before and row.values else ""
         table.add_row(row.name, row.unit, *numbers, "" if row.before is None else _number(row.before), ratio)
-    console = Console(width=140)
+    console = Console(width=170)
     console.print(table)
     console.print(", ".join(f"{name} {value}" for name, value in machine.items()))
 
