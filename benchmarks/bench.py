@@ -20,7 +20,8 @@ import sqlalchemy
 from autoingest import embedded
 from autoingest.butler.repo import create_repository
 from autoingest.config import PresenceConfig, RedisConfig
-from autoingest.notify.records import RecordParser
+from autoingest.notify.records import Notice, RecordParser
+from autoingest.objects import ExposureObject, LfaObject
 from autoingest.queue import keys
 from autoingest.queue.connection import connect
 from autoingest.queue.intake import Intake
@@ -144,18 +145,19 @@ async def expose(exposures: int, *, first_seq: int = 1, sidecars: bool = True) -
     return [file for _, files in await take(exposures, first_seq=first_seq, sidecars=sidecars) for file in files]
 
 
-async def announce(intake: Intake, files: list[SentFile]) -> None:
-    """Put files onto the queue at once, as if all their notifications had just come."""
+def notices(files: list[SentFile]) -> list[tuple[Notice, ExposureObject | LfaObject]]:
+    """Return what the notifications of files say."""
     parser = RecordParser([BUCKET], r"\.fits$")
-    await intake.accept([notice for file in files for notice in parser.parse(notification(file)).notices])
+    return [notice for file in files for notice in parser.parse(notification(file)).notices]
 
 
 async def rate(client: redis.asyncio.Redis, files: list[SentFile]) -> float:
-    """Announce files at once and wait until they are ingested; return images per second."""
+    """Queue files at once and wait until they are ingested; return images per second."""
+    found = notices(files)
     before = await count(client)
     intake = Intake(client)
     started = time.perf_counter()
-    await announce(intake, files)
+    await intake.accept(found)
     taken = await ingested(client, before + len(files)) - started
     await intake.close()
     return len(files) / taken

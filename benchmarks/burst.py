@@ -64,26 +64,21 @@ async def measure(servers: bench.Servers) -> list[Row]:
                         found.append(await burst(site.notify_port, watcher, exposure, images))
             first.append(found[0])
             minutes.append(found[1:])
-    return rows("burst: first notification", minutes, REPLACED, REPLACED) + rows(
-        "burst: first exposure of a process, first notification", [[each] for each in first]
-    )
+    return [
+        *_rows("burst: first notification", minutes, REPLACED),
+        *_rows("burst: first exposure of a process, first notification", [[each] for each in first], None),
+    ]
 
 
-def rows(
-    name: str, minutes: list[list[Latency]], presence: float | None = None, dataset: float | None = None
-) -> list[Row]:
-    """Return the median and the 99th percentile of each run, where a run has more than one exposure."""
-    made = []
-    for what, attribute, before in (
-        ("last presence key", "presence", presence),
-        ("last dataset", "dataset", dataset),
-        ("visit", "visit", dataset),
-    ):
+def _rows(name: str, minutes: list[list[Latency]], before: float | None) -> list[Row]:
+    """Return the median of each run, and its 99th percentile if it has more than one exposure."""
+    rows = []
+    for what, attribute in (("last presence key", "presence"), ("last dataset", "dataset"), ("visit", "visit")):
         runs = [[float(getattr(each, attribute)) for each in minute] for minute in minutes]
-        made.append(Row(f"{name} to {what}", "s", [statistics.median(run) for run in runs], before))
+        rows.append(Row(f"{name} to {what}", "s", [statistics.median(run) for run in runs], before))
         if len(runs[0]) > 1:
-            made.append(Row(f"{name} to {what}, p99", "s", [percentile(run, 0.99) for run in runs]))
-    return made
+            rows.append(Row(f"{name} to {what}, p99", "s", [percentile(run, 0.99) for run in runs]))
+    return rows
 
 
 async def burst(port: int, watcher: Watcher, exposure: Exposure, images: list[SentFile]) -> Latency:
