@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+import orjson
 import prometheus_client
 import redis.asyncio
 import structlog
-from aiohttp import web
 
 from . import metrics
 from .config import ADMIN_TOKEN, Config, tokens
-from .listener import Bearer, listen
+from .lean_http import Answer, Request
+from .listener import Bearer, Listener
 from .queue.connection import REDIS_AWAY
 from .queue.status import queue_status
 from .roles import Role
@@ -45,28 +46,33 @@ class Admin:
         self._redis = client
         self._roles = roles
         self._bearer = Bearer(tokens(ADMIN_TOKEN))
-        self._runner: web.AppRunner | None = None
+        self._listener = Listener("admin", config.admin.listen, self._handle)
         self.port = config.admin.listen.port
         """Bound TCP port, once started."""
 
     async def start(self) -> None:
         """Open the listener."""
-        app = web.Application()
-        app.add_routes(
-            [web.get("/livez", self._livez), web.get("/readyz", self._readyz), web.get("/metrics", self._metrics)]
-        )
-        self._runner, self.port = await listen("admin", app, self._listen, SHUTDOWN)
+        await self._listener.open()
+        self.port = self._listener.port
         log.info("admin listens", host=self._listen.host, port=self.port)
 
     async def close(self) -> None:
         """Close the listener."""
-        if self._runner:
-            await self._runner.cleanup()
+        await self._listener.close(SHUTDOWN)
 
-    async def _livez(self, _: web.Request) -> web.Response:
-        return web.json_response({"alive": True})
+    async def _handle(self, request: Request) -> Answer:
+        if request.method not in ("GET", "HEAD"):
+            return _answer({"error": f"{request.method} is not supported"}, 405, b"Allow: GET, HEAD\r\n")
+        match request.target.partition("?")[0]:
+            case "/livez":
+                return _answer({"alive": True})
+            case "/readyz":
+                return await self._readyz()
+            case "/metrics":
+                return await self._metrics(request)
+        return _answer({"error": "none of /livez, /readyz, /metrics"}, 404)
 
-    async def _readyz(self, _: web.Request) -> web.Response:
+    async def _readyz(self) -> Answer:
         missing = [f"{role.name}: {why}" for role in self._roles for why in role.missing()]
         try:
             async with asyncio.timeout(REDIS_TIMEOUT):
@@ -78,12 +84,12 @@ class Admin:
         # refused for half a minute.
         enqueue = [role for role in self._roles if role.name == "enqueue"]
         ready = not any(role.missing() for role in enqueue) if enqueue else not missing
-        return web.json_response({"ready": ready, "missing": missing}, status=200 if ready else 503)
+        return _answer({"ready": ready, "missing": missing}, 200 if ready else 503)
 
-    async def _metrics(self, request: web.Request) -> web.Response:
+    async def _metrics(self, request: Request) -> Answer:
         # Probes can't carry a token; what they are told is nobody's secret.
-        if not self._bearer.admits(request.headers.get("Authorization", "").encode(errors="surrogateescape")):
-            raise web.HTTPUnauthorized(headers={"WWW-Authenticate": "Bearer"})
+        if not self._bearer.admits(request.authorization):
+            return _answer({"error": "a bearer token is needed"}, 401, b"WWW-Authenticate: Bearer\r\n")
         try:
             async with asyncio.timeout(REDIS_TIMEOUT):
                 await self._refresh()
@@ -94,10 +100,8 @@ class Admin:
             metrics.REDIS_UP.set(0)
         else:
             metrics.REDIS_UP.set(1)
-        return web.Response(
-            body=prometheus_client.generate_latest(metrics.REGISTRY),
-            headers={"Content-Type": prometheus_client.CONTENT_TYPE_LATEST},
-        )
+        text = prometheus_client.generate_latest(metrics.REGISTRY)
+        return Answer(200, text, content_type=prometheus_client.CONTENT_TYPE_LATEST.encode())
 
     async def _refresh(self) -> None:
         for bucket in self._buckets:
@@ -108,6 +112,10 @@ class Admin:
             )  # fmt: skip
             for gauge, value in zip(_GAUGES, values, strict=True):
                 gauge.labels(bucket).set(value)
+
+
+def _answer(content: object, status: int = 200, headers: bytes = b"") -> Answer:
+    return Answer(status, orjson.dumps(content), headers)
 
 
 _GAUGES = (

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable
-from typing import cast
 
 import structlog
 
 from . import metrics
 from .config import Listen
+
+MALFORMED_PAUSE = 60.0
+"""Seconds from one line of the log about malformed requests to the next."""
 
 log = structlog.get_logger(__name__)
 
@@ -37,6 +38,7 @@ class Connections:
         self._since: OrderedDict[asyncio.Transport, float] = OrderedDict()
         self._timer: asyncio.TimerHandle | None = None
         self._full = False
+        self._next_malformed = 0.0
 
     def __len__(self) -> int:
         return len(self._since)
@@ -65,9 +67,13 @@ class Connections:
             self._timer.cancel()
             self._timer = None
 
-    def guarded(self, factory: Callable[[], asyncio.Protocol]) -> Callable[[], asyncio.Protocol]:
-        """Return a protocol factory whose connections are taken note of as they come and go."""
-        return lambda: _Guarded(factory(), self)
+    def malformed(self, why: str) -> None:
+        """Take note of a client that sends something else than HTTP; the log is told now and then."""
+        metrics.CONNECTIONS_CLOSED.labels(self._listener, "malformed").inc()
+        now = asyncio.get_running_loop().time()
+        if now >= self._next_malformed:
+            self._next_malformed = now + MALFORMED_PAUSE
+            log.warning("malformed requests", listener=self._listener, error=why)
 
     def _watch(self) -> None:
         """See to it that somebody looks when the next connection is overdue."""
@@ -86,26 +92,3 @@ class Connections:
         transport, _ = self._since.popitem(last=False)
         metrics.CONNECTIONS_CLOSED.labels(self._listener, why).inc()
         transport.abort()
-
-
-class _Guarded(asyncio.Protocol):
-    """Hands everything on."""
-
-    def __init__(self, inner: asyncio.Protocol, connections: Connections) -> None:
-        self._connections = connections
-        self._inner = inner
-        self._transport: asyncio.Transport | None = None
-        self.data_received = inner.data_received  # type: ignore[method-assign]
-        self.eof_received = inner.eof_received  # type: ignore[method-assign]
-        self.pause_writing = inner.pause_writing  # type: ignore[method-assign]
-        self.resume_writing = inner.resume_writing  # type: ignore[method-assign]
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-        self._connections.opened(self._transport)
-        self._inner.connection_made(transport)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self._transport is not None:
-            self._connections.closed(self._transport)
-        self._inner.connection_lost(exc)

@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import hmac
-import logging
 import ssl
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-import structlog
-from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
 from pydantic import SecretStr
 
-from . import metrics
 from .config import Listen
 from .connections import Connections
 from .errors import ConfigurationError
+from .lean_http import Answer, Request, Server
 
-BACKLOG = 1024
-"""Connections that may wait to be accepted."""
-
-MALFORMED_PAUSE = 60.0
-"""Seconds from one line of the log about malformed requests to the next."""
-
-log = structlog.get_logger(__name__)
+MAX_BODY = 64 * 1024
+"""Bytes of a body at the most, where none is expected."""
 
 
 @contextmanager
@@ -95,103 +84,47 @@ class Bearer:
         return any(matches) or not self._expected
 
 
-class _Malformed(logging.Filter):
-    """Keeps out of the log what clients send instead of HTTP: it is counted, and told of now and then.
-
-    aiohttp logs each such request as an error, with its text and a traceback.
-    """
-
-    def __init__(self, listener: str) -> None:
-        super().__init__()
-        self._listener = listener
-        self._next = 0.0
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        error = record.exc_info[1] if record.exc_info else None
-        if not isinstance(error, HttpProcessingError | web.RequestPayloadError):
-            return True
-        metrics.CONNECTIONS_CLOSED.labels(self._listener, "malformed").inc()
-        if time.monotonic() >= self._next:
-            self._next = time.monotonic() + MALFORMED_PAUSE
-            log.warning("malformed requests", listener=self._listener, error=type(error).__name__)
-        return False
-
-
-def _http_log(listener: str) -> logging.Logger:
-    """Make the log of a listener's HTTP protocol."""
-    result = logging.Logger(f"{__name__}.{listener}", logging.DEBUG)  # what is not even a method is told as DEBUG
-    result.parent = logging.getLogger()
-    result.addFilter(_Malformed(listener))
-    return result
-
-
-async def listen(block: str, app: web.Application, where: Listen, patience: float) -> tuple[web.AppRunner, int]:
-    """Open a listener of aiohttp.
+class Listener:
+    """A listener: opens where its block of the configuration says, and closes.
 
     Parameters
     ----------
     block
         Block of the configuration that says where.
-    app
-        What answers.
     where
         Address and port, certificate, limits.
-    patience
-        Seconds that requests under way get when it is closed.
-
-    Returns
-    -------
-    runner
-        Its `cleanup` closes the listener.
-    port
-        The bound TCP port, also where 0 was asked for.
-
-    Raises
-    ------
-    ConfigurationError
-        As `binding` and `tls_context` do.
+    handle
+        Answers a request.
+    max_body
+        Bytes of a request's body at the most.
     """
-    context = tls_context(block, where)
-    connections = Connections(block, where)
-
-    async def answered(request: web.Request, _: web.StreamResponse) -> None:
-        if request.transport is not None:
-            connections.answered(request.transport)
-
-    app.on_response_prepare.append(answered)
-    runner = web.AppRunner(app, access_log=None, logger=_http_log(block), shutdown_timeout=patience)
-    await runner.setup()
-    try:
-        with binding(block, where):
-            await _Site(runner, connections, where, context).start()
-    except ConfigurationError:
-        await runner.cleanup()
-        raise
-    return runner, int(runner.addresses[0][1])
-
-
-class _Site(web.BaseSite):
-    """A site whose connections are counted."""
 
     def __init__(
-        self, runner: web.AppRunner, connections: Connections, where: Listen, context: ssl.SSLContext | None
+        self, block: str, where: Listen, handle: Callable[[Request], Awaitable[Answer]], max_body: int = MAX_BODY
     ) -> None:
-        super().__init__(runner, ssl_context=context, backlog=BACKLOG)
-        self._connections = connections
+        self._block = block
         self._where = where
+        self._server = Server(handle, Connections(block, where), max_body)
+        self.port = where.port
+        """Bound TCP port, once open."""
 
     @property
-    def name(self) -> str:
-        return f"{self._where.host}:{self._where.port}"
+    def is_open(self) -> bool:
+        """Whether connections are accepted."""
+        return self._server.is_open
 
-    async def start(self) -> None:
-        await super().start()
-        server = self._runner.server
-        assert server is not None
-        self._server = await asyncio.get_running_loop().create_server(
-            self._connections.guarded(server),
-            self._where.host,
-            self._where.port,
-            ssl=self._ssl_context,
-            backlog=self._backlog,
-        )
+    async def open(self) -> None:
+        """Bind and listen.
+
+        Raises
+        ------
+        ConfigurationError
+            As `binding` and `tls_context` do.
+        """
+        context = tls_context(self._block, self._where)
+        with binding(self._block, self._where):
+            self.port = await self._server.open(self._where.host, self._where.port, context)
+
+    async def close(self, patience: float) -> None:
+        """Close; requests under way are answered if that takes no longer than `patience` seconds."""
+        await self._server.close(patience)

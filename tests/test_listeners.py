@@ -14,13 +14,14 @@ import aiohttp
 import pytest
 import redis.exceptions
 import structlog
-from aiohttp import web
 from redis.asyncio import Redis
 
-from autoingest import listener, metrics
+from autoingest import connections, metrics
 from autoingest.admin import Admin
 from autoingest.config import ADMIN_TOKEN, PRESENCE_TOKEN, Config, Listen, RedisConfig
 from autoingest.errors import ConfigurationError
+from autoingest.lean_http import Answer, Request
+from autoingest.listener import Listener
 from autoingest.queue.connection import connect
 from autoingest.roles.enqueue import EnqueueRole
 from autoingest.roles.presence import PresenceRole
@@ -148,12 +149,12 @@ async def test_who_never_ends_a_request_is_let_go(
         assert await get(port, TARGETS[name]) == 200
 
 
-@pytest.mark.parametrize("name", ["enqueue", "admin"])
+@pytest.mark.parametrize("name", NAMES)
 async def test_rubbish_does_not_fill_the_log(
     redis_client: Redis, name: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever it is, one line tells of it, and it is counted."""
-    monkeypatch.setattr(listener, "MALFORMED_PAUSE", 3600.0)
+    monkeypatch.setattr(connections, "MALFORMED_PAUSE", 3600.0)
     head = b"POST /notify HTTP/1.1\r\nHost: x\r\n"
     rubbish = [
         b"rubbish\r\n\r\n",
@@ -170,7 +171,7 @@ async def test_rubbish_does_not_fill_the_log(
             for content in rubbish:
                 reader, writer = await asyncio.open_connection("127.0.0.1", port)
                 writer.write(content)
-                assert (await ends(reader)).startswith(b"HTTP/1.0 400 ")
+                assert (await ends(reader)).startswith(b"HTTP/1.1 400 ")
                 writer.close()
             assert await get(port, TARGETS[name]) == 200
     assert malformed(name) - before == len(rubbish)
@@ -184,18 +185,18 @@ def malformed(name: str) -> float:
     return metrics.REGISTRY.get_sample_value("autoingest_connections_closed_total", labels) or 0.0
 
 
-async def test_our_own_errors_are_logged(caplog: pytest.LogCaptureFixture) -> None:
-    async def fail(_: web.Request) -> web.Response:
+async def test_our_own_errors_are_logged() -> None:
+    async def fail(_: Request) -> Answer:
         raise ZeroDivisionError
 
-    app = web.Application()
-    app.router.add_get("/", fail)
-    runner, port = await listener.listen("test", app, Listen(host="127.0.0.1", port=0), 1.0)
+    listener = Listener("test", Listen(host="127.0.0.1", port=0), fail)
+    await listener.open()
     try:
-        assert await get(port, "/") == 500
+        with structlog.testing.capture_logs() as logs:
+            assert await get(listener.port, "/") == 500
     finally:
-        await runner.cleanup()
-    assert [record.exc_info and record.exc_info[0] for record in caplog.records] == [ZeroDivisionError]
+        await listener.close(1.0)
+    assert [(entry["log_level"], entry["event"]) for entry in logs] == [("error", "request fails")]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -7,17 +7,18 @@ Only what can't be put into Redis is a 503, and that answer is held back, so tha
 from __future__ import annotations
 
 import asyncio
+import time
 
 import orjson
 import structlog
-from aiohttp import web
 
 from .. import metrics
+from ..lean_http import Answer, Request
 from ..queue.intake import Intake
 from .counts import Counts
 from .records import MalformedMessageError, RecordParser
 
-RETRY_AFTER = "5"
+RETRY_AFTER = b"Retry-After: 5\r\n"
 """Seconds after which a sender that reads the header should come again."""
 
 log = structlog.get_logger(__name__)
@@ -44,24 +45,24 @@ class NotifyHandler:
         self._counts = counts
         self._hold = hold
 
-    async def handle(self, request: web.Request) -> web.Response:
+    async def handle(self, request: Request) -> Answer:
         """Answer one request."""
-        with metrics.NOTIFY_SECONDS.time():
-            try:
-                body = await request.read()
-            except (web.RequestPayloadError, ConnectionError):
-                answer = _answer({"error": "the body can't be read"}, 400)
-                answer.force_close()
-                return answer
-            return await self._handle(body, request.remote)
+        if request.target.partition("?")[0] != "/notify":
+            return _answer({"error": "not /notify"}, 404)
+        if request.method != "POST":
+            return _answer({"error": f"{request.method} is not supported"}, 405, b"Allow: POST\r\n")
+        started = time.perf_counter()
+        answer = await self._notify(request)
+        metrics.NOTIFY_SECONDS.observe(time.perf_counter() - started)
+        return answer
 
-    async def _handle(self, body: bytes, remote: str | None) -> web.Response:
+    async def _notify(self, request: Request) -> Answer:
         try:
-            message = self._parse(body)
+            message = self._parse(request.body)
         except MalformedMessageError as err:
-            log.warning("malformed notification", error=str(err), size=len(body), remote=remote)
+            log.warning("malformed notification", error=str(err), size=len(request.body), remote=request.remote)
             return _answer({"error": str(err)}, 400)
-        self._counts.arrived(message, remote)
+        self._counts.arrived(message, request.remote)
         if message.unauthentic and message.unauthentic == message.records:
             return _answer({"error": "no record is authentic"}, 401)
         try:
@@ -70,7 +71,7 @@ class NotifyHandler:
                 await self._intake.reject(message.rejected)
         except TimeoutError:
             log.error("notification refused, redis away", records=message.records, held_s=self._hold)
-            return _answer({"error": "Redis is away"}, 503, {"Retry-After": RETRY_AFTER})
+            return _answer({"error": "Redis is away"}, 503, RETRY_AFTER)
         self._counts.taken(message, outcomes)
         paths: dict[str, list[str]] = {"queued": [], "duplicate": []}
         for (notice, _), outcome in zip(message.notices, outcomes, strict=True):
@@ -85,5 +86,5 @@ class NotifyHandler:
         )
 
 
-def _answer(content: object, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
-    return web.Response(body=orjson.dumps(content), status=status, headers=headers, content_type="application/json")
+def _answer(content: object, status: int = 200, headers: bytes = b"") -> Answer:
+    return Answer(status, orjson.dumps(content), headers)

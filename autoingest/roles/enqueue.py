@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 
 import redis.asyncio
 import structlog
-from aiohttp import web
 
 from ..config import NOTIFICATION_SECRETS, Config, notification_secrets
 from ..errors import ConfigurationError
-from ..listener import listen
+from ..listener import Listener
 from ..notify.counts import Counts
 from ..notify.records import RecordParser
 from ..notify.webhook import NotifyHandler
@@ -49,9 +48,8 @@ class EnqueueRole:
         self._intake = Intake(client, enqueue.max_rejected)
         counts = Counts(config.buckets)
         self._listen = enqueue.listen
-        self._app: web.Application | None = None
+        self._listener: Listener | None = None
         self._patience = enqueue.hold + SHUTDOWN_MARGIN
-        self._runner: web.AppRunner | None = None
         if enqueue.listen:
             secrets = notification_secrets()
             if not secrets:
@@ -59,18 +57,17 @@ class EnqueueRole:
                     "notifications are not authenticated: no secret is configured", variable=NOTIFICATION_SECRETS
                 )
             parser = RecordParser(config.buckets, enqueue.filter, enqueue.key_encoding, secrets)
-            self._app = web.Application(client_max_size=enqueue.max_body)
-            self._app.router.add_post("/notify", NotifyHandler(parser, self._intake, counts, enqueue.hold).handle)
+            handler = NotifyHandler(parser, self._intake, counts, enqueue.hold)
+            self._listener = Listener(self.name, enqueue.listen, handler.handle, enqueue.max_body)
         self._kafka = _kafka_source(config, self._intake, counts) if enqueue.kafka else None
-        self._open = False
         self.port = enqueue.listen.port if enqueue.listen else 0
         """Bound TCP port, once started; 0 without a listener."""
 
     async def start(self) -> None:
         """Bind the listener; requests are answered from now on."""
-        if self._app and self._listen:
-            self._runner, self.port = await listen(self.name, self._app, self._listen, self._patience)
-            self._open = True
+        if self._listener and self._listen:
+            await self._listener.open()
+            self.port = self._listener.port
             log.info("listening for notifications", host=self._listen.host, port=self.port)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -82,9 +79,8 @@ class EnqueueRole:
 
     async def close(self) -> None:
         """Close the listener, answer the requests under way, and let go of Redis."""
-        self._open = False
-        if self._runner:
-            await self._runner.cleanup()
+        if self._listener:
+            await self._listener.close(self._patience)
         await self._intake.close()
 
     def missing(self) -> list[str]:
@@ -93,8 +89,8 @@ class EnqueueRole:
         A pod that was not ready for want of either would be taken from its service, and Ceph stops delivering for good
         where its connections are refused for half a minute.
         """
-        if self._app:
-            return [] if self._open else ["the listener for notifications is not open"]
+        if self._listener:
+            return [] if self._listener.is_open else ["the listener for notifications is not open"]
         return self._kafka.missing() if self._kafka else []
 
     async def idle(self) -> bool:

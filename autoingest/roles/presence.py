@@ -15,12 +15,11 @@ import structlog
 
 from .. import metrics
 from ..config import PRESENCE_TOKEN, Config, tokens
-from ..connections import Connections
-from ..listener import Bearer, binding, tls_context
+from ..lean_http import Answer, Request
+from ..listener import Bearer, Listener
 from ..objects import CAMERA_CODES
 from ..queue.connection import REDIS_AWAY
 from ..queue.presence import GroupKeys
-from .lean_http import Answer, Listener
 
 SHUTDOWN = 2.0
 """Seconds that open connections get to finish at the end."""
@@ -49,15 +48,14 @@ class PresenceRole:
         self._listen = settings.listen
         self._keys = GroupKeys(client, settings.expiry, delete_on_sight=settings.delete_on_sight)
         self._bearer = Bearer(tokens(PRESENCE_TOKEN))
-        self._listener = Listener(self._handle, Connections(self.name, settings.listen))
+        self._listener = Listener(self.name, settings.listen, self._handle)
         self.port = settings.listen.port
         """Bound TCP port, once started."""
 
     async def start(self) -> None:
         """Open the listener."""
-        tls = tls_context(self.name, self._listen)
-        with binding(self.name, self._listen):
-            self.port = await self._listener.open(self._listen.host, self._listen.port, tls)
+        await self._listener.open()
+        self.port = self._listener.port
         log.info("presence listens", host=self._listen.host, port=self.port)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -76,17 +74,15 @@ class PresenceRole:
         """Return True: requests are nothing to wait for."""
         return True
 
-    async def _handle(self, method: str, target: str, authorization: bytes | None) -> Answer:
-        if not method:
-            return _error(400, "not an HTTP request")
-        if not self._bearer.admits(authorization):
+    async def _handle(self, request: Request) -> Answer:
+        if not self._bearer.admits(request.authorization):
             return _error(401, "a bearer token is needed")
         # In a group, + and # and ? mean themselves.
-        parts = _PATH.fullmatch(target)
+        parts = _PATH.fullmatch(request.target)
         if parts is None:
             return _error(404, "not /presence/{instrument}/{group}/{snap}/{detector}")
-        if method != "GET":
-            return _error(405, f"{method} is not supported")
+        if request.method != "GET":
+            return _error(405, f"{request.method} is not supported")
         instrument, group, snap, detector = map(unquote, parts.groups())
         if instrument not in CAMERA_CODES:
             return _error(400, f"unknown instrument {instrument!r}")
@@ -110,4 +106,4 @@ def _error(status: int, message: str) -> Answer:
 
 def _answer(kind: str, status: int, body: dict[str, object]) -> Answer:
     metrics.PRESENCE.labels(kind).inc()
-    return status, orjson.dumps(body)
+    return Answer(status, orjson.dumps(body))
