@@ -1,8 +1,8 @@
 """A real Ceph posts the notifications, while our listener or our Redis fails.
 
 A persistent topic must neither stall nor flood us: all that is put ends in the Butler without reconcile, and the number
-of requests is limited by how Ceph repeats. It posts a whole batch of the topic's queue at once, and posts it again, all
-of it, as soon as every request of it has an end and one of them is not answered 2xx.
+of requests is limited by how Ceph repeats. It posts a batch of the topic's queue at once, and when all these requests
+have come to their ends, it posts those again that are not before the first that failed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import pytest
 from autoingest.config import NOTIFICATION_SECRETS, EnqueueConfig
 from autoingest.sim import SentFile
 
-from ..support.ceph import TICK, Ceph, run_ceph
+from ..support.ceph import LOCK, TICK, Ceph, run_ceph
 from ..support.chaos import Chaos, Member
 from ..support.shots import BUCKET, Camera, Shot
 from ..support.site import wait_for
@@ -33,7 +33,7 @@ SECRET = "d0me-shutter"
 pytestmark = pytest.mark.timeout(600)
 
 REFUSED = 5.0
-"""Seconds for which connections are refused. Ceph bears 10 s; after 20 to 30 s it delivers no more."""
+"""Seconds for which connections are refused. Ceph mostly bears 10 s; after 20 to 30 s it delivers no more."""
 
 HUNG = 15.0
 """Seconds for which nothing is answered. Ceph bears 300 s."""
@@ -43,6 +43,9 @@ SLOW = 2.0
 
 AWAY = 20.0
 """Seconds for which Redis is away."""
+
+QUIET = 60.0
+"""Seconds after which a Ceph that has not told of all images is believed to have stalled."""
 
 
 @dataclass
@@ -71,6 +74,7 @@ class Notified:
     """A site that a Ceph notifies."""
 
     chaos: Chaos
+    ceph: Ceph
     enqueue: Member
     startup: float
     """Seconds from the start of the listener's process to its first answer."""
@@ -88,11 +92,15 @@ class Notified:
         self.chaos.launch(self.enqueue)
         self.chaos.wait_ready(self.enqueue)
 
+    def deliver(self, timeout: float = 120) -> None:
+        """Wait until Ceph has told of all images."""
+        self.chaos.camera.join()
+        wait_for(lambda: self.chaos.received() == len(self.chaos.shots), "Ceph has told of all images", timeout)
+
     def finish(self, posts: int) -> None:
-        """Wait until all is in the Butler, and check that no notification was posted more than `posts` times."""
+        """Wait until all is in the Butler, and check that a notification was posted `posts` times at the most."""
         chaos = self.chaos
-        chaos.camera.join()
-        wait_for(lambda: chaos.received() == len(chaos.shots), "Ceph has told of all images", 120)
+        self.deliver()
         chaos.finish()
         requests = self.requests + self._requests()
         print(f"{requests:.0f} requests for {2 * len(chaos.shots) + 1} objects")
@@ -119,7 +127,7 @@ def notified(open_chaos: Open, tmp_path: Path) -> Iterator[Notified]:
         chaos.start("ingest,idle", "ingest,idle")
         ceph.subscribe(BUCKET, f"http://127.0.0.1:{enqueue.notify_port}/notify", secret=SECRET)
         ceph.client("s3").put_object(Bucket=BUCKET, Key="warm-up.txt", Body=b"")
-        result = Notified(chaos, enqueue, startup)
+        result = Notified(chaos, ceph, enqueue, startup)
         wait_for(result._requests, "the first notification", 2 * TICK)
         yield result
 
@@ -134,10 +142,21 @@ def environment(ceph: Ceph) -> Mapping[str, str]:
 
 
 def test_ceph_while_the_listener_is_away(notified: Notified) -> None:
-    """A batch may fail when the listener goes, and one when it comes back; both may have been answered in part."""
-    notified.chaos.camera.start()
-    for _ in notified.chaos.moments(1, (3, 5)):
+    """A batch may fail when the listener goes, and one when it comes back; both may have been answered in part.
+
+    Each of the thousands of refused connections has a small chance to stall Ceph 16, more so on a busy machine. Then it
+    is its gateway that is restarted, as an operator would do, and it still has all notifications.
+    """
+    chaos = notified.chaos
+    chaos.camera.start()
+    for _ in chaos.moments(1, (3, 5)):
         notified.restart()
+    try:
+        notified.deliver(QUIET)
+    except AssertionError:
+        chaos.fault("gateway stalled")
+        notified.ceph.restart_gateway()
+        notified.deliver(LOCK + 2 * TICK)
     notified.finish(3)
 
 

@@ -13,7 +13,7 @@ import socket
 import subprocess
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +31,9 @@ PROGRAMS = ("ceph", "ceph-mon", "ceph-osd", "monmaptool", "radosgw", "radosgw-ad
 
 TICK = 30.0
 """Seconds after which the gateway looks for new persistent topics: only then does one begin to deliver."""
+
+LOCK = 90.0
+"""Seconds after which a gateway takes over the persistent topics of one that is gone."""
 
 # No authentication between the daemons, so that there are no keys to make and hand out; the gateway would ask for an
 # encrypted connection to the monitor, which needs such keys. One OSD with one copy of everything is less than Ceph
@@ -82,6 +85,8 @@ class Ceph:
 
     port: int
     config: Path
+    restart_gateway: Callable[[], None]
+    """Stop the gateway and start it again; topics deliver again when the locks of the old one are over, see `LOCK`."""
     access_key: str = "access"
     secret_key: str = "secret"
 
@@ -136,11 +141,10 @@ def run_ceph(folder: Path) -> Iterator[Ceph]:
     """Run a Ceph until the context ends; its data in `folder` are worthless afterwards."""
     install()
     config = folder / "ceph.conf"
-    ceph = Ceph(free_port(), config)
-    port = free_port()
+    gateway_port, port = free_port(), free_port()
     monitor = f"[v2:127.0.0.1:{port},v1:127.0.0.1:{free_port()}]"
     fsid, osd = str(uuid.uuid4()), str(uuid.uuid4())
-    config.write_text(CONFIGURATION.format(fsid=fsid, monitor=monitor, folder=folder, port=ceph.port))
+    config.write_text(CONFIGURATION.format(fsid=fsid, monitor=monitor, folder=folder, port=gateway_port))
     for name in ("mon", "osd", "rgw"):
         (folder / name).mkdir()
 
@@ -148,11 +152,16 @@ def run_ceph(folder: Path) -> Iterator[Ceph]:
         _run(config, program, *options)
 
     with ExitStack() as stack:
+        gateway = ExitStack()
 
-        def start(program: str, *options: str, address: int | None = None) -> None:
+        def start(program: str, *options: str, address: int | None = None, stack: ExitStack = stack) -> None:
             command = [program, "--conf", str(config), "--foreground", *options]
             ready = (lambda: _listens(address)) if address else (lambda: True)
             stack.enter_context(child(program, command, folder / f"{program}.out", ready))
+
+        def start_gateway() -> None:
+            gateway.close()
+            start("radosgw", "--name", "client.rgw", address=gateway_port, stack=gateway)
 
         run("monmaptool", "--create", "--fsid", fsid, "--addv", "a", monitor, str(folder / "monmap"))
         run("ceph-mon", "--mkfs", "--id", "a", "--monmap", str(folder / "monmap"))
@@ -161,7 +170,9 @@ def run_ceph(folder: Path) -> Iterator[Ceph]:
         run("ceph", "osd", "crush", "add", "0", "1.0", "root=default", "host=localhost")
         run("ceph-osd", "--mkfs", "--id", "0", "--osd-uuid", osd, "--no-mon-config")
         start("ceph-osd", "--id", "0")
-        start("radosgw", "--name", "client.rgw", address=ceph.port)
+        stack.enter_context(gateway)
+        start_gateway()
+        ceph = Ceph(gateway_port, config, start_gateway)
         _create_user("tester", ceph)
         yield ceph
 
