@@ -27,18 +27,16 @@ class ExposureWebhook:
     Parameters
     ----------
     url
-        Receiver, or `None` to post nothing.
+        Receiver.
     """
 
-    def __init__(self, url: str | None) -> None:
+    def __init__(self, url: str) -> None:
         self._url = url
         self._session: aiohttp.ClientSession | None = None
         self._calls: set[asyncio.Task[None]] = set()
 
     def announce(self, objects: Iterable[ExposureObject]) -> None:
         """Post the names of `objects` that have just been ingested, one call an exposure."""
-        if self._url is None:
-            return
         filenames: dict[str, list[str]] = defaultdict(list)
         for obj in objects:
             filenames[obj.obs_id].append(obj.filename)
@@ -47,15 +45,15 @@ class ExposureWebhook:
                 metrics.WEBHOOK_FAILED.inc()
                 log.warning("exposure webhook skipped", obs_id=obs_id, files=len(names), pending=len(self._calls))
                 continue
-            call = asyncio.create_task(self._post(self._url, obs_id, names))
+            call = asyncio.create_task(self._post(obs_id, names))
             self._calls.add(call)
             call.add_done_callback(self._calls.discard)
 
-    async def _post(self, url: str, obs_id: str, filenames: list[str]) -> None:
+    async def _post(self, obs_id: str, filenames: list[str]) -> None:
         if self._session is None:
             self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT))
         try:
-            async with self._session.post(url, json={"exp_id": obs_id, "filenames": filenames}) as response:
+            async with self._session.post(self._url, json={"exp_id": obs_id, "filenames": filenames}) as response:
                 response.raise_for_status()
         except (aiohttp.ClientError, TimeoutError) as err:
             metrics.WEBHOOK_FAILED.inc()

@@ -6,6 +6,7 @@ import asyncio
 import os
 import secrets
 import socket
+from typing import TYPE_CHECKING
 
 import redis.asyncio
 import structlog
@@ -22,8 +23,10 @@ from ..queue.status import unfinished
 from ..queue.work import WorkQueue
 from ..store.profiles import resolve
 from ..store.reader import HeaderReader
-from .exposure_webhook import ExposureWebhook
 from .lane import LANES, Lane
+
+if TYPE_CHECKING:
+    from .exposure_webhook import ExposureWebhook
 
 OWED_INTERVAL = 10.0
 """Seconds between two looks for owed visits that are due."""
@@ -48,7 +51,8 @@ class IngestRole:
         self._config = config
         self._redis = client
         self._butlers = [ButlerProcess(config.ingest, config.logging) for _ in range(config.ingest.workers)]
-        self._webhook = ExposureWebhook(config.ingest.exposure_webhook)
+        url = config.ingest.exposure_webhook
+        self._webhook = _exposure_webhook(url) if url else None
 
     async def start(self) -> None:
         """Start the Butler processes, which open the repository.
@@ -112,7 +116,8 @@ class IngestRole:
 
     async def close(self) -> None:
         """End the Butler processes."""
-        await self._webhook.close()
+        if self._webhook:
+            await self._webhook.close()
         await asyncio.gather(*(butler.close() for butler in self._butlers))
 
     def missing(self) -> list[str]:
@@ -122,3 +127,9 @@ class IngestRole:
     async def idle(self) -> bool:
         """Tell whether queues and workers' lists are empty; files that wait stay waiting."""
         return not await unfinished(self._redis, self._config.buckets)
+
+
+def _exposure_webhook(url: str) -> ExposureWebhook:
+    from .exposure_webhook import ExposureWebhook
+
+    return ExposureWebhook(url)

@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -23,7 +24,9 @@ from ..queue.connection import REDIS_AWAY
 from ..queue.presence import Arrival, GroupKeys, arrival
 from ..queue.work import Claimed, Done, WorkQueue
 from ..store.reader import HeaderReader, ObjectHeader
-from .exposure_webhook import ExposureWebhook
+
+if TYPE_CHECKING:
+    from .exposure_webhook import ExposureWebhook
 
 LANES = 2
 """Lanes of each bucket that share one Butler process."""
@@ -53,7 +56,7 @@ class Lane:
     butler
         The Butler process, shared with other lanes.
     reader, groups, webhook
-        Header reader, presence keys and exposure webhook, shared by all lanes.
+        Header reader, presence keys and exposure webhook (if there is one), shared by all lanes.
     config
         The role's configuration.
     """
@@ -64,7 +67,7 @@ class Lane:
         butler: ButlerProcess,
         reader: HeaderReader,
         groups: GroupKeys,
-        webhook: ExposureWebhook,
+        webhook: ExposureWebhook | None,
         config: IngestConfig,
     ) -> None:
         self._queue = queue
@@ -247,7 +250,8 @@ class Lane:
                 metrics.REPLACED.labels(self._queue.bucket).inc()
             if claim.created is not None:
                 metrics.TO_INGESTED.labels(self._queue.bucket).observe(max(0.0, now - claim.created))
-        self._webhook.announce(obj for path in acknowledged if isinstance(obj := todo[path][1], ExposureObject))
+        if self._webhook:
+            self._webhook.announce(obj for path in acknowledged if isinstance(obj := todo[path][1], ExposureObject))
 
     async def _wait(self, item: FileResult, claim: Claimed) -> None:
         left = (claim.received or claim.first_wait or claim.claimed) + self._config.guider_wait - claim.claimed

@@ -22,9 +22,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote, unquote
 
-import aiobotocore.session
 import botocore.session
-from aiobotocore.config import AioConfig
 from botocore.exceptions import BotoCoreError
 from botocore.handlers import validate_bucket_name
 from obstore.store import S3Store
@@ -149,9 +147,13 @@ async def open_client(bucket: str, connections: int = 32, service: Literal["s3",
     ConfigurationError
         As `resolve` does.
     """
+    # Most processes administer nothing.
+    from aiobotocore.config import AioConfig
+    from aiobotocore.session import AioSession
+
     location = resolve(bucket)
     credential = location.credential()
-    session = aiobotocore.session.AioSession()
+    session = AioSession()
     async with session.create_client(
         service,
         endpoint_url=location.endpoint,
