@@ -37,7 +37,8 @@ def show(rows: list[Row], machine: dict[str, str], earlier: Path | None) -> None
     """Print a table; with `earlier`, the ratio to that run's medians."""
     old = {}
     if earlier:
-        read = [Row(**row) for row in json.loads(earlier.read_text())["rows"]]
+        content = json.loads(earlier.read_text())
+        read = [Row(**row) for row in content["rows"]]
         old = {(row.name, row.unit): row.median for row in read if row.values}
     table = Table("what", "unit", "median", "min", "max", "replaced", "ratio to earlier")
     for row in rows:
@@ -50,7 +51,13 @@ def show(rows: list[Row], machine: dict[str, str], earlier: Path | None) -> None
         table.add_row(row.name, row.unit, *numbers, "" if row.before is None else _number(row.before), ratio)
     console = Console(width=170)
     console.print(table)
-    console.print(", ".join(f"{name} {value}" for name, value in machine.items()))
+    console.print(_line(machine))
+    if earlier:
+        console.print(f"earlier: {content['time']}, {_line(content['machine'])}")
+
+
+def _line(machine: dict[str, str]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in machine.items())
 
 
 def _number(value: float) -> str:

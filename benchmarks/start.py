@@ -9,13 +9,13 @@ import time
 from . import bench, program
 from .report import Row
 
-ROLES = {
+ROLES: dict[str, tuple[float | None, float | None]] = {
     "enqueue": (1.1, 39.0),
     "ingest": (1.1, 206.0),
     "idle": (1.1, 39.0),
     "presence": (1.1, 39.0),
-    "reconcile": None,
-    "enqueue,ingest,idle,presence": None,
+    "reconcile": (None, None),
+    "enqueue,ingest,idle,presence": (None, None),
 }
 """Roles of one process -> seconds and MiB of the replaced implementation: the lower ends of its ranges."""
 
@@ -27,7 +27,7 @@ async def measure(servers: bench.Servers) -> list[Row]:
     rows = []
     repo = bench.repository(servers)
     with bench.s3(servers.folder):
-        for roles, before in ROLES.items():
+        for roles, (before_s, before_mib) in ROLES.items():
             taken, held = [], []
             for _ in range(servers.runs):
                 async with bench.empty_redis(servers.redis_url):
@@ -35,9 +35,8 @@ async def measure(servers: bench.Servers) -> list[Row]:
                         seconds, memory = program.start(site, roles)
                 taken.append(seconds)
                 held.append(memory)
-            seconds, mebibytes = before or (None, None)
-            rows.append(Row(f"start: {roles}, exec to ready", "s", taken, seconds))
-            rows += memory_rows(f"start: {roles}, when ready", held, mebibytes, butlers="ingest" in roles)
+            rows.append(Row(f"start: {roles}, exec to ready", "s", taken, before_s))
+            rows += memory_rows(f"start: {roles}, when ready", held, before_mib, butlers="ingest" in roles)
     return [*rows, Row("start: autoingest --help", "s", [_help() for _ in range(servers.runs)])]
 
 
