@@ -149,6 +149,8 @@ class _Client(asyncio.Protocol):
         """Whether what is received from now on is no request."""
         self._full = False
         """Whether the client does not read what it is told."""
+        self._paused = False
+        """Whether nothing more is taken from the client for now."""
         self.task: asyncio.Task[None] | None = None
         """The request that is being answered."""
 
@@ -169,6 +171,7 @@ class _Client(asyncio.Protocol):
         if self.task is None:
             self._next()
         elif len(self._received) > MAX_HEAD:
+            self._paused = True
             self.transport.pause_reading()
 
     def eof_received(self) -> bool:
@@ -192,7 +195,11 @@ class _Client(asyncio.Protocol):
                 self._head = _take_head(self._received, self._server.max_body)
                 if self._head is None:
                     return
-                if b"\nexpect: 100-continue\r" in self._head.text.lower():
+                if (
+                    self._head.length != 0
+                    and not self._received
+                    and b"\nexpect: 100-continue\r" in self._head.text.lower()
+                ):
                     self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             body = self._body(self._head.length)
         except _RefusedError as err:
@@ -233,7 +240,9 @@ class _Client(asyncio.Protocol):
         self.task = None
         if not self.transport.is_closing():
             self._write(answer, last=last or not self._server.is_open, body=request.method != "HEAD")
-            self.transport.resume_reading()
+            if self._paused:
+                self._paused = False
+                self.transport.resume_reading()
             self._next()
 
     def _write(self, answer: Answer, *, last: bool, body: bool = True) -> None:
