@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Sequence
 
-import orjson
 import prometheus_client
 import redis.asyncio
 import structlog
@@ -115,7 +115,7 @@ class Admin:
 
 
 def _answer(content: object, status: int = 200, headers: bytes = b"") -> Answer:
-    return Answer(status, orjson.dumps(content), headers)
+    return Answer(status, json.dumps(content).encode(), headers)
 
 
 _GAUGES = (
