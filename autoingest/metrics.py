@@ -46,7 +46,7 @@ VISITS = Counter("autoingest_visits", "Visits defined", ["instrument"], registry
 WEBHOOK_FAILED = Counter("autoingest_webhook_failed", "Exposure webhook calls that failed", registry=REGISTRY)
 BATCH_FILES = Histogram(
     "autoingest_batch_files",
-    "Files of a batch",
+    "Files that were written together",
     registry=REGISTRY,
     buckets=(1, 2, 5, 10, 25, 50, 100, 205, 500),
 )

@@ -66,6 +66,11 @@ class ButlerProcess:
         """Process id, while there is a process."""
         return self._process.pid if self._process and self._alive else None
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a request would have to wait for another."""
+        return self._turn.locked()
+
     def missing(self) -> str | None:
         """Tell in words why the repository isn't open, or None if it is."""
         return self._why if self._alive else self._why or "died"

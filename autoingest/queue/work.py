@@ -115,7 +115,7 @@ class WorkQueue:
     async def claim(self, limit: int) -> list[Claimed]:
         """Fill this worker's list from the queue, take or renew the lease, and return the whole list.
 
-        Call it with nothing in hand: what an earlier claim took and its lost answer did not tell comes again.
+        What is in hand is in it, and so is what an earlier claim took and its lost answer did not tell.
 
         Parameters
         ----------

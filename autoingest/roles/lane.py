@@ -40,6 +40,9 @@ RENEW = 3.0
 FLUSH = 0.02
 """Seconds after which the headers read so far have their presence recorded, while others are still being read."""
 
+MORE = 0.005
+"""Seconds for which new files are waited for at a time, while another lane's batch is written."""
+
 STRAGGLERS = 1.0
 """Seconds after which a batch is written without the files whose headers are still being read."""
 
@@ -99,7 +102,6 @@ class Lane:
             self._log.warning("batch left to its lease", error=repr(err))
 
     async def _batch(self, claimed: list[Claimed], stop: asyncio.Event) -> None:
-        metrics.BATCH_FILES.observe(len(claimed))
         started = time.monotonic()
         backoff = Backoff(first=1.0)
         headers: dict[str, ObjectHeader] = {}
@@ -107,7 +109,7 @@ class Lane:
         async with self._lease_kept() as lost:
             while todo and not lost.is_set():
                 self._progress = time.monotonic()
-                away = await self._attempt(todo, headers)
+                away = await self._attempt(todo, headers, stop)
                 if not away:
                     break
                 metrics.OUTAGES.labels(self._queue.bucket).inc()
@@ -121,7 +123,7 @@ class Lane:
                 if stop.is_set():
                     break
                 await pause(stop, delay)
-        self._log.info("batch done", files=len(claimed), elapsed_ms=round((time.monotonic() - started) * 1e3))
+        self._log.info("batch done", files=len(todo), elapsed_ms=round((time.monotonic() - started) * 1e3))
 
     async def _known(self, claimed: list[Claimed]) -> dict[str, tuple[Claimed, ExposureObject | LfaObject]]:
         """Pair each claimed path with what it is; a path of unknown shape is given up."""
@@ -134,9 +136,12 @@ class Lane:
         return known
 
     async def _attempt(
-        self, todo: dict[str, tuple[Claimed, ExposureObject | LfaObject]], headers: dict[str, ObjectHeader]
+        self,
+        todo: dict[str, tuple[Claimed, ExposureObject | LfaObject]],
+        headers: dict[str, ObjectHeader],
+        stop: asyncio.Event,
     ) -> dict[str, TransientError]:
-        """Take every file of `todo` as far as it goes.
+        """Take every file of `todo` as far as it goes, and those that come before the Butler is free.
 
         Returns
         -------
@@ -144,7 +149,7 @@ class Lane:
             The files that could not be worked on because something is away, with what.
         """
         away: dict[str, TransientError] = {}
-        reads = {asyncio.create_task(self._read(obj, claim, headers)): path for path, (claim, obj) in todo.items()}
+        reads = self._reads(todo, headers)
         pending = set(reads)
         try:
             while pending:
@@ -164,6 +169,10 @@ class Lane:
                         except PermanentError as err:
                             await self._failed(path, err.reason, str(err))
                     await self._present(arrivals, todo)
+                    if not pending and (more := await self._more(todo, stop)):
+                        todo |= more
+                        reads = self._reads(more, headers)
+                        pending, started = set(reads), time.monotonic()
                 metrics.BATCH_SECONDS.labels("read").observe(time.monotonic() - started)
                 self._progress = time.monotonic()
                 try:
@@ -174,6 +183,25 @@ class Lane:
             for task in pending:
                 task.cancel()
         return away
+
+    async def _more(
+        self, todo: dict[str, tuple[Claimed, ExposureObject | LfaObject]], stop: asyncio.Event
+    ) -> dict[str, tuple[Claimed, ExposureObject | LfaObject]]:
+        """Claim more while another's batch is being written, so that the presence of these need not wait for it.
+
+        What is claimed a second time stays on the worker's list for the next batch.
+        """
+        while self._butler.is_busy and len(todo) < self._config.batch_size and not stop.is_set():
+            if await self._queue.wait(MORE):
+                claimed = await self._queue.claim(self._config.batch_size)
+                if more := await self._known([claim for claim in claimed if claim.path not in todo]):
+                    return more
+        return {}
+
+    def _reads(
+        self, batch: dict[str, tuple[Claimed, ExposureObject | LfaObject]], headers: dict[str, ObjectHeader]
+    ) -> dict[asyncio.Task[Arrival | None], str]:
+        return {asyncio.create_task(self._read(obj, claim, headers)): path for path, (claim, obj) in batch.items()}
 
     async def _read(
         self, obj: ExposureObject | LfaObject, claim: Claimed, headers: dict[str, ObjectHeader]
@@ -201,6 +229,7 @@ class Lane:
     ) -> None:
         if not headers:
             return
+        metrics.BATCH_FILES.observe(len(headers))
         started = time.monotonic()
         files = [
             IngestFile(
