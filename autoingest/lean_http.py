@@ -168,7 +168,7 @@ class _Client(asyncio.Protocol):
         if self._deaf:
             return
         self._received += data
-        if self.task is None:
+        if self.task is None and not self._full:
             self._next()
         elif len(self._received) > MAX_HEAD:
             self._paused = True
@@ -184,11 +184,20 @@ class _Client(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._full = False
         if self.task is None:
-            self._next()
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Take more from the client, unless it does not read or is gone."""
+        if self._full or self.transport.is_closing():
+            return
+        self._next()
+        if self._paused and (self.task is None or len(self._received) <= MAX_HEAD):
+            self._paused = False
+            self.transport.resume_reading()
 
     def _next(self) -> None:
         """Begin with the next request, if all of it is there."""
-        if self._full or self._deaf:
+        if self._deaf:
             return
         try:
             if self._head is None:
@@ -240,10 +249,7 @@ class _Client(asyncio.Protocol):
         self.task = None
         if not self.transport.is_closing():
             self._write(answer, last=last or not self._server.is_open, body=request.method != "HEAD")
-            if self._paused:
-                self._paused = False
-                self.transport.resume_reading()
-            self._next()
+            self._go_on()
 
     def _write(self, answer: Answer, *, last: bool, body: bool = True) -> None:
         self.transport.write(

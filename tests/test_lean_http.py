@@ -126,10 +126,11 @@ async def test_who_waits_to_be_told_to_go_on_is_told() -> None:
 
 
 async def test_answers_to_who_does_not_read_do_not_pile_up() -> None:
-    waiting = []
+    waiting, held = [], []
 
     async def answer(request: Request) -> Answer:
         waiting.append(request.transport.get_write_buffer_size())
+        held.append(len(request.transport.get_protocol()._received))  # type: ignore[union-attr]
         return await echo(request)
 
     many = 30_000
@@ -145,3 +146,4 @@ async def test_answers_to_who_does_not_read_do_not_pile_up() -> None:
         writer.close()
     assert said.count(b"HTTP/1.1 200 OK\r\n") == many + 1
     assert max(waiting) < 2**17
+    assert max(held) < 2**20

@@ -135,6 +135,15 @@ async def test_connection_may_be_kept(redis_client: Redis) -> None:
         await writer.wait_closed()
 
 
+async def test_other_methods_are_refused_with_their_body(redis_client: Redis) -> None:
+    async with serving(redis_client) as role, asyncio.timeout(60):
+        reader, writer = await asyncio.open_connection("127.0.0.1", role.port)
+        for _ in range(2):
+            writer.write(b"POST /presence/LSSTCam/g/0/R22_S11 HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc")
+            assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 405 ")
+        writer.close()
+
+
 @pytest.mark.parametrize(
     ("sent", "status"),
     [
