@@ -21,6 +21,12 @@ ROLES: dict[str, tuple[float | None, float | None]] = {
 
 HELP = [sys.executable, "-m", "autoingest", "--help"]
 
+IMPORTS = [sys.executable, "-c", "import lsst.daf.butler"]
+"""What every ingest worker starts with at the least."""
+
+IMPORTS_BASELINE = 0.65
+"""Seconds that `IMPORTS` takes on the machine on which the replaced implementation was measured: how fast this one is."""
+
 
 async def measure(servers: bench.Servers) -> list[Row]:
     """Start every role alone and all of one pod together; ingest has a repository on PostgreSQL."""
@@ -37,7 +43,11 @@ async def measure(servers: bench.Servers) -> list[Row]:
                 held.append(memory)
             rows.append(Row(f"start: {roles}, exec to ready", "s", taken, before_s))
             rows += memory_rows(f"start: {roles}, when ready", held, before_mib, butlers="ingest" in roles)
-    return [*rows, Row("start: autoingest --help", "s", [_help() for _ in range(servers.runs)])]
+    return [
+        *rows,
+        Row("start: autoingest --help", "s", [_taken(HELP) for _ in range(servers.runs)]),
+        Row("start: import of the Butler alone", "s", [_taken(IMPORTS) for _ in range(servers.runs)], IMPORTS_BASELINE),
+    ]
 
 
 def memory_rows(
@@ -54,7 +64,7 @@ def memory_rows(
     ]
 
 
-def _help() -> float:
+def _taken(command: list[str]) -> float:
     began = time.perf_counter()
-    subprocess.run(HELP, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - began
