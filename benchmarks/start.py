@@ -25,7 +25,7 @@ IMPORTS = [sys.executable, "-c", "import lsst.daf.butler"]
 """What every ingest worker starts with at the least."""
 
 IMPORTS_BASELINE = 0.65
-"""Seconds that `IMPORTS` takes on the machine on which the replaced implementation was measured: how fast this one is."""
+"""Seconds of it where the replaced implementation was measured: tells how fast this machine is beside that one."""
 
 
 async def measure(servers: bench.Servers) -> list[Row]:
