@@ -45,5 +45,5 @@ def configure_logging(config: LoggingConfig) -> None:
     root.handlers[:] = [handler]
     root.setLevel(config.level)
     logging.captureWarnings(True)
-    for noisy in ("aiohttp.access", "aiokafka", "botocore", "aiobotocore", "lsst.daf.butler", "lsst.resources"):
+    for noisy in ("aiokafka", "botocore", "aiobotocore", "lsst.daf.butler", "lsst.resources"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
