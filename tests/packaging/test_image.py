@@ -38,6 +38,7 @@ ASIDE = ("doc", "locale", "man")
 # A root that nobody can write to, with a /tmp as a pod has it, and no way to gain rights.
 READ_ONLY = """
 set -e
+PATH=$PATH:/usr/sbin:/sbin
 mount --bind "$1" "$1"
 mount -o remount,bind,ro "$1"
 mount -t tmpfs none "$1/tmp"
