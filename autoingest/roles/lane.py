@@ -192,7 +192,7 @@ class Lane:
         What is claimed a second time stays on the worker's list for the next batch.
         """
         while self._butler.is_busy and len(todo) < self._config.batch_size and not stop.is_set():
-            if await self._queue.wait(MORE):
+            if await self._queue.wait(MORE) and not stop.is_set():
                 claimed = await self._queue.claim(self._config.batch_size)
                 if more := await self._known([claim for claim in claimed if claim.path not in todo]):
                     return more

@@ -1,0 +1,115 @@
+"""Lanes between Redis, the object store and a Butler that is busy for as long as the test wants."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+import pytest
+from redis.asyncio import Redis
+
+from autoingest.butler.engine import BatchResult, FileResult, IngestFile
+from autoingest.config import Config
+from autoingest.queue import keys
+from autoingest.queue.presence import GroupKeys
+from autoingest.queue.work import WorkQueue
+from autoingest.roles.lane import Lane
+from autoingest.sim import Exposure, sensors
+from autoingest.store.reader import HeaderReader
+from benchmarks.s3server import S3Server, Stored
+
+from ..support.redis import put, until, upcoming
+
+BUCKET = "rubin-summit"
+EXPOSURE = Exposure(20300101, 1, datetime(2030, 1, 2, 3, tzinfo=UTC))
+SENSORS = sensors()[20:26]
+
+
+class Butler:
+    """Takes a batch once it is told to."""
+
+    def __init__(self) -> None:
+        self.is_busy = True
+        self.free = asyncio.Event()
+        self.batches: list[list[str]] = []
+
+    async def ingest(self, files: Sequence[IngestFile], timeout: float) -> BatchResult:
+        await self.free.wait()
+        self.batches.append([file.path for file in files])
+        return BatchResult([FileResult(file.path, "ingested", "LSSTCam") for file in files])
+
+    def release(self) -> None:
+        self.is_busy = False
+        self.free.set()
+
+
+@pytest.fixture
+async def paths(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[list[str]]:
+    """Images whose sidecars are in a store."""
+    server = S3Server()
+    server.buckets[BUCKET] = {EXPOSURE.sidecar_key(one): Stored(EXPOSURE.sidecar(one), "e", 0.0) for one in SENSORS}
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    async with server.run() as url:
+        monkeypatch.setenv("S3_ENDPOINT_URL", url)
+        yield [f"{BUCKET}/{EXPOSURE.key(one)}" for one in SENSORS]
+
+
+@asynccontextmanager
+async def running(client: Redis, butler: Butler, batch_size: int) -> AsyncIterator[asyncio.Event]:
+    config = Config.from_dict({"buckets": [BUCKET], "ingest": {"repo": "x", "batchSize": batch_size}}, "test").ingest
+    queue = WorkQueue(client, BUCKET, "worker", 60)
+    lane = Lane(queue, butler, HeaderReader(8), GroupKeys(client, 60), None, config)  # type: ignore[arg-type]
+    stop = asyncio.Event()
+    task = asyncio.create_task(lane.run(stop))
+    try:
+        yield stop
+    finally:
+        stop.set()
+        butler.release()
+        async with asyncio.timeout(60):
+            await task
+
+
+async def test_presence_does_not_wait_for_another_lanes_batch(redis_client: Redis, paths: list[str]) -> None:
+    butler = Butler()
+    async with running(redis_client, butler, 250):
+        for count, path in enumerate(paths, 1):
+            await put(redis_client, path, bucket=BUCKET, size=1)
+            await until(lambda count=count: _arrived(redis_client, count))
+        assert butler.batches == []
+        butler.release()
+        await until(lambda: _done(redis_client, len(paths)))
+    assert sorted(itertools.chain(*butler.batches)) == sorted(paths)
+    assert len(butler.batches) == 1, "what has come meanwhile is written together"
+
+
+async def test_no_more_is_taken_than_a_batch_holds_or_after_the_stop(redis_client: Redis, paths: list[str]) -> None:
+    butler = Butler()
+    async with running(redis_client, butler, 3) as stop:
+        await put(redis_client, *paths[:2], bucket=BUCKET, size=1)
+        await until(lambda: _arrived(redis_client, 2))
+        await put(redis_client, *paths[2:5], bucket=BUCKET, size=1)
+        await until(lambda: _arrived(redis_client, 3))
+        stop.set()
+        butler.release()
+        await until(lambda: _done(redis_client, 3))
+    assert await upcoming(redis_client, BUCKET) == paths[3:5]
+
+    butler = Butler()
+    async with running(redis_client, butler, 250) as stop:
+        await until(lambda: _arrived(redis_client, 5))
+        stop.set()
+        await put(redis_client, paths[5], bucket=BUCKET, size=1)
+    assert await upcoming(redis_client, BUCKET) == paths[5:]
+
+
+async def _arrived(client: Redis, number: int) -> bool:
+    return len([key async for key in client.scan_iter(keys.group("LSSTCam", "*", 0, "*"))]) == number
+
+
+async def _done(client: Redis, number: int) -> bool:
+    return sum(map(int, await client.hvals(keys.ingested(BUCKET, "LSSTCam")))) == number
