@@ -282,7 +282,7 @@ def _take_head(received: bytearray, max_body: int) -> _Head | None:
     if end < 0:
         if len(received) >= MAX_HEAD:
             raise _RefusedError(400, f"the head has more than {MAX_HEAD} bytes")
-        if received and not _BEGIN.match(received):
+        if received and received != b"\r" and not _BEGIN.match(received):
             raise _RefusedError(400, "not an HTTP request")
         return None
     text = bytes(received[: end + 4])

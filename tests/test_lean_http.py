@@ -81,6 +81,16 @@ async def test_in_whatever_pieces_it_comes() -> None:
         await asyncio.to_thread(check)
 
 
+async def test_line_between_requests_in_two_pieces() -> None:
+    async with serving() as port, asyncio.timeout(60):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(REQUESTS[0][0] + b"\r")
+        await reader.readuntil(REQUESTS[0][1])
+        writer.write(b"\n" + LAST[0])
+        assert (await reader.read()).endswith(LAST[1])
+        writer.close()
+
+
 @pytest.mark.parametrize(
     ("sent", "status"),
     [
