@@ -311,15 +311,18 @@ async def _begins(reader: Member, missing: str) -> bool:
 async def test_failure_goes_back(
     valkey_url: str, redis_client: Any, broker: Kafka, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    accept, calls, committed = Intake.accept, 0, []
+    accept, calls, taken = Intake.accept, 0, 0
+    committed, expected = [], []
 
-    async def failing(self: Intake, *args: Any, **kwargs: Any) -> Any:
-        nonlocal calls
+    async def failing(self: Intake, notices: Any, **kwargs: Any) -> Any:
+        nonlocal calls, taken
         calls += 1
         committed.append(broker.committed(GROUP, TOPIC))
+        expected.append([taken or None])
         if calls in (2, 3):
             raise ValueError("no reason")
-        return await accept(self, *args, **kwargs)
+        taken += len(notices)
+        return await accept(self, notices, **kwargs)
 
     monkeypatch.setattr(Intake, "accept", failing)
     monkeypatch.setattr(source, "MOST", 10)
@@ -328,7 +331,8 @@ async def test_failure_goes_back(
     async with member(valkey_url, broker) as reader:
         await reader.idle()
         assert await reader.queued() == [name(n) for n in range(30)]
-    assert committed == [[None], [10], [10], [10], [20]]
+    assert committed == expected
+    assert (taken, broker.committed(GROUP, TOPIC)) == (30, [30])
 
 
 async def test_stop_while_redis_is_away(tmp_path: Path, broker: Kafka) -> None:

@@ -44,8 +44,7 @@ class Kafka:
         self._cluster = ctypes.c_void_p(cluster)
         self.bootstrap: str = library.rd_kafka_mock_cluster_bootstraps(self._cluster).decode()
         self._settings = {"bootstrap.servers": self.bootstrap, **QUIET}
-        # So long for the messages of one `send` to be one batch, which a consumer fetches as a whole.
-        self._producer = confluent_kafka.Producer({**self._settings, "linger.ms": 1000})
+        self._producer = confluent_kafka.Producer(self._settings)
 
     def create(self, topic: str, partitions: int) -> None:
         assert not self._library.rd_kafka_mock_topic_create(self._cluster, topic.encode(), partitions, 1)
