@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -87,8 +88,24 @@ class Datasets:
             Paths of the files whose dataset was in already, each with whether its object has been replaced since.
         """
         new, duplicates = self.sift(placed)
-        self._butler.ingest(*(_file_dataset(item) for item in new), transfer="direct", skip_existing=True)
+        self._register([item.ref for item in new])
+        self._butler._datastore.ingest(*(_file_dataset(item) for item in new), transfer="direct")
         return duplicates
+
+    def _register(self, refs: Sequence[DatasetRef]) -> None:
+        """Make datasets known to the registry, unless they are.
+
+        The public call compares those of each run with what is there through a temporary table, made anew each time:
+        it takes longer the more datasets there are, and each such table's statements stay in memory for a while.
+        Another writer's datasets, committed since they were asked for, are a conflict here as there.
+        """
+        known = {ref.id for ref in self._butler.get_many_datasets([ref.id for ref in refs])}
+        runs: defaultdict[str, list[DatasetRef]] = defaultdict(list)
+        for ref in refs:
+            if ref.id not in known:
+                runs[ref.run].append(ref)
+        for run in sorted(runs):  # alike in every writer, so that no two wait for each other
+            self._butler.registry._importDatasets(runs[run], expand=False, assume_new=True)
 
     def sift(self, placed: Sequence[Placed]) -> tuple[list[Placed], dict[str, bool]]:
         """Tell the files that the repository lacks from the others, of which it learns the present size.

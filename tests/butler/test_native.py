@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy
 from lsst.daf.butler import Butler, Timespan
+from lsst.daf.butler.direct_butler import DirectButler
 from lsst.sphgeom import LonLat, UnitVector3d
 
 from autoingest.butler.datasets import Datasets
@@ -127,3 +128,39 @@ def test_exposure_that_somebody_removes_comes_back(engine: NativeEngine, reposit
     butler.close()
     assert outcomes(engine.ingest(exposures.files(1, [95]))) == {"failed": 1}
     assert outcomes(engine.ingest(exposures.files(1, [95]))) == {"ingested": 1}
+
+
+def test_dataset_that_the_datastore_has_lost_comes_back(
+    engine: NativeEngine, repository: Repository, open_butler: OpenButler
+) -> None:
+    lost, new = exposures.files(1, [94, 95])
+    engine.ingest([lost])
+    with Butler.from_config(repository.root, writeable=True) as butler:
+        butler.pruneDatasets(
+            butler.query_datasets("raw", collections="LSSTCam/raw/all"), disassociate=False, unstore=True
+        )
+    assert outcomes(engine.ingest([lost, new])) == {"ingested": 2}
+    assert set(stored(open_butler(), 1)) == {lost.url, new.url}
+
+
+def test_datasets_that_another_writer_has_just_committed(
+    engine: NativeEngine, repository: Repository, open_butler: OpenButler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if repository.registry_url is None:
+        pytest.skip("SQLite has one writer at a time")
+    files = exposures.files(1, [94, 95, 96])
+    engine.ingest(files[:1])
+    other = NativeEngine(repository.root)
+    genuine = DirectButler.get_many_datasets
+
+    def late(self: DirectButler, ids: Any) -> Any:
+        found = genuine(self, ids)
+        monkeypatch.undo()
+        assert outcomes(other.ingest(files[1:2])) == {"ingested": 1}
+        return found
+
+    monkeypatch.setattr(DirectButler, "get_many_datasets", late)
+    result = engine.ingest(files[1:])
+    other.close()
+    assert outcomes(result) == {"ingested again": 1, "ingested": 1}
+    assert set(stored(open_butler(), 1)) == {file.url for file in files}
