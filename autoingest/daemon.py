@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
+from typing import TYPE_CHECKING
 
-import redis.asyncio
 import structlog
 
-from .admin import Admin
 from .backoff import pause
 from .config import Config
 from .config import Role as RoleName
-from .queue.connection import REDIS_AWAY, connect
 from .roles import Role
+
+if TYPE_CHECKING:
+    import redis.asyncio
+
+    from .admin import Admin
+    from .butler.process import ButlerProcess
 
 ONCE_POLL = 0.2
 """Seconds between two looks whether everything is done, with ``once``."""
@@ -27,8 +32,8 @@ ONCE_SETTLED = 3
 log = structlog.get_logger(__name__)
 
 
-def build_role(name: RoleName, config: Config, client: redis.asyncio.Redis) -> Role:
-    """Make a role; only what this role needs is imported."""
+def build_role(name: RoleName, config: Config, client: redis.asyncio.Redis, butlers: Sequence[ButlerProcess]) -> Role:
+    """Make a role; only what this role needs is imported. `butlers` are those of the ingest role."""
     match name:
         case "enqueue":
             from .roles.enqueue import EnqueueRole
@@ -37,7 +42,7 @@ def build_role(name: RoleName, config: Config, client: redis.asyncio.Redis) -> R
         case "ingest":
             from .roles.ingest import IngestRole
 
-            return IngestRole(config, client)
+            return IngestRole(config, client, butlers)
         case "idle":
             from .roles.idle import IdleRole
 
@@ -74,24 +79,48 @@ async def serve(config: Config, names: Sequence[RoleName], stop: asyncio.Event, 
     code
         Exit code: 0 after a stop, 1 if a role ended unexpectedly or the drain time did not suffice.
     """
-    client = connect(config.redis)
-    roles = [build_role(name, config, client) for name in names]
-    admin = Admin(config, client, roles)
     code = 0
-    try:
-        await admin.start()
-        if await _start(roles, stop):
+    async with AsyncExitStack() as ending:
+        with _uncollected():
+            butlers: list[ButlerProcess] = []
+            if "ingest" in names:
+                from .butler.process import ButlerProcess
+
+                butlers = [ButlerProcess(config.ingest, config.logging) for _ in range(config.ingest.workers)]
+            for butler in butlers:
+                ending.push_async_callback(butler.close)
+                await butler.launch()
+            # The Butler processes, which have the most to import, do so while this one imports the rest.
+            from .admin import Admin
+            from .queue.connection import connect
+
+            client = connect(config.redis)
+            ending.push_async_callback(client.aclose)
+            roles = [build_role(name, config, client, butlers) for name in names]
+            admin = Admin(config, client, roles)
+            ending.push_async_callback(admin.close)
+            for role in reversed(roles):
+                ending.push_async_callback(role.close)
+            await admin.start()
+            started = await _start(roles, stop)
+        if started:
             log.info("roles started", roles=list(names))
             if ready:
                 ready(roles, admin)
             code = await run_roles(config, roles, stop, once=once)
-    finally:
-        for role in roles:
-            await role.close()
-        await admin.close()
-        await client.aclose()
     log.info("process ends", code=code)
     return code
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Keep the garbage collector from what is made meanwhile: all of it stays, and there is much to walk through."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 async def _start(roles: Sequence[Role], stop: asyncio.Event) -> bool:
@@ -146,6 +175,8 @@ async def run_roles(config: Config, roles: Sequence[Role], stop: asyncio.Event, 
 
 
 async def _stop_when_done(roles: Sequence[Role], stop: asyncio.Event) -> None:
+    from .queue.connection import REDIS_AWAY
+
     settled = 0
     while settled < ONCE_SETTLED:
         await pause(stop, ONCE_POLL)

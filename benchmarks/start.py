@@ -21,7 +21,7 @@ ROLES: dict[str, tuple[float | None, float | None]] = {
 
 HELP = [sys.executable, "-m", "autoingest", "--help"]
 
-IMPORTS = [sys.executable, "-c", "import lsst.daf.butler"]
+IMPORTS = [sys.executable, "-c", "import os, lsst.daf.butler; os._exit(0)"]
 """What every ingest worker starts with at the least."""
 
 IMPORTS_BASELINE = 0.65

@@ -18,7 +18,7 @@ import orjson
 from pydantic import BaseModel, TypeAdapter
 
 from .. import errors
-from ..config import DifferingMetadata, EngineName, Grouping, LoggingConfig
+from ..config import DifferingMetadata, Grouping, LoggingConfig
 from ..errors import AutoingestError
 from .engine import IngestFile, Key
 
@@ -35,7 +35,6 @@ class Setup:
     """
 
     repo: str
-    engine: EngineName
     visits: Grouping
     differing: DifferingMetadata
     logging: LoggingConfig

@@ -1,4 +1,4 @@
-"""The program of a Butler process: ``python -m autoingest.butler.child``, started by `autoingest.butler.process`."""
+"""What a Butler process does."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     requests = sys.stdin.buffer
+    make = _engine_class(sys.argv[1])
     setup: Setup | None = read(requests, Setup)
     if setup is None:
         return
@@ -38,7 +39,7 @@ def main() -> None:
     configure_logging(setup.logging)
     log = structlog.get_logger(__name__)
 
-    engine = _engine(setup)
+    engine = make(setup.repo, setup.visits, setup.differing)
     try:
         describe(setup.instruments)
         engine.connect()
@@ -47,6 +48,7 @@ def main() -> None:
         return
     # What is there now stays; without this, the collector walks through all of it every few batches, for 0.1 s.
     gc.freeze()
+    gc.enable()
     write(answers, Started(os.getpid()))
     while (request := read(requests, Batch, DefineVisits)) is not None:
         try:
@@ -68,16 +70,12 @@ def main() -> None:
             os._exit(0)
 
 
-def _engine(setup: Setup) -> ButlerEngine:
-    """Make the engine that was chosen; the other's code is not imported."""
-    if setup.engine == "stack":
+def _engine_class(name: str) -> type[ButlerEngine]:
+    """Import the engine that was chosen, with the Butler; the other's code is not imported."""
+    if name == "stack":
         from .stack import StackEngine
 
-        return StackEngine(setup.repo, setup.visits, setup.differing)
+        return StackEngine
     from .native import NativeEngine
 
-    return NativeEngine(setup.repo, setup.visits, setup.differing)
-
-
-if __name__ == "__main__":
-    main()
+    return NativeEngine

@@ -47,9 +47,9 @@ class ButlerProcess:
     """
 
     def __init__(self, config: IngestConfig, logging: LoggingConfig) -> None:
+        self._engine = config.engine
         self._setup = Setup(
             config.repo,
-            config.engine,
             config.visits,
             config.differing_metadata,
             logging,
@@ -79,8 +79,13 @@ class ButlerProcess:
     def _alive(self) -> bool:
         return self._process is not None and self._process.returncode is None
 
+    async def launch(self) -> None:
+        """Start the process, unless there is one; it imports the Butler while this one does something else."""
+        async with self._turn:
+            await self._launch()
+
     async def start(self) -> None:
-        """Start the process and wait until it has opened the repository.
+        """Start the process, unless there is one, and wait until it has opened the repository.
 
         Raises
         ------
@@ -147,7 +152,7 @@ class ButlerProcess:
                 process.kill()
                 await process.wait()
 
-    async def _ensure(self) -> None:
+    async def _launch(self) -> None:
         if self._alive:
             return
         if self._process is not None:
@@ -155,10 +160,15 @@ class ButlerProcess:
         # -P: what lies in the current folder is not to be imported. A session of its own: Ctrl-C in a terminal goes
         # to the parent alone, which decides.
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-P", "-m", "autoingest.butler.child",
+            sys.executable, "-P", "-m", "autoingest.butler", self._engine,
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, start_new_session=True,
         )  # fmt: skip
         self._why = "opening the repository"
+
+    async def _ensure(self) -> None:
+        await self._launch()
+        if self._why is None:
+            return
         try:
             started: Started = await self._call(self._setup, START_TIMEOUT, Started)
         except _DiedError as err:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import secrets
 import socket
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import redis.asyncio
@@ -13,7 +14,6 @@ import structlog
 
 from .. import metrics
 from ..backoff import Backoff, pause
-from ..butler.process import ButlerProcess
 from ..config import Config
 from ..errors import TransientError
 from ..queue.connection import REDIS_AWAY
@@ -26,6 +26,7 @@ from ..store.reader import HeaderReader
 from .lane import LANES, Lane
 
 if TYPE_CHECKING:
+    from ..butler.process import ButlerProcess
     from .exposure_webhook import ExposureWebhook
 
 OWED_INTERVAL = 10.0
@@ -43,14 +44,16 @@ class IngestRole:
         The whole configuration.
     client
         The process's Redis client.
+    butlers
+        The Butler processes, which the caller ends.
     """
 
     name = "ingest"
 
-    def __init__(self, config: Config, client: redis.asyncio.Redis) -> None:
+    def __init__(self, config: Config, client: redis.asyncio.Redis, butlers: Sequence[ButlerProcess]) -> None:
         self._config = config
         self._redis = client
-        self._butlers = [ButlerProcess(config.ingest, config.logging) for _ in range(config.ingest.workers)]
+        self._butlers = butlers
         url = config.ingest.exposure_webhook
         self._webhook = _exposure_webhook(url) if url else None
 
@@ -115,10 +118,9 @@ class IngestRole:
             await pause(stop, min(OWED_INTERVAL, settings.visit_retry))
 
     async def close(self) -> None:
-        """End the Butler processes."""
+        """Close the exposure webhook's client; the Butler processes are not this role's to end."""
         if self._webhook:
             await self._webhook.close()
-        await asyncio.gather(*(butler.close() for butler in self._butlers))
 
     def missing(self) -> list[str]:
         """Tell which Butler processes are not there yet."""

@@ -140,7 +140,7 @@ def in_servers(terminal: Terminal) -> bool:
 
 
 def in_roles(terminal: Terminal) -> bool:
-    return terminal.has("valkey", "embedded_s3", "butler.child")
+    return terminal.has("valkey", "embedded_s3", "autoingest.butler")
 
 
 def in_exposure(terminal: Terminal) -> bool:

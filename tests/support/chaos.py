@@ -188,7 +188,7 @@ class Chaos:
         """Kill the Butler process of a member, if it has one at this moment."""
         with suppress(psutil.NoSuchProcess):
             for child in self.process(member).children():
-                if "autoingest.butler.child" in child.cmdline():
+                if "autoingest.butler" in child.cmdline():
                     child.kill()
                     self.fault("SIGKILL of the Butler process")
 
