@@ -65,10 +65,11 @@ class NotifyHandler:
         self._counts.arrived(message, request.remote)
         if message.unauthentic and message.unauthentic == message.records:
             return _answer({"error": "no record is authentic"}, 401)
+        deadline = asyncio.get_running_loop().time() + self._hold
         try:
-            async with asyncio.timeout(self._hold):
-                outcomes = await self._intake.accept(message.notices)
-                await self._intake.reject(message.rejected)
+            outcomes = await self._intake.accept(message.notices, deadline)
+            if message.rejected:
+                await self._intake.reject(message.rejected, deadline)
         except TimeoutError:
             log.error("notification refused, redis away", records=message.records, held_s=self._hold)
             return _answer({"error": "Redis is away"}, 503, RETRY_AFTER)

@@ -152,7 +152,7 @@ class Intake:
     """Accepts notices, for any number of callers at once.
 
     Each call returns only when all that it was given is durably in Redis, and waits while Redis is away: the caller
-    sets the limit, by cancelling.
+    sets the limit, by cancelling, or by a time of the event loop at which the call raises `TimeoutError`.
 
     A file is counted as received each time that it comes onto the queue, a duplicate is not: the counts of received
     and of ingested files agree when all is done.
@@ -176,7 +176,11 @@ class Intake:
         return self._accept.is_busy or self._reject.is_busy
 
     async def accept(
-        self, notices: Sequence[tuple[Notice, ExposureObject | LfaObject]], *, from_kafka: bool = False
+        self,
+        notices: Sequence[tuple[Notice, ExposureObject | LfaObject]],
+        deadline: float | None = None,
+        *,
+        from_kafka: bool = False,
     ) -> list[Outcome]:
         """Queue what is new.
 
@@ -184,6 +188,8 @@ class Intake:
         ----------
         notices
             What has been read.
+        deadline
+            Time of the event loop until which the caller waits.
         from_kafka
             Whether they came by Kafka, which services that read the same topic beside this one want to know.
 
@@ -193,10 +199,10 @@ class Intake:
             One for each notice, in their order. If Redis fails after the step but before its answer, the step is
             repeated, and a notice that it has queued may be called a duplicate.
         """
-        results = await self._accept([_arguments(notice, obj, from_kafka) for notice, obj in notices])
+        results = await self._accept([_arguments(notice, obj, from_kafka) for notice, obj in notices], deadline)
         return ["queued" if queued else "duplicate" for queued in results]
 
-    async def reject(self, rejections: Sequence[Rejection]) -> None:
+    async def reject(self, rejections: Sequence[Rejection], deadline: float | None = None) -> None:
         """Record what can't be used, where an operator can list it, and count how often it comes.
 
         What is not meant to be used is recorded apart, where who sent it looks for it. Where there are too many
@@ -215,7 +221,8 @@ class Intake:
                     {"key": item.key, "reason": item.reason, "event": item.event},
                 )
                 for item in rejections
-            ]
+            ],
+            deadline,
         )
         for bucket in {item.bucket for item, number in zip(rejections, forgotten, strict=True) if number}:
             number = sum(n for item, n in zip(rejections, forgotten, strict=True) if item.bucket == bucket)

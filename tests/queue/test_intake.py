@@ -220,11 +220,16 @@ async def test_half_a_step_is_completed_by_its_repetition(intake: Intake, redis_
     assert await redis_client.hget(keys.received(BUCKET), "20251231") == "1"
 
 
-async def test_who_waits_no_longer_is_forgotten(redis_client: redis.asyncio.Redis) -> None:
+@pytest.mark.parametrize("number", [1, MOST + 1])
+@pytest.mark.parametrize("by_deadline", [True, False])
+async def test_who_waits_no_longer_is_forgotten(number: int, by_deadline: bool) -> None:
     away = redis.asyncio.Redis(port=1, retry=None)
     intake = Intake(away)
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(intake.accept([notice()] * (MOST + 1)), 0.1)
+        if by_deadline:
+            await intake.accept([notice()] * number, asyncio.get_running_loop().time() + 0.1)
+        else:
+            await asyncio.wait_for(intake.accept([notice()] * number), 0.1)
     async with asyncio.timeout(60):
         while intake.is_busy:
             await asyncio.sleep(0)
