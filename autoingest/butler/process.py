@@ -142,9 +142,13 @@ class ButlerProcess:
         async with self._turn:
             if self._process is None:
                 return
+            is_open = self._why is None
             process, self._process, self._why = self._process, None, "closed"
             assert process.stdin is not None
             process.stdin.close()
+            if not is_open:  # it may still be importing
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
             try:
                 async with asyncio.timeout(CLOSE_TIMEOUT):
                     await process.wait()

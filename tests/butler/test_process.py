@@ -49,6 +49,40 @@ async def ended(pid: int) -> None:
             await asyncio.sleep(0.02)
 
 
+async def test_launched_before_it_is_needed(repository: Repository) -> None:
+    process = ButlerProcess(IngestConfig(repo=repository.root), LoggingConfig())
+    await process.launch()
+    pid = process.pid
+    assert pid is not None
+    assert process.missing() == "opening the repository"
+    await process.launch()
+    await process.start()
+    assert (process.pid, process.missing()) == (pid, None)
+    await process.close()
+    await ended(pid)
+
+
+async def test_launched_and_not_needed(tmp_path: Path) -> None:
+    process = ButlerProcess(IngestConfig(repo=str(tmp_path)), LoggingConfig())
+    await process.launch()
+    pid = process.pid
+    assert pid is not None
+    await process.close()
+    assert (process.pid, process.missing()) == (None, "closed")
+    await ended(pid)
+
+
+async def test_killed_between_launch_and_start(repository: Repository) -> None:
+    process = ButlerProcess(IngestConfig(repo=repository.root), LoggingConfig())
+    await process.launch()
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+    await ended(process.pid)
+    await process.start()
+    assert process.missing() is None
+    await process.close()
+
+
 async def test_serves_batches_one_at_a_time(process: ButlerProcess, open_butler: OpenButler) -> None:
     results = await asyncio.gather(
         *(process.ingest(exposures.files(1, range(n, n + 50)), 60) for n in range(0, 200, 50))

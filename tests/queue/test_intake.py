@@ -225,11 +225,9 @@ async def test_half_a_step_is_completed_by_its_repetition(intake: Intake, redis_
 async def test_who_waits_no_longer_is_forgotten(number: int, by_deadline: bool) -> None:
     away = redis.asyncio.Redis(port=1, retry=None)
     intake = Intake(away)
+    deadline = asyncio.get_running_loop().time() + 0.1 if by_deadline else None
     with pytest.raises(TimeoutError):
-        if by_deadline:
-            await intake.accept([notice()] * number, asyncio.get_running_loop().time() + 0.1)
-        else:
-            await asyncio.wait_for(intake.accept([notice()] * number), 0.1)
+        await asyncio.wait_for(intake.accept([notice()] * number, deadline), None if by_deadline else 0.1)
     async with asyncio.timeout(60):
         while intake.is_busy:
             await asyncio.sleep(0)
