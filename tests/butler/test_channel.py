@@ -31,7 +31,7 @@ def sent(message: object, *kinds: type) -> Any:
 @pytest.mark.parametrize(
     "message",
     [
-        Setup("/r", "stack", "none", "fail", LoggingConfig(level="ERROR", format="console"), 7, ("/a", "b.yaml")),
+        Setup("/r", "none", "fail", LoggingConfig(level="ERROR", format="console"), 7, ("/a", "b.yaml")),
         Started(2**31),
         Batch(exposures.files(1, range(3), NONE=None, NESTED={"a": [1, 2.5, True]}, BIG=2**62, TINY=5e-324)),
         DefineVisits([("LSSTCam", 2025071400001)]),

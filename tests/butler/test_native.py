@@ -143,11 +143,10 @@ def test_dataset_that_the_datastore_has_lost_comes_back(
     assert set(stored(open_butler(), 1)) == {lost.url, new.url}
 
 
+@pytest.mark.parametrize("repository", ["postgres"], indirect=True)  # SQLite has one writer at a time
 def test_datasets_that_another_writer_has_just_committed(
     engine: NativeEngine, repository: Repository, open_butler: OpenButler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if repository.registry_url is None:
-        pytest.skip("SQLite has one writer at a time")
     files = exposures.files(1, [94, 95, 96])
     engine.ingest(files[:1])
     other = NativeEngine(repository.root)
