@@ -47,3 +47,5 @@ def configure_logging(config: LoggingConfig) -> None:
     logging.captureWarnings(True)
     for noisy in ("aiokafka", "botocore", "aiobotocore", "lsst.daf.butler", "lsst.resources"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
+    # What goes wrong with a connection is raised as well, and told by whoever catches it; a pool adds a traceback.
+    logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
