@@ -133,11 +133,13 @@ def _pip_settings() -> dict[str, str]:
 
 
 def _local_packages() -> list[Path]:
-    """Folders of packages on this machine that pip's settings name."""
-    words = " ".join(_pip_settings().values()).split()
+    """Folders of packages, and files of constraints, on this machine that pip's settings name."""
+    settings = _pip_settings()
+    settings.pop("cert", None)  # the image has its own
+    words = " ".join(settings.values()).split()
     paths = [Path(urlsplit(word).path) for word in words if word.startswith(("file://", "/"))]
     # The files of an index lie beside its folder.
-    return [path.parent if path.name == "simple" else path for path in paths if path.is_dir()]
+    return [path.parent if path.name == "simple" else path for path in paths if path.exists()]
 
 
 @pytest.fixture(scope="module")
