@@ -81,7 +81,7 @@ class GroupedScript:
         self._line.extend(parts)
         if self._task is None:
             self._task = loop.create_task(self._drain(), name="grouped script")
-        # A timer of the loop costs a fifth of what `asyncio.timeout` does.
+        # A timer of the loop costs half of what `asyncio.timeout` does.
         timer = None if deadline is None else loop.call_at(deadline, _give_up, parts)
         try:
             if len(parts) == 1:
