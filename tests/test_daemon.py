@@ -1,10 +1,14 @@
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
+import psutil
 import pytest
 
 from autoingest import daemon
 from autoingest.config import Config
+from autoingest.errors import ConfigurationError
 
 CONFIG = Config.from_dict(
     {"buckets": ["b"], "ingest": {"repo": "r", "batchTimeout": 0.1, "lease": 0.2, "drain": 0.4}}, "test"
@@ -77,3 +81,31 @@ async def test_role_that_ends_ends_the_process(
 
 async def test_drain_time_is_the_limit() -> None:
     assert await run(FakeRole("a", stubborn), stop_at_once=True) == 1
+
+
+def site(valkey_url: str, **enqueue: object) -> Config:
+    listen = {"host": "127.0.0.1", "port": 0}
+    settings = {"redis": {"url": valkey_url}, "ingest": {"repo": "unused"}, "admin": {"listen": listen}}
+    return Config.from_dict({"buckets": ["b"], **settings, "enqueue": {"listen": {**listen, **enqueue}}}, "test")
+
+
+async def test_garbage_is_collected_once_all_are_started(valkey_url: str) -> None:
+    seen = []
+    stop = asyncio.Event()
+
+    def ready(*_: object) -> None:
+        seen.append(gc.isenabled())
+        stop.set()
+
+    async with asyncio.timeout(60):
+        assert await daemon.serve(site(valkey_url), ["enqueue"], stop, ready=ready) == 0
+    assert seen == [True]
+
+
+async def test_start_that_fails_leaves_no_butler_process(valkey_url: str, tmp_path: Path) -> None:
+    config = site(valkey_url, tls={"certFile": str(tmp_path / "none")})
+    with pytest.raises(ConfigurationError, match="none can't be used"):
+        await daemon.serve(config, ["enqueue", "ingest"], asyncio.Event())
+    children = psutil.Process().children(recursive=True)
+    assert not [child for child in children if "autoingest.butler" in child.cmdline()]
+    assert gc.isenabled()
