@@ -66,6 +66,8 @@ class Camera:
     """Powers of the distance from the centre in millimetres; the polynomial times `plate_scale` is the field angle."""
     detectors: tuple[Detector, ...]
     physical_filters: tuple[PhysicalFilter, ...]
+    flip_x: bool = False
+    """Whether the focal plane is seen from the other side, so that the field angle's x has the opposite sign."""
     raw_type: str = "raw"
     """Dataset type of its images."""
     raw_storage_class: str = "Exposure"
@@ -130,6 +132,7 @@ def get(name: str) -> Camera:
         radial_coefficients=tuple(data["radial_coefficients"]),
         detectors=tuple(_detector(row, data["sensor_types"]) for row in data["detectors"]),
         physical_filters=tuple(PhysicalFilter(*item) for item in data["physical_filters"].items()),
+        flip_x=data.get("flip_x", False),
         decisive_cards=tuple(data.get("decisive_cards", ())),
     )
 

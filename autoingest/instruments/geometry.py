@@ -31,9 +31,7 @@ def visit_regions(camera: Camera, tracking_ra: float, tracking_dec: float, sky_a
     """Compute the regions of a visit and of all the camera's detectors.
 
     The corners' field angles are projected by a TAN projection about the boresight whose axes are turned by
-    the sky angle. At angle zero the focal plane's x axis points west, in every camera. A camera with flipped x
-    (LATISS) has field angles whose x axis is opposite to the focal plane's, and a projection that does not mirror
-    them; together that is what it is in the others, whose projection mirrors. Hence no flip is known here.
+    the sky angle. At angle zero the field angle's x axis points west.
 
     Parameters
     ----------
@@ -69,6 +67,8 @@ def _corner_angles(camera: Camera) -> Points:
     angle = np.radians(camera.plate_scale / 3600) * np.polynomial.polynomial.polyval(radius, camera.radial_coefficients)
     scale = np.divide(angle, radius, out=np.zeros_like(radius), where=radius > 0)
     angles: Points = plane * scale[:, None]
+    if camera.flip_x:
+        angles[:, 0] *= -1
     return angles
 
 

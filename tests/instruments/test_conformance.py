@@ -154,7 +154,13 @@ def farthest(region: ConvexPolygon, expected: list[list[float]]) -> float:
 
 @pytest.mark.parametrize(
     ("camera", "name"),
-    [("LSSTCam", "LSSTCam_2025052100138"), ("LSSTCam", "LSSTCam_ra_wrap"), ("LATISS", "LATISS_pointing")],
+    [
+        ("LSSTCam", "LSSTCam_2025052100138"),
+        ("LSSTCam", "LSSTCam_ra_wrap"),
+        ("LATISS", "LATISS_pointing"),
+        ("LATISS", "LATISS_2022110800230"),
+        ("LATISS", "LATISS_2022110800235"),
+    ],
 )
 def test_visit_regions(shared_data: Path, camera: str, name: str) -> None:
     visit = load(shared_data / "visits", name)
@@ -175,6 +181,7 @@ def test_data_of_the_cameras(shared_data: Path, name: str) -> None:
     assert (camera.class_name, camera.raw_formatter) == (expected["class_name"], expected["raw_formatter"])
     assert camera.plate_scale == expected["plate_scale_arcsec_per_mm"]
     assert list(camera.radial_coefficients) == expected["field_angle_radial_coeffs"]
+    assert camera.flip_x == expected["flip_x"]
     assert {item.name: item.band for item in camera.physical_filters} == {
         item["physical_filter"]: item["band"] or item["physical_filter"] for item in expected["physical_filters"]
     }
