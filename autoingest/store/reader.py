@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import obstore
 import orjson
@@ -24,6 +24,9 @@ from ..objects import ExposureObject, LfaObject
 from .agreement import contradiction
 from .fits import parse_headers
 from .profiles import open_store
+
+if TYPE_CHECKING:
+    from obstore import ObjectMeta
 
 logger = structlog.get_logger(__name__)
 
@@ -48,6 +51,9 @@ class ObjectHeader:
     size: int
     """Bytes of the image object."""
     source: Literal["sidecar", "fits"]
+    etag: str | None
+    """eTag of the version of the image that the store served, without quotes. None if the image was not asked for
+    (it has a sidecar, and its notification told the size): then the eTag of the notification stands."""
 
 
 class HeaderReader:
@@ -73,7 +79,8 @@ class HeaderReader:
         obj
             The image.
         size
-            Its size in bytes, if known.
+            Its size in bytes, if known. A size of 0 is not believed, as senders write it for multipart uploads and
+            copies, too.
 
         Raises
         ------
@@ -105,16 +112,14 @@ class HeaderReader:
             return header
 
     async def _read(self, obj: ExposureObject | LfaObject, size: int | None) -> ObjectHeader:
-        if size == 0:
-            raise _empty(obj.path)
         if isinstance(obj, ExposureObject):
-            if size is not None:
-                header, known = await self._sidecar(obj), size
+            if size:
+                header, known, etag = await self._sidecar(obj), size, None
             else:
-                header, known = await asyncio.gather(self._sidecar(obj), self._size(obj.path))
-            if header is not None:
+                header, (known, etag) = await asyncio.gather(self._sidecar(obj), self._head(obj.path))
+            if header is not None and known:
                 if (why := contradiction(header, obj)) is None:
-                    return ObjectHeader(obj.path, header, known, "sidecar")
+                    return ObjectHeader(obj.path, header, known, "sidecar", etag)
                 logger.warning("sidecar is of another image, reading the image", path=obj.sidecar, why=why)
         found = await self._fits(obj.path)
         if isinstance(obj, ExposureObject) and (why := contradiction(found.header, obj)):
@@ -155,7 +160,7 @@ class HeaderReader:
                 raise await self._missing(path) from err
             except (BaseError, ValueError) as err:
                 # A store answers a range of nothing like any other fault (416).
-                if isinstance(err, GenericError) and await self._size(path) == 0:
+                if isinstance(err, GenericError) and (await self._head(path))[0] == 0:
                     raise _empty(path) from err
                 raise _failure(path, err) from err
             size = result.meta["size"]
@@ -164,20 +169,22 @@ class HeaderReader:
             except MetadataError as err:
                 raise MetadataError(f"{path}: {err}", path=path) from err
             if header is not None:
-                return ObjectHeader(path, header, size, "fits")
+                return ObjectHeader(path, header, size, "fits", _etag(result.meta))
             if len(data) >= LARGEST_HEADER:
                 break
             wanted = len(data) * 2
         raise MetadataError(f"{path}: its header does not end within {len(data)} bytes", path=path)
 
-    async def _size(self, path: str) -> int:
+    async def _head(self, path: str) -> tuple[int, str | None]:
+        """Return an object's size and eTag."""
         store, key = self._store(path)
         try:
-            return (await obstore.head_async(store, key))["size"]
+            meta = await obstore.head_async(store, key)
         except FileNotFoundError as err:
             raise await self._missing(path) from err
         except (BaseError, ValueError) as err:
             raise _failure(path, err) from err
+        return meta["size"], _etag(meta)
 
     async def _missing(self, path: str) -> MissingObjectError | TransientError:
         """Tell a missing object from a missing bucket, which is a mistake in the configuration or in the store."""
@@ -196,6 +203,11 @@ class HeaderReader:
         if store is None:
             store = self._stores[bucket] = open_store(bucket)
         return store, key
+
+
+def _etag(meta: ObjectMeta) -> str | None:
+    """Return the eTag without quotes."""
+    return (meta["e_tag"] or "").removeprefix("W/").strip('"') or None
 
 
 def _empty(path: str) -> MetadataError:

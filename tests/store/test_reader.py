@@ -41,7 +41,7 @@ async def test_one_request_with_sidecar(server: S3Server) -> None:
     store(server, PATH, IMAGE)
     store(server, SIDECAR, EXPOSURE.sidecar(SENSOR))
     found = await HeaderReader(4).read(exposure_object(), 18_000_000)
-    assert found == ObjectHeader(PATH, EXPOSURE.header(SENSOR), 18_000_000, "sidecar")
+    assert found == ObjectHeader(PATH, EXPOSURE.header(SENSOR), 18_000_000, "sidecar", None)
     assert {method: server.counts[method] for method in ("GET", "HEAD")} == {"GET": 1, "HEAD": 0}
 
 
@@ -49,15 +49,28 @@ async def test_one_more_for_an_unknown_size(server: S3Server) -> None:
     store(server, PATH, IMAGE)
     store(server, SIDECAR, EXPOSURE.sidecar(SENSOR))
     found = await HeaderReader(4).read(exposure_object(), None)
-    assert (found.size, found.source) == (len(IMAGE), "sidecar")
+    assert (found.size, found.source, found.etag) == (len(IMAGE), "sidecar", "etag")
     assert {method: server.counts[method] for method in ("GET", "HEAD")} == {"GET": 1, "HEAD": 1}
+
+
+async def test_size_of_zero_is_not_believed(server: S3Server) -> None:
+    """Senders write it for multipart uploads and copies."""
+    store(server, PATH, IMAGE)
+    found = await HeaderReader(4).read(exposure_object(), 0)
+    assert (found.size, found.source, found.etag) == (len(IMAGE), "fits", "etag")
+    store(server, SIDECAR, EXPOSURE.sidecar(SENSOR))
+    found = await HeaderReader(4).read(exposure_object(), 0)
+    assert (found.size, found.source, found.etag) == (len(IMAGE), "sidecar", "etag")
+    store(server, PATH, b"")
+    with pytest.raises(MetadataError, match="is empty"):
+        await HeaderReader(4).read(exposure_object(), 0)
 
 
 @pytest.mark.parametrize("size", [None, 18_000_000])
 async def test_first_range_of_a_large_image(server: S3Server, size: int | None) -> None:
     store(server, PATH, IMAGE.ljust(18_000_000, b"\0"))
     found = await HeaderReader(4).read(exposure_object(), size)
-    assert (found.size, found.source) == (18_000_000, "fits")
+    assert (found.size, found.source, found.etag) == (18_000_000, "fits", "etag")
     assert found.header.items() >= EXPOSURE.header(SENSOR).items() - {("NAXIS", 0), ("BITPIX", 8)}
     assert found.header["EXTNAME"] == "Segment10"
     assert server.counts["GET"] == 2
