@@ -124,6 +124,11 @@ def parse(path: str) -> ExposureObject | LfaObject:
     )
 
 
+def bare_etag(text: str) -> str | None:
+    """Return an eTag without the quotes and the mark of weakness that some senders and stores write around it."""
+    return text.removeprefix("W/").strip('"') or None
+
+
 def _parse_lfa(path: str, bucket: str, parts: list[str]) -> LfaObject:
     if len(parts) == 5:
         instrument, date = parts[0], parts[1:4]

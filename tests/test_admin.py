@@ -14,7 +14,7 @@ from autoingest.config import Config, RedisConfig
 from autoingest.queue.connection import connect
 from autoingest.queue.work import WorkQueue
 from autoingest.roles import Role
-from tests.support.redis import BUCKET, image, put
+from tests.support.redis import BUCKET, claim_of, image, put
 
 
 class Part:
@@ -102,8 +102,8 @@ async def test_metrics_count_the_queues(redis_client: Redis) -> None:
     await put(redis_client, *map(image, range(5)))
     queue = WorkQueue(redis_client, BUCKET, "a", 60)
     await queue.claim(3)
-    await queue.give_up(image(0), "missing", "x")
-    await queue.park(image(1), 0, None)
+    await queue.give_up(await claim_of(redis_client, image(0)), "missing", "x")
+    await queue.park(await claim_of(redis_client, image(1)), 0, None)
     async with serving(redis_client) as session:
         found = await metrics(session)
     assert found["autoingest_queue_oldest_seconds", BUCKET] > 1e9  # received at 1.5

@@ -10,14 +10,13 @@ from urllib.parse import unquote_plus
 KeyEncoding = Literal["auto", "raw", "url"]
 
 MAX_TEXT = 256
-"""Characters at the most of an event's identifier, an eTag or a sequencer; longer ones are not believed."""
+"""Characters at the most of an event's identifier or an eTag; longer ones are not believed."""
 
 CEPH = "ceph:s3"
 """``eventSource`` of a Ceph RGW."""
 
 # No encoder leaves these in a key, so a key that holds one is not encoded.
 _NOT_ENCODED = re.compile(r"[^A-Za-z0-9\-_.~*/+%!'()]|%(?![0-9A-Fa-f]{2})")
-_HEX = re.compile(r"[0-9A-F]+")
 
 
 def decode_key(key: str, encoding: KeyEncoding, source: object) -> str:
@@ -66,19 +65,3 @@ def epoch(value: object) -> float | None:
         return None
     seconds = (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
     return seconds if seconds > 0 else None
-
-
-def order(sequencer: str | None, source: object) -> str | None:
-    """Turn a sequencer into text that compares as the events of one key happened.
-
-    Ceph writes two little-endian 32-bit words, seconds and nanoseconds. AWS writes hexadecimal text that is padded on
-    the right before it is compared.
-    """
-    if sequencer is None or not _HEX.fullmatch(sequencer := sequencer.upper()):
-        return None
-    if source != CEPH:
-        return sequencer.ljust(32, "0")
-    if len(sequencer) != 16:
-        return None
-    words = bytes.fromhex(sequencer)
-    return (words[3::-1] + words[:3:-1]).hex().upper()

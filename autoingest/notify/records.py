@@ -13,8 +13,8 @@ import orjson
 from pydantic import SecretStr
 
 from ..errors import AutoingestError, UnknownObjectError
-from ..objects import ExposureObject, LfaObject, parse
-from .fields import KeyEncoding, decode_key, epoch, order, text
+from ..objects import ExposureObject, LfaObject, bare_etag, parse
+from .fields import KeyEncoding, decode_key, epoch, text
 
 NO_BUCKET = "-"
 """Stands for the bucket of a record that names none of the configured ones."""
@@ -58,8 +58,6 @@ class Notice:
     """Bytes."""
     created: float | None
     """Epoch seconds of the event."""
-    order: str | None
-    """Text that compares as the events of one key happened; only texts of the same length compare."""
     demanded: bool = False
     """Whether no event tells of the object, but an operator or a reconciliation wants it in."""
 
@@ -192,10 +190,9 @@ class RecordParser:
             key=key,
             path=path,
             event_id=text(record.get("eventId")),
-            etag=etag.strip('"') or None if etag else None,
+            etag=bare_etag(etag) if etag else None,
             size=size if type(size) is int and size >= 0 else None,
             created=epoch(record.get("eventTime")),
-            order=order(text(obj.get("sequencer")), record.get("eventSource")),
         )
         message.notices.append((notice, parsed))
 

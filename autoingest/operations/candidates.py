@@ -31,7 +31,6 @@ class Candidate:
             size=self.stored.size,
             # The time from an object's creation to its ingest is no measure of this program where it was called later.
             created=None,
-            order=None,
             demanded=True,
         )
 

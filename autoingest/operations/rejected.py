@@ -64,4 +64,4 @@ def _read(config: Config, record: RejectedRecord) -> tuple[Notice, ExposureObjec
     if not re.search(config.enqueue.filter, key):
         raise UnknownObjectError("the filter leaves the key out")
     path = f"{bucket}/{key}"
-    return Notice(bucket, key, path, None, None, None, None, None, demanded=True), parse(path)
+    return Notice(bucket, key, path, None, None, None, None, demanded=True), parse(path)

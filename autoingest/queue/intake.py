@@ -8,18 +8,23 @@ event                queued, waiting         working          ingested          
 seen before          duplicate               duplicate        duplicate           duplicate
 same eTag            duplicate               duplicate        duplicate           queued
 other eTag           queued (once)           queued           queued              queued
-other eTag, older    duplicate               duplicate        duplicate           duplicate
 eTag not known       duplicate               queued           queued              queued
 neither id nor eTag  queued: dupl., else q.  queued           queued              queued
 ==================== ======================= ================ =================== ==================
 
 What an operator demands is taken like an event of neither id nor eTag, and if it is on the queue with another eTag, the
 record follows.
+
+Events of one path come in any order, and no clock tells which version is the newest. Once an event tells of a second
+version, the sizes in events are not believed any more: whoever ingests the file asks the store, and notes the version
+that the store served. So the record converges whatever the order of the events, and each event queues its path only
+once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Literal
 
 import redis.asyncio
@@ -40,20 +45,19 @@ Outcome = Literal["queued", "duplicate"]
 log = structlog.get_logger(__name__)
 
 # ARGV: (head), JSON: for each notice a list of texts, empty where it is not known: its queue, dead letters, waiting,
-#   REC, RECINSTR, MAXSEQ, path, event's id, eTag, size, created, order, day_obs, sequence number, 1 if it is demanded,
+#   REC, RECINSTR, MAXSEQ, path, event's identity, eTag, size, created, day_obs, sequence number, 1 if it is demanded,
 #   key that is set because it came by Kafka
 # Result: for each notice 1 if the path is on the queue because of it, 0 if it is a duplicate.
-# Statistics never keep an image from the queue, hence pcall.
 ACCEPT = (
     COMMON
     + """
 local time, result = now(), {}
 for i, notice in ipairs(cjson.decode(ARGV[4])) do
-  local queue, dead, waiting, day_count, instrument_count, highest, path, event, etag, size, created, order, day,
+  local queue, dead, waiting, day_count, instrument_count, highest, path, event, etag, size, created, day,
     number, demanded, from_kafka = unpack(notice)
   local record = FILE .. path
-  local seen, state, received, known, latest, failures = unpack(redis.call('HMGET', record,
-    'event:' .. event, 'state', 'recv_time', 'etag', 'order', 'ing_fail_count'))
+  local seen, state, received, known, failures = unpack(use('HMGET', record,
+    'event:' .. event, 'state', 'recv_time', 'etag', 'ing_fail_count'))
   local trigger = demanded ~= '' or (event == '' and etag == '')
   local same = etag ~= '' and known == etag
   local changed = etag ~= '' and known and known ~= etag
@@ -61,7 +65,7 @@ for i, notice in ipairs(cjson.decode(ARGV[4])) do
   -- Old workers take paths, and give them up, without telling; old services queue without a state.
   local on_queue = state == 'queued'
   if not seen and ((on_queue and (trigger or changed or failures)) or (received and not state)) then
-    on_queue = redis.call('LPOS', queue, path) and true
+    on_queue = use('LPOS', queue, path) and true
   end
 
   local duplicate
@@ -69,10 +73,9 @@ for i, notice in ipairs(cjson.decode(ARGV[4])) do
     duplicate = true
   elseif trigger then
     duplicate = on_queue and not changed
-  elseif changed then
-    duplicate = order ~= '' and latest and #order == #latest and order < latest
   else
-    duplicate = on_queue or state == 'waiting' or (same and (state == 'working' or state == 'ingested'))
+    duplicate = not changed
+      and (on_queue or state == 'waiting' or (same and (state == 'working' or state == 'ingested')))
   end
 
   local fields = {}
@@ -86,23 +89,25 @@ for i, notice in ipairs(cjson.decode(ARGV[4])) do
   end
   if not duplicate or (not seen and not known) then
     field('etag', etag)
-    field('size', size)
+    field('size', known and '' or size)
     field('created', created)
-    field('order', order)
   end
   if not duplicate then
     if not on_queue then
-      redis.call('LPUSH', queue, path)
+      use('LPUSH', queue, path)
     end
-    redis.call('ZREM', waiting, path)
-    redis.call('HDEL', dead, path)
-    redis.call('HDEL', record, 'etag', 'size', 'created', 'order', 'ing_fail_exc', 'ing_fail_count', 'md_fail_exc',
+    if state == 'ingested' and known and known ~= etag then
+      field('butler_etag', known)
+    end
+    use('ZREM', waiting, path)
+    use('HDEL', dead, path)
+    use('HDEL', record, 'etag', 'size', 'created', 'ing_fail_exc', 'ing_fail_count', 'md_fail_exc',
       'first_fail', 'first_wait')
     mark(path, 'state', 'queued', 'recv_time', time, unpack(fields))
-    redis.pcall('HINCRBY', day_count, day, 1)
-    redis.pcall('HINCRBY', instrument_count, day, 1)
-    if number ~= '' and tonumber(number) > (tonumber(redis.pcall('GET', highest)) or -1) then
-      redis.pcall('SET', highest, number)
+    count(day_count, day)
+    count(instrument_count, day)
+    if number ~= '' and tonumber(number) > (tonumber(use('GET', highest)) or -1) then
+      redis.call('SET', highest, number)
     end
   elseif #fields > 0 then
     mark(path, unpack(fields))
@@ -127,15 +132,14 @@ REJECT = (
 local time, result = tonumber(now()), {}
 for i, rejection in ipairs(cjson.decode(ARGV[4])) do
   local hash, times, kept, most, field, content = unpack(rejection)
-  local before = redis.call('HGET', hash, field)
-  before = before and cjson.decode(before) or {count = 0, first_time = time}
-  content.count, content.first_time, content.last_time = before.count + 1, before.first_time, time
-  redis.call('HSET', hash, field, cjson.encode(content))
+  local before = decoded(use('HGET', hash, field))
+  content.count, content.first_time, content.last_time = (before.count or 0) + 1, before.first_time or time, time
+  use('HSET', hash, field, cjson.encode(content))
   local forgotten = 0
   if times ~= '' then
-    redis.call('ZADD', times, time, field)
-    for _ = most + 1, redis.call('ZCARD', times) do
-      forgotten = forgotten + redis.call('HDEL', hash, redis.call('ZPOPMIN', times)[1])
+    use('ZADD', times, time, field)
+    for _ = most + 1, use('ZCARD', times) do
+      forgotten = forgotten + use('HDEL', hash, use('ZPOPMIN', times)[1])
     end
   end
   if kept > 0 then
@@ -244,8 +248,14 @@ def _arguments(notice: Notice, obj: ExposureObject | LfaObject, from_kafka: bool
         day, number, highest = obj.obs_day, "", ""
     return (
         keys.queue(bucket), keys.dead(bucket), keys.waiting(bucket), keys.received(bucket),
-        keys.received_by_instrument(bucket, instrument), highest, notice.path, notice.event_id or "",
+        keys.received_by_instrument(bucket, instrument), highest, notice.path, _identity(notice),
         notice.etag or "", "" if notice.size is None else str(notice.size),
-        "" if notice.created is None else repr(notice.created), notice.order or "", day, number,
+        "" if notice.created is None else repr(notice.created), day, number,
         "1" if notice.demanded else "", keys.from_kafka(notice.path) if from_kafka else "",
     )  # fmt: skip
+
+
+def _identity(notice: Notice) -> str:
+    """Return what is the same in every redelivery of an event, and in no other event; nothing if that can't be told."""
+    event = notice.event_id or (notice.etag and notice.created and repr(notice.created))
+    return blake2b(f"{event}/{notice.etag}".encode(), digest_size=8).hexdigest() if event else ""

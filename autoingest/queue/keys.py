@@ -31,13 +31,15 @@ def file(path: str) -> str:
 
     Shared fields: ``recv_time``, ``ingest_time`` (epoch seconds), ``ing_fail_exc``, ``ing_fail_count``,
     ``md_fail_exc``. Ours: ``state`` (``queued``, ``working``, ``waiting``, ``ingested``, ``dead``, or ``dropped``: a
-    dead letter that an operator has removed), ``worker`` (who has it or had it last), ``etag``, ``size`` (bytes),
-    ``created`` (epoch seconds of the event), ``order`` (comparable text of the sequencer), ``first_wait`` (epoch
-    seconds), ``waits_for`` (obs_id), ``first_fail`` (epoch seconds) and one ``event:{id}`` for each event seen.
+    dead letter that an operator has removed), ``worker`` (who has it or had it last), ``claim`` (token of the claim by
+    which the worker has it), ``etag``, ``size`` (bytes; both as the store served them once it is ingested, before that
+    as the event told), ``butler_etag`` (the version in the Butler, while another is on its way), ``created`` (epoch
+    seconds of the event), ``first_wait`` (epoch seconds), ``waits_for`` (obs_id), ``first_fail`` (epoch seconds) and
+    one ``event:{id}`` for each event seen.
 
     Who puts a path on the queue sets ``state`` to ``queued``, whatever it was. A worker that still has an earlier
-    version then changes the record no more: only the worker named in it does, and only while it says ``working``. A
-    claim takes the path out of waiting and of the dead letters.
+    version then changes the record no more: only the worker named in it does, while it says ``working`` and by the
+    claim that it tells. A claim takes the path out of waiting and of the dead letters.
     """
     return f"FILE:{path}"
 
@@ -133,3 +135,8 @@ def rejected(bucket: str) -> str:
 def rejected_times(bucket: str) -> str:
     """Sorted set key as received -> epoch seconds at which it came last: what goes first of too many `rejected`."""
     return f"REJECTEDTIMES:{bucket}"
+
+
+def set_aside(key: str) -> str:
+    """Whatever was found under one of our keys and is of another type than that key has."""
+    return f"WRONGTYPE:{key}"

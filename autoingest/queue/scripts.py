@@ -8,7 +8,40 @@ from __future__ import annotations
 
 from . import keys
 
-COMMON = """
+SAFE = (
+    """
+-- Call a command. A key of the wrong type holds nothing that is ours: it is set aside, and the command sees no key.
+local function use(command, key, ...)
+  local reply = redis.pcall(command, key, ...)
+  if type(reply) == 'table' and reply.err then
+    if string.find(reply.err, 'WRONGTYPE', 1, true) then
+      redis.call('RENAME', key, '"""
+    + keys.set_aside("")
+    + """' .. key)
+    end
+    return redis.call(command, key, ...)
+  end
+  return reply
+end
+
+-- The table that a JSON text holds, with the numbers that are none left out; empty for any other text.
+local function decoded(text)
+  local good, value = pcall(cjson.decode, text)
+  local result = {}
+  for name, item in pairs(good and type(value) == 'table' and value or {}) do
+    if type(item) ~= 'number' or (item == item and math.abs(item) < 1e15) then
+      result[name] = item
+    end
+  end
+  return result
+end
+"""
+)
+"""Begin of every script that writes."""
+
+COMMON = (
+    SAFE
+    + """
 local FILE, KEEP, NAME = ARGV[1], ARGV[2], ARGV[3]
 
 -- The server's time, epoch seconds with microseconds, as text.
@@ -17,76 +50,113 @@ local function now()
   return string.format('%d.%06d', time[1], time[2])
 end
 
+-- Move a path from one list to another.
+local function move(from, to, ...)
+  use('LLEN', from)
+  use('LLEN', to)
+  redis.call('LMOVE', from, to, ...)
+end
+
+-- Count one more; a number that is none keeps no file from its way.
+local function count(key, field)
+  pcall(use, 'HINCRBY', key, field, 1)
+end
+
 -- Set fields of a file's record; the record is kept as long again.
 local function mark(path, ...)
-  redis.call('HSET', FILE .. path, ...)
+  use('HSET', FILE .. path, ...)
   redis.call('EXPIRE', FILE .. path, KEEP)
 end
 
--- Whether the file's state is still this worker's to change. It is not where the file has come anew since it was
+-- Whether a path on this worker's list is this worker's to change. It is not where the file has come anew since it was
 -- claimed: it is then on the queue again, or beyond, and that copy decides.
 local function owned(path)
-  local file = redis.call('HMGET', FILE .. path, 'state', 'worker')
+  local file = use('HMGET', FILE .. path, 'state', 'worker')
   return not file[1] or (file[1] == 'working' and file[2] == NAME)
+end
+
+-- Whether a claim of a path is still valid. If the file has come anew since, it is not, and the entry on the list
+-- belongs to a later claim of this worker, or to nobody.
+local function holds(list, path, claim)
+  local file = use('HMGET', FILE .. path, 'state', 'worker', 'claim')
+  if file[1] == 'working' and file[2] == NAME then
+    return file[3] == claim and use('LPOS', list, path)
+  elseif file[1] then
+    use('LREM', list, -1, path)
+    return false
+  end
+  return use('LPOS', list, path)
 end
 
 -- From waiting to the queue: RPUSH to its front, LPUSH to its back. Nothing happens if the file does not wait.
 local function wake(path, waiting, waiting_for, queue, push)
-  if redis.call('ZREM', waiting, path) == 0 then
+  if not use('ZSCORE', waiting, path) then
     return
   end
-  local obs_id = redis.call('HGET', FILE .. path, 'waits_for')
+  local obs_id = use('HGET', FILE .. path, 'waits_for')
   if obs_id then
-    redis.call('SREM', waiting_for .. obs_id, path)
-    redis.call('HDEL', FILE .. path, 'waits_for')
+    use('SREM', waiting_for .. obs_id, path)
+    use('HDEL', FILE .. path, 'waits_for')
   end
-  redis.call(push, queue, path)
+  use(push, queue, path)
   mark(path, 'state', 'queued')
+  use('ZREM', waiting, path)
 end
 """
-"""Begin of the scripts. ARGV 1: prefix of the files' keys; 2: seconds that a file's record is kept; 3: worker's name,
-or empty."""
+)
+"""Begin of the scripts that move files. ARGV 1: prefix of the files' keys; 2: seconds that a file's record is kept;
+3: worker's name, or empty."""
 
 
 # KEYS: queue, worker's list, lease, leaseholders, waiting, dead letters
-# ARGV: (head), most paths to hold, lease in ms
-# Result: all paths on the worker's list, in the queue's order, each with the time and size, etag, created, recv_time,
-#   ing_fail_count, first_wait of its record. A path that is met a second time is dropped, and so is one that the list
-#   still held and that has come anew since.
+# ARGV: (head), most paths to hold, lease in ms, token of this claim
+# Result: all paths on the worker's list, in the queue's order, each with the time and claim, size, etag, created,
+#   recv_time, ing_fail_count, first_wait, butler_etag of its record. A path that is met a second time is dropped, and
+#   so is one that the list still held and that has come anew since. A path keeps the token of the claim that took it
+#   from the queue last, so that what a lost answer told is told again.
 CLAIM = (
     COMMON
     + """
-local held, seen = {}, {}
-local list = redis.call('LRANGE', KEYS[2], 0, -1)
+local TOKEN, held, seen, time = ARGV[6], {}, {}, now()
+local list = use('LRANGE', KEYS[2], 0, -1)
+if #list == 0 and use('LLEN', KEYS[1]) == 0 then
+  return {}
+end
+use('SADD', KEYS[4], NAME)
+redis.call('SET', KEYS[3], time, 'PX', ARGV[5])
+local function take(path)
+  mark(path, 'state', 'working', 'worker', NAME, 'claim', TOKEN)
+  use('ZREM', KEYS[5], path)
+  use('HDEL', KEYS[6], path)
+end
 for i = #list, 1, -1 do
-  if owned(list[i]) then
-    held[#held + 1], seen[list[i]] = list[i], true
+  local path = list[i]
+  if not seen[path] and owned(path) then
+    held[#held + 1], seen[path] = path, true
+    if not use('HGET', FILE .. path, 'claim') then
+      take(path)
+    end
   else
-    redis.call('LREM', KEYS[2], -1, list[i])
+    use('LREM', KEYS[2], seen[path] and 1 or -1, path)
   end
 end
-for _ = #held + 1, tonumber(ARGV[4]) do
-  local path = redis.call('LMOVE', KEYS[1], KEYS[2], 'RIGHT', 'LEFT')
+while #held < tonumber(ARGV[4]) do
+  local path = use('LINDEX', KEYS[1], -1)
   if not path then
     break
-  elseif seen[path] then
-    redis.call('LPOP', KEYS[2])
+  end
+  take(path)
+  if seen[path] then
+    use('RPOP', KEYS[1])
   else
+    move(KEYS[1], KEYS[2], 'RIGHT', 'LEFT')
     held[#held + 1], seen[path] = path, true
   end
 end
-if #held == 0 then
-  return {}
-end
-local time, result = now(), {}
-redis.call('SET', KEYS[3], time, 'PX', ARGV[5])
-redis.call('SADD', KEYS[4], NAME)
+local result = {}
 for i, path in ipairs(held) do
-  redis.call('ZREM', KEYS[5], path)
-  redis.call('HDEL', KEYS[6], path)
-  mark(path, 'state', 'working', 'worker', NAME)
-  result[i] = {path, time, unpack(redis.call('HMGET', FILE .. path,
-    'size', 'etag', 'created', 'recv_time', 'ing_fail_count', 'first_wait'))}
+  result[i] = {path, time, unpack(use('HMGET', FILE .. path,
+    'claim', 'size', 'etag', 'created', 'recv_time', 'ing_fail_count', 'first_wait', 'butler_etag'))}
 end
 return result
 """
@@ -95,8 +165,10 @@ return result
 # KEYS: worker's list, lease
 # ARGV: lease in ms
 # Result: 1 if the worker still holds paths, else 0. Reading the list keeps the old services' rule from it, too.
-RENEW = """
-if redis.call('LLEN', KEYS[1]) == 0 then
+RENEW = (
+    SAFE
+    + """
+if use('LLEN', KEYS[1]) == 0 then
   return 0
 end
 if redis.call('PEXPIRE', KEYS[2], ARGV[1]) == 0 then
@@ -105,39 +177,45 @@ if redis.call('PEXPIRE', KEYS[2], ARGV[1]) == 0 then
 end
 return 1
 """
+)
 
 # KEYS: worker's list, queue, waiting, owed visits
 # ARGV: (head), prefix of the counts of ingested files, prefix of the known exposures, prefix of those waiting for an
 #   exposure, seconds that an exposure is known, number of texts about owed visits, these texts, for each exposure its
-#   field and the exception, then for each file path, instrument, day_obs, obs_id or nothing
-# Result: the paths that were on the list. The files that wait for one of the exposures go to the queue's front.
+#   field and the exception, then for each file path, claim, eTag or nothing, size or nothing, instrument, day_obs,
+#   obs_id or nothing
+# Result: the paths whose claims were valid. The files that wait for one of the exposures go to the queue's front.
 INGESTED = (
     COMMON
     + """
-local done, exposures = {}, {}
+local done, exposures, time = {}, {}, now()
 local last_owed = 8 + ARGV[8]
 for i = 9, last_owed, 2 do
-  local time = tonumber(now())
-  local entry = {since = time, due = time, attempts = 0, exception = ARGV[i + 1]}
-  redis.call('HSETNX', KEYS[4], ARGV[i], cjson.encode(entry))
+  local number = tonumber(time)
+  local entry = {since = number, due = number, attempts = 0, exception = ARGV[i + 1]}
+  use('HSETNX', KEYS[4], ARGV[i], cjson.encode(entry))
 end
-for i = last_owed + 1, #ARGV, 4 do
-  local path, obs_id = ARGV[i], ARGV[i + 3]
-  if redis.call('LREM', KEYS[1], -1, path) == 1 then
+for i = last_owed + 1, #ARGV, 7 do
+  local path, claim, etag, size, instrument, day, obs_id = unpack(ARGV, i, i + 6)
+  if holds(KEYS[1], path, claim) then
     done[#done + 1] = path
-    redis.call('HINCRBY', ARGV[4] .. ARGV[i + 1], ARGV[i + 2], 1)
-    if owned(path) then
-      redis.call('HDEL', FILE .. path, 'ing_fail_exc', 'ing_fail_count', 'md_fail_exc', 'first_fail', 'first_wait')
-      mark(path, 'state', 'ingested', 'ingest_time', now())
+    local version = {}
+    if etag ~= '' then
+      version = {'etag', etag, 'size', size}
     end
+    use('HDEL', FILE .. path, 'ing_fail_exc', 'ing_fail_count', 'md_fail_exc', 'first_fail', 'first_wait', 'claim',
+      'butler_etag')
+    mark(path, 'state', 'ingested', 'ingest_time', time, unpack(version))
+    use('LREM', KEYS[1], -1, path)
+    count(ARGV[4] .. instrument, day)
   end
   if obs_id ~= '' then
     exposures[obs_id] = true
   end
 end
 for obs_id in pairs(exposures) do
-  redis.call('SET', ARGV[5] .. obs_id, now(), 'EX', ARGV[7])
-  for _, path in ipairs(redis.call('SMEMBERS', ARGV[6] .. obs_id)) do
+  redis.call('SET', ARGV[5] .. obs_id, time, 'EX', ARGV[7])
+  for _, path in ipairs(use('SMEMBERS', ARGV[6] .. obs_id)) do
     wake(path, KEYS[3], ARGV[6], KEYS[2], 'RPUSH')
   end
   redis.call('DEL', ARGV[6] .. obs_id)
@@ -147,65 +225,79 @@ return done
 )
 
 # KEYS: worker's list, queue, waiting, lease
-# ARGV: (head), path, seconds that it waits, obs_id or nothing, key of the known exposure, key of those
+# ARGV: (head), path, claim, seconds that it waits, obs_id or nothing, key of the known exposure, key of those
 #   waiting for the exposure
-# Result: waiting, queued (the exposure has become known since the claim), or lost (not on the list). An exposure known
-#   before the claim wakes nobody: the Butler has been asked since, and the file would go round and round.
+# Result: waiting, queued (the exposure has become known since the claim), or lost (the claim is not valid any more).
+#   An exposure known before the claim wakes nobody: the Butler has been asked since, and the file would go round and
+#   round.
 PARK = (
     COMMON
     + """
-local path, obs_id = ARGV[4], ARGV[6]
-if redis.call('LREM', KEYS[1], -1, path) == 0 or not owned(path) then
+local path, obs_id, state = ARGV[4], ARGV[7], 'waiting'
+if not holds(KEYS[1], path, ARGV[5]) then
   return 'lost'
 end
 if obs_id ~= '' then
-  redis.call('HSETNX', FILE .. path, 'first_wait', now())
-  local known = redis.call('GET', ARGV[7])
-  if known and tonumber(known) >= tonumber(redis.call('GET', KEYS[4]) or 0) then
-    redis.call('RPUSH', KEYS[2], path)
-    mark(path, 'state', 'queued')
-    return 'queued'
+  use('HSETNX', FILE .. path, 'first_wait', now())
+  local known = tonumber(use('GET', ARGV[8]))
+  if known and known >= (tonumber(use('GET', KEYS[4])) or 0) then
+    use('RPUSH', KEYS[2], path)
+    state = 'queued'
+  else
+    use('SADD', ARGV[9], path)
+    redis.call('EXPIRE', ARGV[9], KEEP)
+    mark(path, 'waits_for', obs_id)
   end
-  redis.call('SADD', ARGV[8], path)
-  redis.call('EXPIRE', ARGV[8], KEEP)
-  mark(path, 'waits_for', obs_id)
 end
-redis.call('ZADD', KEYS[3], now() + ARGV[5], path)
-mark(path, 'state', 'waiting')
-return 'waiting'
+if state == 'waiting' then
+  use('ZADD', KEYS[3], now() + ARGV[6], path)
+end
+mark(path, 'state', state)
+use('LREM', KEYS[1], -1, path)
+return state
 """
 )
 
 # KEYS: worker's list, waiting, dead letters, count of failed attempts
-# ARGV: (head), path, reason, exception, record's field for the exception, most attempts, delay in seconds after the
-#   first attempt, day_obs or nothing
-# Result: retry, dead, or lost (not on the list)
+# ARGV: (head), path, claim, reason, exception, record's field for the exception, most attempts, delay in seconds after
+#   the first attempt, day_obs or nothing
+# Result: retry, dead, or lost (the claim is not valid any more)
 FAILED = (
     COMMON
     + """
 local path = ARGV[4]
-if redis.call('LREM', KEYS[1], -1, path) == 0 or not owned(path) then
+if not holds(KEYS[1], path, ARGV[5]) then
   return 'lost'
 end
-if ARGV[10] ~= '' then
-  redis.call('HINCRBY', KEYS[4], ARGV[10], 1)
+local time, record = now(), FILE .. path
+local attempts = (tonumber(use('HGET', record, 'ing_fail_count')) or 0) + 1
+if not (attempts >= 1 and attempts < 1e6) then
+  attempts = 1
 end
-local time = now()
-local attempts = redis.call('HINCRBY', FILE .. path, 'ing_fail_count', 1)
-redis.call('HSETNX', FILE .. path, 'first_fail', time)
-mark(path, ARGV[7], ARGV[6])
-if attempts < tonumber(ARGV[8]) then
-  redis.call('ZADD', KEYS[2], time + ARGV[9] * 2 ^ (attempts - 1), path)
+local first = tonumber(use('HGET', record, 'first_fail'))
+if not (first and first > 0 and first < 1e12) then
+  first = time
+end
+mark(path, 'ing_fail_count', attempts, 'first_fail', first, ARGV[8], ARGV[7])
+local outcome
+if attempts < tonumber(ARGV[9]) then
+  use('ZADD', KEYS[2], time + ARGV[10] * 2 ^ (attempts - 1), path)
   mark(path, 'state', 'waiting')
-  return 'retry'
+  outcome = 'retry'
+else
+  local etag = use('HGET', record, 'etag')
+  use('HSET', KEYS[3], path, cjson.encode({
+    path = path, reason = ARGV[6], exception = ARGV[7], attempts = attempts, first_time = tonumber(first),
+    last_time = tonumber(time), worker = NAME, etag = etag or cjson.null,
+  }))
+  mark(path, 'state', 'dead')
+  outcome = 'dead'
 end
-local file = redis.call('HMGET', FILE .. path, 'first_fail', 'etag')
-redis.call('HSET', KEYS[3], path, cjson.encode({
-  path = path, reason = ARGV[5], exception = ARGV[6], attempts = attempts, first_time = tonumber(file[1]),
-  last_time = tonumber(time), worker = NAME, etag = file[2] or cjson.null,
-}))
-mark(path, 'state', 'dead')
-return 'dead'
+use('LREM', KEYS[1], -1, path)
+if ARGV[11] ~= '' then
+  count(KEYS[4], ARGV[11])
+end
+return outcome
 """
 )
 
@@ -218,16 +310,18 @@ GIVE_BACK = (
 if ARGV[4] == '1' and redis.call('EXISTS', KEYS[3]) == 1 then
   return 0
 end
-local paths, returned = redis.call('LRANGE', KEYS[1], 0, -1), 0
-redis.call('DEL', KEYS[1], KEYS[3])
-redis.call('SREM', KEYS[4], NAME)
-for _, path in ipairs(paths) do
+local returned = 0
+for _, path in ipairs(use('LRANGE', KEYS[1], 0, -1)) do
   if owned(path) then
-    redis.call('RPUSH', KEYS[2], path)
+    move(KEYS[1], KEYS[2], 'LEFT', 'RIGHT')
     mark(path, 'state', 'queued')
     returned = returned + 1
+  else
+    use('LPOP', KEYS[1])
   end
 end
+use('SREM', KEYS[4], NAME)
+redis.call('DEL', KEYS[3])
 return returned
 """
 )
@@ -242,13 +336,12 @@ GIVE_BACK_OLD = (
 local idle = redis.pcall('OBJECT', 'IDLETIME', KEYS[1])
 if type(idle) == 'table' then
   return -1
-elseif not idle or idle < tonumber(ARGV[4]) or redis.call('SISMEMBER', KEYS[3], NAME) == 1 then
+elseif not idle or idle < tonumber(ARGV[4]) or use('SISMEMBER', KEYS[3], NAME) == 1 then
   return 0
 end
-local paths = redis.call('LRANGE', KEYS[1], 0, -1)
-redis.call('DEL', KEYS[1])
+local paths = use('LRANGE', KEYS[1], 0, -1)
 for _, path in ipairs(paths) do
-  redis.call('RPUSH', KEYS[2], path)
+  move(KEYS[1], KEYS[2], 'LEFT', 'RIGHT')
   mark(path, 'state', 'queued')
 end
 return #paths
@@ -261,7 +354,7 @@ return #paths
 RELEASE = (
     COMMON
     + """
-local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now(), 'LIMIT', 0, ARGV[5])
+local due = use('ZRANGEBYSCORE', KEYS[1], '-inf', now(), 'LIMIT', 0, ARGV[5])
 for _, path in ipairs(due) do
   wake(path, KEYS[1], ARGV[4], KEYS[2], 'LPUSH')
 end
@@ -272,21 +365,26 @@ return #due
 # KEYS: owed visits
 # ARGV: seconds before the second attempt, longest time between two attempts, most exposures
 # Result: fields of the exposures whose time has come. They stay, and are not due again before the next attempt's time.
-CLAIM_OWED = """
+CLAIM_OWED = (
+    SAFE
+    + """
 local clock = redis.call('TIME')
 local time, result = clock[1] + clock[2] / 1e6, {}
-local all = redis.call('HGETALL', KEYS[1])
+local all = use('HGETALL', KEYS[1])
 for i = 1, #all, 2 do
-  local entry = cjson.decode(all[i + 1])
-  if entry.due <= time and #result < tonumber(ARGV[3]) then
-    entry.due = time + math.min(ARGV[1] * 2 ^ entry.attempts, ARGV[2])
-    entry.attempts = entry.attempts + 1
-    redis.call('HSET', KEYS[1], all[i], cjson.encode(entry))
+  local entry = decoded(all[i + 1])
+  local due = tonumber(entry.due) or 0
+  if (due <= time or due > time + 2 * ARGV[2]) and #result < tonumber(ARGV[3]) then
+    local attempts = tonumber(entry.attempts) or 0
+    entry.due = time + math.min(ARGV[1] * 2 ^ math.min(attempts, 60), ARGV[2])
+    entry.attempts = attempts + 1
+    use('HSET', KEYS[1], all[i], cjson.encode(entry))
     result[#result + 1] = all[i]
   end
 end
 return result
 """
+)
 
 
 def head(name: str = "") -> list[str]:

@@ -1,12 +1,15 @@
 """The work queue of one bucket: claim, acknowledge, wait, fail, give back.
 
 A path moves from the queue to a worker's list and from there to ``ingested``, to waiting, to the dead letters, or back
-to the queue. Each move is one script, and each but the claim happens only if the path is still on this worker's list,
-so that a late or a repeated acknowledgement does no harm.
+to the queue. Each move is one script. Each but the claim tells the claim it belongs to, and happens only if that is
+still the path's last one: an acknowledgement that is late, repeated, or of a version that has been replaced since does
+no harm.
 """
 
 from __future__ import annotations
 
+import math
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
@@ -28,6 +31,8 @@ class Claimed:
     """A path taken from the queue, with what is known of the file; None where its record does not say."""
 
     path: str
+    token: str
+    """Tells this claim from others of the same path."""
     claimed: float
     """Epoch seconds at which it was taken, by the clock that also gave `received` and `first_wait`."""
     size: int | None
@@ -41,13 +46,19 @@ class Claimed:
     """Failed attempts so far."""
     first_wait: float | None
     """Epoch seconds since when it waits for its exposure."""
+    butler_etag: str | None
+    """The version in the Butler, as far as it is known to be another than `etag`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
     """A file that is in the Butler."""
 
-    path: str
+    claim: Claimed
+    etag: str | None
+    """As the store served it when the header was read."""
+    size: int | None
+    """Bytes, as the store served it."""
     instrument: str
     day_obs: str
     obs_id: str | None
@@ -123,19 +134,21 @@ class WorkQueue:
             Paths to hold at the most.
         """
         lists = [self._queue, self._list, self._lease, self._leaseholders, self._waiting, self._dead]
-        reply = await self._claim(lists, [*self._head, limit, self._lease_ms])
+        reply = await self._claim(lists, [*self._head, limit, self._lease_ms, secrets.token_hex(6)])
         return [
             Claimed(
                 path=path,
+                token=token,
                 claimed=float(claimed),
-                size=None if size is None else int(size),
+                size=int(size) if size and size.isdecimal() else None,
                 etag=etag,
                 created=_seconds(created),
                 received=_seconds(received),
-                attempts=int(attempts or 0),
+                attempts=int(attempts) if attempts and attempts.isdecimal() else 0,
                 first_wait=_seconds(first_wait),
+                butler_etag=butler_etag,
             )
-            for path, claimed, size, etag, created, received, attempts, first_wait in reply
+            for path, claimed, token, size, etag, created, received, attempts, first_wait, butler_etag in reply
         ]
 
     async def renew(self) -> bool:
@@ -161,10 +174,18 @@ class WorkQueue:
         Returns
         -------
         paths
-            Those acknowledged; without those that were no longer this worker's.
+            Those acknowledged; without those whose claims were no longer valid. A file that has come anew since its
+            claim is on the queue, or with a worker, for its new version.
         """
         visits = [text for key, exception in (owed or {}).items() for text in (owed_field(*key), exception)]
-        files = [text for item in done for text in (item.path, item.instrument, item.day_obs, item.obs_id or "")]
+        files = [
+            text
+            for item in done
+            for text in (
+                item.claim.path, item.claim.token, item.etag or "", "" if item.size is None else item.size,
+                item.instrument, item.day_obs, item.obs_id or "",
+            )
+        ]  # fmt: skip
         prefixes = [
             keys.ingested(self.bucket, ""),
             keys.exposure_known(self.bucket, ""),
@@ -176,12 +197,12 @@ class WorkQueue:
         )
         return cast(list[str], reply)
 
-    async def park(self, path: str, delay: float, obs_id: str | None) -> Literal["waiting", "queued", "lost"]:
+    async def park(self, claim: Claimed, delay: float, obs_id: str | None) -> Literal["waiting", "queued", "lost"]:
         """Let a file wait, for its exposure or just for a while.
 
         Parameters
         ----------
-        path
+        claim
             The file.
         delay
             Seconds after which it returns to the queue at the latest.
@@ -191,24 +212,24 @@ class WorkQueue:
         Returns
         -------
         outcome
-            ``queued`` if the exposure has become known since this worker claimed the file; ``lost`` if the file was
-            no longer this worker's.
+            ``queued`` if the exposure has become known since this worker claimed the file; ``lost`` if the claim was
+            no longer valid.
         """
         exposure = [keys.exposure_known(self.bucket, obs_id or ""), keys.waiting_for(self.bucket, obs_id or "")]
         reply = await self._park(
             [self._list, self._queue, self._waiting, self._lease],
-            [*self._head, path, delay, obs_id or "", *exposure],
+            [*self._head, claim.path, claim.token, delay, obs_id or "", *exposure],
         )
         return cast(Literal["waiting", "queued", "lost"], reply)
 
     async def failed(
-        self, path: str, reason: str, exception: str, *, max_attempts: int, delay: float
+        self, claim: Claimed, reason: str, exception: str, *, max_attempts: int, delay: float
     ) -> Literal["retry", "dead", "lost"]:
         """Count a failed attempt; the file is tried again later, or becomes a dead letter.
 
         Parameters
         ----------
-        path
+        claim
             The file.
         reason
             One word, the ``reason`` of a `~autoingest.errors.PermanentError`.
@@ -222,19 +243,19 @@ class WorkQueue:
         Returns
         -------
         outcome
-            ``lost`` if the file was no longer this worker's.
+            ``lost`` if the claim was no longer valid.
         """
-        instrument, day_obs = _statistics(path)
+        instrument, day_obs = _statistics(claim.path)
         field = "md_fail_exc" if reason == MetadataError.reason else "ing_fail_exc"
         reply = await self._failed(
             [self._list, self._waiting, self._dead, keys.failed(self.bucket, instrument)],
-            [*self._head, path, reason, exception, field, max_attempts, delay, day_obs],
+            [*self._head, claim.path, claim.token, reason, exception, field, max_attempts, delay, day_obs],
         )
         return cast(Literal["retry", "dead", "lost"], reply)
 
-    async def give_up(self, path: str, reason: str, exception: str) -> bool:
-        """Make a file a dead letter at once; False if it was no longer this worker's."""
-        return await self.failed(path, reason, exception, max_attempts=0, delay=0) == "dead"
+    async def give_up(self, claim: Claimed, reason: str, exception: str) -> bool:
+        """Make a file a dead letter at once; False if the claim was no longer valid."""
+        return await self.failed(claim, reason, exception, max_attempts=0, delay=0) == "dead"
 
     async def give_back(self) -> int:
         """Return everything that this worker holds to the front of the queue, in its old order, and end the lease.
@@ -249,7 +270,11 @@ class WorkQueue:
 
 
 def _seconds(text: str | None) -> float | None:
-    return None if text is None else float(text)
+    try:
+        seconds = float(text or "nan")
+    except ValueError:
+        return None
+    return seconds if math.isfinite(seconds) else None
 
 
 def _statistics(path: str) -> tuple[str, str]:

@@ -117,7 +117,7 @@ class Lane:
                 if len(away) < len(todo):
                     # The others went through: what remains must not hold up this lane.
                     for path in away:
-                        await self._queue.park(path, delay, None)
+                        await self._queue.park(todo[path][0], delay, None)
                     break
                 self._log.warning("batch held", files=len(away), error=str(next(iter(away.values()))), retry_s=delay)
                 if stop.is_set():
@@ -132,7 +132,7 @@ class Lane:
             try:
                 known[claim.path] = (claim, parse(claim.path))
             except UnknownObjectError as err:
-                await self._give_up(claim.path, "unknown", str(err))
+                await self._give_up(claim, "unknown", str(err))
         return known
 
     async def _attempt(
@@ -167,7 +167,7 @@ class Lane:
                         except TransientError as err:
                             away[path] = err
                         except PermanentError as err:
-                            await self._failed(path, err.reason, str(err))
+                            await self._failed(todo[path][0], err.reason, str(err))
                     await self._present(arrivals, todo)
                     if not pending and (more := await self._more(todo, stop)):
                         todo |= more
@@ -246,16 +246,18 @@ class Lane:
         metrics.BATCH_SECONDS.labels("write").observe(time.monotonic() - started)
         for instrument, _ in result.visits:
             metrics.VISITS.labels(instrument).inc()
-        await self._acknowledge([item for item in result.files if item.outcome == "ingested"], result.owed, todo)
+        ingested = [item for item in result.files if item.outcome == "ingested"]
+        await self._acknowledge(ingested, {header.path: header for header in headers}, result.owed, todo)
         for item in result.files:
             if item.outcome == "waiting":
                 await self._wait(item, todo[item.path][0])
             elif item.outcome == "failed":
-                await self._failed(item.path, item.reason, item.exception)
+                await self._failed(todo[item.path][0], item.reason, item.exception)
 
     async def _acknowledge(
         self,
         ingested: list[FileResult],
+        headers: dict[str, ObjectHeader],
         owed: list[OwedVisit],
         todo: dict[str, tuple[Claimed, ExposureObject | LfaObject]],
     ) -> None:
@@ -264,18 +266,23 @@ class Lane:
         results = {item.path: item for item in ingested}
         done = []
         for path in results:
-            obj = todo[path][1]
+            claim, obj = todo[path]
+            header = headers[path]
             if isinstance(obj, ExposureObject):
-                done.append(Done(path, obj.instrument, obj.day_obs, None if obj.is_guider else obj.obs_id))
+                day, obs_id = obj.day_obs, None if obj.is_guider else obj.obs_id
             else:
-                done.append(Done(path, obj.instrument, obj.obs_day, None))
+                day, obs_id = obj.obs_day, None
+            done.append(Done(claim, header.etag or claim.etag, header.size, obj.instrument, day, obs_id))
         exceptions = {(visit.instrument, visit.exposure_id): visit.exception for visit in owed}
-        acknowledged = await self._queue.ingested(done, exceptions)
+        acknowledged = set(await self._queue.ingested(done, exceptions))
         now = time.time()
-        for path in acknowledged:
-            claim = todo[path][0]
+        for item in done:
+            claim, path = item.claim, item.claim.path
+            if path not in acknowledged:
+                self._log.info("file came anew while in hand", path=path)
+                continue
             metrics.INGESTED.labels(self._queue.bucket, results[path].instrument).inc()
-            if results[path].replaced:
+            if results[path].replaced or (claim.butler_etag and item.etag not in (None, claim.butler_etag)):
                 metrics.REPLACED.labels(self._queue.bucket).inc()
             if claim.created is not None:
                 metrics.TO_INGESTED.labels(self._queue.bucket).observe(max(0.0, now - claim.created))
@@ -285,25 +292,25 @@ class Lane:
     async def _wait(self, item: FileResult, claim: Claimed) -> None:
         left = (claim.received or claim.first_wait or claim.claimed) + self._config.guider_wait - claim.claimed
         if left <= 0:
-            await self._give_up(item.path, "no-exposure", f"exposure {item.obs_id} never arrived")
+            await self._give_up(claim, "no-exposure", f"exposure {item.obs_id} never arrived")
             return
         if claim.first_wait is None:
             metrics.WAITING.labels(self._queue.bucket, "exposure").inc()
-        await self._queue.park(item.path, min(self._config.guider_recheck, left), item.obs_id)
+        await self._queue.park(claim, min(self._config.guider_recheck, left), item.obs_id)
 
-    async def _failed(self, path: str, reason: str, exception: str) -> None:
+    async def _failed(self, claim: Claimed, reason: str, exception: str) -> None:
         metrics.FAILED.labels(self._queue.bucket, reason).inc()
         outcome = await self._queue.failed(
-            path, reason, exception, max_attempts=self._config.max_attempts, delay=self._config.retry_delay
+            claim, reason, exception, max_attempts=self._config.max_attempts, delay=self._config.retry_delay
         )
-        self._log.warning("file failed", path=path, reason=reason, error=exception, outcome=outcome)
+        self._log.warning("file failed", path=claim.path, reason=reason, error=exception, outcome=outcome)
         if outcome == "dead":
             metrics.DEAD.labels(self._queue.bucket, reason).inc()
 
-    async def _give_up(self, path: str, reason: str, exception: str) -> None:
-        if await self._queue.give_up(path, reason, exception):
+    async def _give_up(self, claim: Claimed, reason: str, exception: str) -> None:
+        if await self._queue.give_up(claim, reason, exception):
             metrics.DEAD.labels(self._queue.bucket, reason).inc()
-        self._log.warning("file given up", path=path, reason=reason, error=exception)
+        self._log.warning("file given up", path=claim.path, reason=reason, error=exception)
 
     @asynccontextmanager
     async def _lease_kept(self) -> AsyncIterator[asyncio.Event]:

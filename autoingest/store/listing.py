@@ -15,7 +15,7 @@ import aiohttp
 from botocore.exceptions import BotoCoreError, ClientError
 
 from ..errors import ConfigurationError, TransientError
-from ..objects import CAMERA_CODES, INSTRUMENT_ALIASES
+from ..objects import CAMERA_CODES, INSTRUMENT_ALIASES, bare_etag
 from .profiles import open_client, resolve
 
 T = TypeVar("T")
@@ -72,7 +72,7 @@ class Listing:
                 StoredObject(
                     path=f"{self.bucket}/{item['Key']}",
                     size=item["Size"],
-                    etag=item.get("ETag", "").strip('"') or None,
+                    etag=bare_etag(item.get("ETag", "")),
                     modified=item["LastModified"].timestamp(),
                 )
                 for item in page.get("Contents", ())

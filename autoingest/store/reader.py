@@ -20,7 +20,7 @@ from obstore.exceptions import BaseError, GenericError, PermissionDeniedError, U
 from obstore.store import S3Store
 
 from ..errors import AutoingestError, MetadataError, MissingObjectError, TransientError
-from ..objects import ExposureObject, LfaObject
+from ..objects import ExposureObject, LfaObject, bare_etag
 from .agreement import contradiction
 from .fits import parse_headers
 from .profiles import open_store
@@ -207,7 +207,7 @@ class HeaderReader:
 
 def _etag(meta: ObjectMeta) -> str | None:
     """Return the eTag without quotes."""
-    return (meta["e_tag"] or "").removeprefix("W/").strip('"') or None
+    return bare_etag(meta["e_tag"] or "")
 
 
 def _empty(path: str) -> MetadataError:

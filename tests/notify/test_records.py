@@ -87,33 +87,8 @@ def test_real_fields_of_an_exposure(shared_data: Path) -> None:
     assert notice.etag == "336311a016184326ddbdd61edd4eeb52"
     assert notice.size == 10
     assert notice.created == 1795166820.696242
-    assert notice.order == "6B001264298D31D3"
     assert isinstance(obj, ExposureObject)
     assert (obj.obs_id, obj.seq_num, obj.raft_sensor) == ("MC_O_20251231_000010", 10, "R22_S11")
-
-
-def test_order_of_real_events_is_time_order(shared_data: Path) -> None:
-    events = []
-    for content in real_bodies(shared_data).values():
-        (sent,) = orjson.loads(content)["Records"]
-        sent["s3"].update(bucket={"name": "rubin-summit"}, object={**sent["s3"]["object"], "key": key()})
-        sent["eventName"] = "ObjectCreated:Put"
-        ((notice, _),) = parser().parse(body(sent)).notices
-        assert notice.created is not None
-        assert notice.order is not None
-        events.append((notice.created, notice.order))
-    events.sort()
-    assert [order for _, order in events] == sorted(order for _, order in events)
-
-
-def test_order_of_aws_is_padded_text() -> None:
-    orders = []
-    for sequencer in ("0055aed6dcd9", "0055AED6DCD90281E5", "0055AED6DCD91"):
-        ((notice, _),) = parser().parse(body(record(sequencer=sequencer, eventSource="aws:s3"))).notices
-        assert notice.order is not None
-        orders.append(notice.order)
-    assert orders == sorted(orders)
-    assert len({len(order) for order in orders}) == 1
 
 
 @pytest.mark.parametrize(
@@ -142,7 +117,7 @@ def test_key_encoding(encoding: Literal["auto", "raw", "url"], source: str | Non
 def test_trigger_needs_only_bucket_and_key() -> None:
     ((notice, _),) = parser().parse(body(trigger(key()))).notices
     assert notice.path == f"{BUCKET}/{key()}"
-    assert (notice.event_id, notice.etag, notice.size, notice.created, notice.order) == (None,) * 5
+    assert (notice.event_id, notice.etag, notice.size, notice.created) == (None,) * 4
 
 
 @pytest.mark.parametrize(
@@ -158,7 +133,7 @@ def test_optional_fields_of_wrong_type_are_as_absent() -> None:
     bad = record(eventId=["x"], eventSource=5)
     bad["s3"]["object"].update(size="10", eTag=5, sequencer={})
     ((notice, _),) = parser().parse(body(bad)).notices
-    assert (notice.event_id, notice.size, notice.etag, notice.order) == (None,) * 4
+    assert (notice.event_id, notice.size, notice.etag) == (None,) * 3
 
 
 def _without(*path: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from autoingest.objects import parse
 from autoingest.queue import keys
 from autoingest.queue.intake import Intake
 from autoingest.queue.reclaim import Reclaimer
-from autoingest.queue.work import Done, WorkQueue
+from autoingest.queue.work import Claimed, Done, WorkQueue
 from tests.support.redis import BUCKET, image
 
 PATHS = [image(number) for number in range(2)]
@@ -30,6 +30,7 @@ step = st.one_of(
         st.sampled_from(["ingested", "park_guider", "park", "failed", "give_up"]),
         st.sampled_from(WORKERS),
         st.sampled_from(PATHS),
+        st.booleans(),
     ),
     st.tuples(st.sampled_from(["reclaim", "due", "old_takes", "exposure"])),
 )
@@ -41,6 +42,7 @@ class Model:
     def __init__(self, client: Redis) -> None:
         self.client = client
         self.queues = {name: WorkQueue(client, BUCKET, name, 60) for name in WORKERS}
+        self.claims: dict[tuple[str, str], list[Claimed]] = {}
         self.reclaimer = Reclaimer(client, [BUCKET], 0)
         self.intake = Intake(client)
         self.versions = count()
@@ -53,7 +55,7 @@ class Model:
         # Whether an old worker has the earlier version is not on record.
         self.twice |= path in await self.client.lrange(keys.worker(BUCKET, "old"), 0, -1)
         version = str(next(self.versions))
-        notice = Notice(BUCKET, path.removeprefix(f"{BUCKET}/"), path, version, version, 1, 1.0, None)
+        notice = Notice(BUCKET, path.removeprefix(f"{BUCKET}/"), path, version, version, 1, 1.0)
         await self.intake.accept([(notice, parse(path))])
 
     async def push(self, path: str) -> None:
@@ -63,7 +65,13 @@ class Model:
         await self.client.lpush(keys.queue(BUCKET), path)
 
     async def claim(self, name: str, number: int) -> None:
-        await self.queues[name].claim(number)
+        for claim in await self.queues[name].claim(number):
+            self.claims.setdefault((name, claim.path), []).append(claim)
+
+    def held(self, name: str, path: str, old: bool) -> Claimed:
+        """The last claim that a worker had of a path, or the first one, which may be of another version."""
+        claims = self.claims.get((name, path)) or [Claimed(path, "none", 0.0, *[None] * 4, 0, None, None)]
+        return claims[0 if old else -1]
 
     async def renew(self, name: str, _: int) -> None:
         await self.queues[name].renew()
@@ -74,23 +82,25 @@ class Model:
     async def die(self, name: str, _: int) -> None:
         await self.client.delete(keys.lease(BUCKET, name))
 
-    async def ingested(self, name: str, path: str) -> None:
-        await self.queues[name].ingested([Done(path, "LSSTCam", "20250415", None)])
+    async def ingested(self, name: str, path: str, old: bool) -> None:
+        await self.queues[name].ingested([Done(self.held(name, path, old), None, None, "LSSTCam", "20250415", None)])
 
-    async def park_guider(self, name: str, path: str) -> None:
-        await self.queues[name].park(path, 0, OBS_ID)
+    async def park_guider(self, name: str, path: str, old: bool) -> None:
+        await self.queues[name].park(self.held(name, path, old), 0, OBS_ID)
 
-    async def park(self, name: str, path: str) -> None:
-        await self.queues[name].park(path, 0, None)
+    async def park(self, name: str, path: str, old: bool) -> None:
+        await self.queues[name].park(self.held(name, path, old), 0, None)
 
-    async def failed(self, name: str, path: str) -> None:
-        await self.queues[name].failed(path, "missing", "x", max_attempts=2, delay=0)
+    async def failed(self, name: str, path: str, old: bool) -> None:
+        await self.queues[name].failed(self.held(name, path, old), "missing", "x", max_attempts=2, delay=0)
 
-    async def give_up(self, name: str, path: str) -> None:
-        await self.queues[name].give_up(path, "missing", "x")
+    async def give_up(self, name: str, path: str, old: bool) -> None:
+        await self.queues[name].give_up(self.held(name, path, old), "missing", "x")
 
     async def exposure(self) -> None:
-        await self.queues["a"].ingested([Done("another", "LSSTCam", "20250415", OBS_ID)])
+        await self.queues["a"].ingested(
+            [Done(self.held("a", "another", False), None, None, "LSSTCam", "20250415", OBS_ID)]
+        )
 
     async def reclaim(self) -> None:
         await self.reclaimer.run_once()

@@ -13,7 +13,7 @@ from autoingest.queue import keys
 from autoingest.queue.audit import Auditor, AuditReport, audit
 from autoingest.queue.intake import Intake
 from autoingest.queue.work import Done, WorkQueue
-from tests.support.redis import BUCKET, image, put
+from tests.support.redis import BUCKET, claim_of, done, image, put
 
 
 async def _site(client: Redis) -> None:
@@ -21,10 +21,10 @@ async def _site(client: Redis) -> None:
     queue = WorkQueue(client, BUCKET, "w", 60)
     await put(client, *(image(number) for number in range(8)))
     await queue.claim(5)
-    await queue.ingested([Done(image(0), "LSSTCam", "20250415", None)])
-    await queue.park(image(1), 9e9, None)
-    await queue.give_up(image(2), "missing", "gone")
-    await queue.give_up(image(3), "missing", "gone")
+    await queue.ingested([await done(client, image(0))])
+    await queue.park(await claim_of(client, image(1)), 9e9, None)
+    await queue.give_up(await claim_of(client, image(2)), "missing", "gone")
+    await queue.give_up(await claim_of(client, image(3)), "missing", "gone")
     await client.hdel(keys.dead(BUCKET), image(3))
     await client.hset(keys.file(image(3)), "state", "dropped")
     await client.lmove(keys.queue(BUCKET), keys.worker(BUCKET, "old"), "RIGHT", "LEFT")
@@ -89,24 +89,24 @@ async def test_a_live_system_is_consistent(redis_client: Redis) -> None:
     """Thousands of objects move while they are counted."""
     queue, intake = WorkQueue(redis_client, BUCKET, "w", 60), Intake(redis_client)
     paths = [image(number) for number in range(6000)]
-    done = asyncio.Event()
+    finished = asyncio.Event()
 
     async def accept() -> None:
         for first in range(0, len(paths), 50):
             await intake.accept(
                 [
-                    (Notice(BUCKET, path.removeprefix(f"{BUCKET}/"), path, path, "e", 1, None, None), parse(path))
+                    (Notice(BUCKET, path.removeprefix(f"{BUCKET}/"), path, path, "e", 1, None), parse(path))
                     for path in paths[first : first + 50]
                 ]
             )
 
     async def work() -> None:
-        while not done.is_set():
+        while not finished.is_set():
             claimed = await queue.claim(100)
             for claim in claimed[:5]:
-                await queue.failed(claim.path, "missing", "x", max_attempts=1, delay=0)
-            await queue.park(claimed[5].path, 9e9, None) if len(claimed) > 5 else None
-            await queue.ingested([Done(claim.path, "LSSTCam", "20250415", None) for claim in claimed[6:]])
+                await queue.failed(claim, "missing", "x", max_attempts=1, delay=0)
+            await queue.park(claimed[5], 9e9, None) if len(claimed) > 5 else None
+            await queue.ingested([Done(claim, None, None, "LSSTCam", "20250415", None) for claim in claimed[6:]])
 
     worker = asyncio.create_task(work())
     reports: list[AuditReport] = []
@@ -114,7 +114,7 @@ async def test_a_live_system_is_consistent(redis_client: Redis) -> None:
     while not accepting.done() or len(reports) < 3:
         reports.append(await audit(redis_client))
     await accepting
-    done.set()
+    finished.set()
     await worker
     await intake.close()
     assert [report.findings for report in reports if not report.consistent] == []

@@ -13,8 +13,8 @@ from autoingest.queue import keys
 from autoingest.queue.audit import audit
 from autoingest.queue.intake import Intake
 from autoingest.queue.letters import Selection, dead_letters, drop, rejected_records, requeue
-from autoingest.queue.work import Done, WorkQueue
-from tests.support.redis import BUCKET, image, put, state, upcoming
+from autoingest.queue.work import WorkQueue
+from tests.support.redis import BUCKET, claim_of, done, image, put, state, upcoming
 
 
 async def _dead(client: Redis, *paths: str, reason: str = "missing") -> WorkQueue:
@@ -22,7 +22,7 @@ async def _dead(client: Redis, *paths: str, reason: str = "missing") -> WorkQueu
     await put(client, *paths, etag="e1")
     await queue.claim(len(paths))
     for path in paths:
-        await queue.give_up(path, reason, "it is gone")
+        await queue.give_up(await claim_of(client, path), reason, "it is gone")
     return queue
 
 
@@ -90,9 +90,9 @@ async def test_requeue_races_with_a_worker(redis_client: Redis) -> None:
             claimed = [claim.path for claim in await queue.claim(50)]
             for path in claimed[:7]:
                 if len(claimed) > 20:
-                    await queue.give_up(path, "missing", "again")
+                    await queue.give_up(await claim_of(redis_client, path), "missing", "again")
             good = claimed[7:] if len(claimed) > 20 else claimed
-            ingested.extend(await queue.ingested([Done(path, "LSSTCam", "20250415", None) for path in good]))
+            ingested.extend(await queue.ingested([await done(redis_client, path) for path in good]))
 
     async with asyncio.timeout(60):
         await asyncio.gather(operate(), operate(), work())

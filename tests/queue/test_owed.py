@@ -10,8 +10,8 @@ from redis.asyncio import Redis
 from autoingest.queue import keys
 from autoingest.queue.owed import CLAIM_AT_ONCE, LONGEST_DELAY, OwedVisits
 from autoingest.queue.status import queue_status
-from autoingest.queue.work import Done, WorkQueue
-from tests.support.redis import BUCKET, image, put
+from autoingest.queue.work import WorkQueue
+from tests.support.redis import BUCKET, done, image, put
 
 EXPOSURE = ("LSSTCam", 2025041500001)
 FIELD = "LSSTCam/2025041500001"
@@ -23,8 +23,8 @@ async def acknowledge(client: Redis, *exceptions: str) -> None:
     for exception in exceptions:
         await put(client, image(0))
         await queue.claim(1)
-        done = Done(image(0), "LSSTCam", "20250415", "MC_O_20250415_000001")
-        assert await queue.ingested([done], {EXPOSURE: exception}) == [image(0)]
+        acknowledgement = await done(client, image(0), "MC_O_20250415_000001")
+        assert await queue.ingested([acknowledgement], {EXPOSURE: exception}) == [image(0)]
 
 
 async def entry(client: Redis) -> dict[str, float | str]:

@@ -8,7 +8,7 @@ from autoingest.queue import keys
 from autoingest.queue.reclaim import Reclaimed, Reclaimer
 from autoingest.queue.status import QueueStatus, queue_status, unfinished
 from autoingest.queue.work import WorkQueue
-from tests.support.redis import BUCKET, image, put, state, until, upcoming
+from tests.support.redis import BUCKET, claim_of, image, put, state, until, upcoming
 
 
 async def die(client: Redis, *names: str, bucket: str = BUCKET) -> None:
@@ -54,7 +54,7 @@ async def test_worker_that_died_with_nothing_is_forgotten(redis_client: Redis) -
     await put(redis_client, image(0))
     queue = WorkQueue(redis_client, BUCKET, "a", 60)
     await queue.claim(1)
-    await queue.give_up(image(0), "missing", "x")
+    await queue.give_up(await claim_of(redis_client, image(0)), "missing", "x")
     await die(redis_client, "a")
     await Reclaimer(redis_client, [BUCKET], 10).run_once()
     assert not await redis_client.exists(keys.leaseholders(BUCKET))
@@ -136,8 +136,8 @@ async def test_status(redis_client: Redis) -> None:
     await queue.claim(3)
     await WorkQueue(redis_client, BUCKET, "dead", 60).claim(1)
     await die(redis_client, "dead")
-    await queue.give_up(image(0), "missing", "x")
-    await queue.park(image(1), 0, None)
+    await queue.give_up(await claim_of(redis_client, image(0)), "missing", "x")
+    await queue.park(await claim_of(redis_client, image(1)), 0, None)
     found = await queue_status(redis_client, BUCKET)
     assert found.oldest is not None
     assert found.oldest > 1e9  # received at 1.5

@@ -4,24 +4,22 @@ import asyncio
 import json
 import random
 import time
+from collections.abc import Awaitable
+from dataclasses import replace
 
 import pytest
 from redis.asyncio import Redis
 
 from autoingest.queue import keys
 from autoingest.queue.reclaim import Reclaimer
-from autoingest.queue.work import Done, WorkQueue
-from tests.support.redis import BUCKET, image, put, state, upcoming
+from autoingest.queue.work import Claimed, Done, WorkQueue
+from tests.support.redis import BUCKET, claim_of, done, image, put, state, upcoming
 
 OBS_ID = "MC_O_20250415_000001"
 
 
 def lane(client: Redis, name: str = "a", lease: float = 60.0) -> WorkQueue:
     return WorkQueue(client, BUCKET, name, lease)
-
-
-def done(path: str, obs_id: str | None = None) -> Done:
-    return Done(path, "LSSTCam", "20250415", obs_id)
 
 
 async def held(client: Redis, name: str = "a") -> list[str]:
@@ -88,7 +86,9 @@ async def test_workers_racing_for_one_queue_share_it_without_overlap(redis_clien
         queue, mine = lane(redis_client, name), []
         while batch := await queue.claim(7):
             mine += [item.path for item in batch]
-            assert await queue.ingested([done(item.path) for item in batch]) == [item.path for item in batch]
+            assert await queue.ingested([await done(redis_client, item.path) for item in batch]) == [
+                item.path for item in batch
+            ]
         return mine
 
     shares = await asyncio.gather(take("a"), take("b"), take("c"))
@@ -153,12 +153,13 @@ async def test_ingested_is_acknowledged_once(redis_client: Redis) -> None:
     queue = lane(redis_client)
     await queue.claim(1)
 
-    assert await queue.ingested([done(image(0))]) == [image(0)]
-    assert await queue.ingested([done(image(0))]) == []  # repeated because the answer was lost
+    acknowledgement = await done(redis_client, image(0), etag="e2")
+    assert await queue.ingested([acknowledgement]) == [image(0)]
+    assert await queue.ingested([acknowledgement]) == []  # repeated because the answer was lost
 
     record = await redis_client.hgetall(keys.file(image(0)))
     assert abs(float(record.pop("ingest_time")) - time.time()) < 5
-    assert record == {"state": "ingested", "worker": "a", "recv_time": "1.5"}
+    assert record == {"state": "ingested", "worker": "a", "recv_time": "1.5", "etag": "e2", "size": "17"}
     assert await redis_client.hgetall(keys.ingested(BUCKET, "LSSTCam")) == {"20250415": "1"}
     assert await held(redis_client) == []
 
@@ -166,17 +167,18 @@ async def test_ingested_is_acknowledged_once(redis_client: Redis) -> None:
 async def test_late_acknowledgements_after_a_reclaim_do_no_harm(redis_client: Redis) -> None:
     await put(redis_client, image(0))
     late, other = lane(redis_client, "late"), lane(redis_client, "other")
-    await late.claim(1)
+    (claim,) = await late.claim(1)
+    acknowledgement = await done(redis_client, image(0))
     await redis_client.delete(keys.lease(BUCKET, "late"))
     await Reclaimer(redis_client, [BUCKET], 10).run_once()
     await other.claim(1)
     before = await redis_client.hgetall(keys.file(image(0)))
 
     assert not await late.renew()
-    assert await late.ingested([done(image(0))]) == []
-    assert await late.park(image(0), 0, None) == "lost"
-    assert await late.failed(image(0), "missing", "x", max_attempts=1, delay=1) == "lost"
-    assert not await late.give_up(image(0), "missing", "x")
+    assert await late.ingested([acknowledgement]) == []
+    assert await late.park(claim, 0, None) == "lost"
+    assert await late.failed(claim, "missing", "x", max_attempts=1, delay=1) == "lost"
+    assert not await late.give_up(claim, "missing", "x")
     assert await late.give_back() == 0
 
     assert await redis_client.hgetall(keys.file(image(0))) == before
@@ -185,33 +187,39 @@ async def test_late_acknowledgements_after_a_reclaim_do_no_harm(redis_client: Re
         keys.dead(BUCKET), keys.waiting(BUCKET), keys.queue(BUCKET), keys.failed(BUCKET, "LSSTCam"),
         keys.ingested(BUCKET, "LSSTCam"),
     )  # fmt: skip
-    assert await other.ingested([done(image(0))]) == [image(0)]
+    assert await other.ingested([await done(redis_client, image(0))]) == [image(0)]
 
 
 @pytest.mark.parametrize("step", ["ingested", "failed", "park", "give_back", "reclaim"])
-@pytest.mark.parametrize("taken", [False, True])
-async def test_new_version_that_came_meanwhile_is_left_alone(redis_client: Redis, step: str, taken: bool) -> None:
+@pytest.mark.parametrize("taken", [None, "second", "first"])
+async def test_new_version_that_came_meanwhile_is_left_alone(redis_client: Redis, step: str, taken: str | None) -> None:
     await put(redis_client, image(0), etag="1")
     first, second = lane(redis_client, "first"), lane(redis_client, "second")
-    await first.claim(1)
+    (claim,) = await first.claim(1)
+    acknowledgement = await done(redis_client, image(0), etag="1")
     await put(redis_client, image(0), etag="2")
+    if taken == "first" and step in ("give_back", "reclaim"):
+        return  # it has only the new version
     if taken:
-        await second.claim(1)
+        (again,) = await {"first": first, "second": second}[taken].claim(1)
+        assert again.token != claim.token
     match step:
         case "ingested":
-            assert await first.ingested([done(image(0))]) == [image(0)]
+            assert await first.ingested([acknowledgement]) == []
         case "failed":
-            assert await first.failed(image(0), "missing", "x", max_attempts=1, delay=1) == "lost"
+            assert await first.failed(claim, "missing", "x", max_attempts=1, delay=1) == "lost"
         case "park":
-            assert await first.park(image(0), 0, OBS_ID) == "lost"
+            assert await first.park(claim, 0, OBS_ID) == "lost"
         case "give_back":
             assert await first.give_back() == 0
         case "reclaim":
             await redis_client.delete(keys.lease(BUCKET, "first"))
             await Reclaimer(redis_client, [BUCKET], 10).run_once()
-    assert await held(redis_client, "first") == []
+    assert await held(redis_client, "first") == ([image(0)] if taken == "first" else [])
     assert await state(redis_client, image(0)) == ("working" if taken else "queued")
-    assert await upcoming(redis_client) + await held(redis_client, "second") == [image(0)]
+    places = [await upcoming(redis_client), await held(redis_client, "first"), await held(redis_client, "second")]
+    assert [path for place in places for path in place] == [image(0)]
+    assert await redis_client.hget(keys.file(image(0)), "etag") == "2"
     assert not await redis_client.exists(keys.dead(BUCKET), keys.waiting(BUCKET))
 
 
@@ -245,7 +253,12 @@ async def test_failures_are_retried_later_and_later_then_dead(redis_client: Redi
     queue, reclaimer = lane(redis_client), Reclaimer(redis_client, [BUCKET], 10)
     for attempt, delay in enumerate((100, 200), 1):
         await queue.claim(1)
-        assert await queue.failed(path, "metadata", f"no CARD “{attempt}”", max_attempts=3, delay=100) == "retry"
+        assert (
+            await queue.failed(
+                await claim_of(redis_client, path), "metadata", f"no CARD “{attempt}”", max_attempts=3, delay=100
+            )
+            == "retry"
+        )
         assert await state(redis_client, path) == "waiting"
         due = await redis_client.zscore(keys.waiting(BUCKET), path)
         assert due == pytest.approx(time.time() + delay, abs=5)
@@ -255,7 +268,10 @@ async def test_failures_are_retried_later_and_later_then_dead(redis_client: Redi
         assert await state(redis_client, path) == "queued"
     (claimed,) = await queue.claim(1)
     assert claimed.attempts == 2
-    assert await queue.failed(path, "metadata", "no CARD “3”", max_attempts=3, delay=100) == "dead"
+    assert (
+        await queue.failed(await claim_of(redis_client, path), "metadata", "no CARD “3”", max_attempts=3, delay=100)
+        == "dead"
+    )
 
     letter = json.loads(await redis_client.hget(keys.dead(BUCKET), path))
     assert 0 <= letter["last_time"] - letter["first_time"] < 60
@@ -276,7 +292,7 @@ async def test_give_up_of_a_path_of_unknown_shape(redis_client: Redis) -> None:
     await redis_client.lpush(keys.queue(BUCKET), path)
     queue = lane(redis_client)
     await queue.claim(1)
-    assert await queue.give_up(path, "unknown", "no such shape")
+    assert await queue.give_up(await claim_of(redis_client, path), "unknown", "no such shape")
     letter = json.loads(await redis_client.hget(keys.dead(BUCKET), path))
     assert (letter["reason"], letter["etag"], letter["attempts"]) == ("unknown", None, 1)
     assert await redis_client.keys("FAIL:*") == []
@@ -287,19 +303,19 @@ async def test_guider_is_woken_to_the_front_by_its_exposure(redis_client: Redis)
     await put(redis_client, guider)
     queue = lane(redis_client)
     await queue.claim(1)
-    assert await queue.park(guider, 60, OBS_ID) == "waiting"
+    assert await queue.park(await claim_of(redis_client, guider), 60, OBS_ID) == "waiting"
     assert await state(redis_client, guider) == "waiting"
     since = await redis_client.hget(keys.file(guider), "first_wait")
     await put(redis_client, science, rest)
     await queue.claim(1)
 
-    assert await queue.ingested([done(science, OBS_ID)]) == [science]
+    assert await queue.ingested([await done(redis_client, science, OBS_ID)]) == [science]
 
     assert await upcoming(redis_client) == [guider, rest]
     assert not await redis_client.exists(keys.waiting(BUCKET), keys.waiting_for(BUCKET, OBS_ID))
     (claimed,) = await queue.claim(1)
     assert claimed.first_wait == pytest.approx(float(since))
-    assert await queue.park(guider, 0, OBS_ID) == "waiting"
+    assert await queue.park(await claim_of(redis_client, guider), 0, OBS_ID) == "waiting"
     assert await redis_client.hget(keys.file(guider), "first_wait") == since
     assert await queue.ingested([]) == []
 
@@ -310,13 +326,13 @@ async def test_guider_parked_after_its_exposure_became_known_does_not_wait(redis
     slow, fast = lane(redis_client, "slow"), lane(redis_client, "fast")
     await slow.claim(1)  # asks the Butler, which does not know the exposure yet
     await fast.claim(1)
-    await fast.ingested([done(science, OBS_ID)])
-    assert await slow.park(guider, 60, OBS_ID) == "queued"
+    await fast.ingested([await done(redis_client, science, OBS_ID)])
+    assert await slow.park(await claim_of(redis_client, guider), 60, OBS_ID) == "queued"
     assert await upcoming(redis_client) == [guider]
     assert await state(redis_client, guider) == "queued"
     # Known before this claim, and yet the Butler does not know it: no reason to go round at once.
     await slow.claim(1)
-    assert await slow.park(guider, 60, OBS_ID) == "waiting"
+    assert await slow.park(await claim_of(redis_client, guider), 60, OBS_ID) == "waiting"
 
 
 async def test_waiting_follows_the_servers_clock_alone(redis_client: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -324,7 +340,7 @@ async def test_waiting_follows_the_servers_clock_alone(redis_client: Redis, monk
     monkeypatch.setattr(time, "time", lambda: 9e9)
     queue = lane(redis_client)
     (claimed,) = await queue.claim(1)
-    await queue.park(image(0), 60, None)
+    await queue.park(await claim_of(redis_client, image(0)), 60, None)
     seconds, _ = await redis_client.time()
     assert claimed.claimed == pytest.approx(seconds, abs=5)
     assert await redis_client.zscore(keys.waiting(BUCKET), image(0)) == pytest.approx(seconds + 60, abs=5)
@@ -335,8 +351,8 @@ async def test_exposure_is_known_even_if_the_acknowledgement_came_late(redis_cli
     await put(redis_client, guider)
     queue = lane(redis_client)
     await queue.claim(1)
-    await queue.park(guider, 60, OBS_ID)
-    assert await lane(redis_client, "late").ingested([done(image(1), OBS_ID)]) == []
+    await queue.park(await claim_of(redis_client, guider), 60, OBS_ID)
+    assert await lane(redis_client, "late").ingested([await done(redis_client, image(1), OBS_ID)]) == []
     assert await upcoming(redis_client) == [guider]
     assert 0 < await redis_client.ttl(keys.exposure_known(BUCKET, OBS_ID)) <= 86400
 
@@ -346,8 +362,8 @@ async def test_waiting_file_that_is_due_leaves_all_that_it_waits_in(redis_client
     await put(redis_client, image(9), guider, plain)
     queue = lane(redis_client)
     await queue.claim(3)
-    assert await queue.park(guider, -1, OBS_ID) == "waiting"
-    assert await queue.park(plain, -2, None) == "waiting"
+    assert await queue.park(await claim_of(redis_client, guider), -1, OBS_ID) == "waiting"
+    assert await queue.park(await claim_of(redis_client, plain), -2, None) == "waiting"
     assert await queue.give_back() == 1
     assert await Reclaimer(redis_client, [BUCKET], 10).release_due(BUCKET) == 2
     assert await upcoming(redis_client) == [image(9), plain, guider]
@@ -367,15 +383,23 @@ async def test_every_step_renews_the_expiry_of_a_records(redis_client: Redis) ->
             await redis_client.delete(keys.file(path))
 
     await redis_client.lpush(keys.queue(BUCKET), *paths)
+    claims: dict[str, Claimed] = {}
+
+    async def claim() -> None:
+        claims.update({item.path: item for item in await queue.claim(6)})
+
+    def ack(claim: Claimed, obs_id: str) -> Awaitable[list[str]]:
+        return queue.ingested([Done(claim, None, None, "LSSTCam", "20250415", obs_id)])
+
     steps = [
-        lambda: queue.claim(6),
-        lambda: queue.ingested([done(paths[0], OBS_ID)]),
-        lambda: queue.park(paths[1], 0, OBS_ID),
-        lambda: queue.park(paths[2], 60, "other"),
-        lambda: queue.failed(paths[3], "missing", "x", max_attempts=2, delay=0),
-        lambda: queue.give_up(paths[4], "missing", "x"),
+        claim,
+        lambda: ack(claims[paths[0]], OBS_ID),
+        lambda: queue.park(claims[paths[1]], 0, OBS_ID),
+        lambda: queue.park(claims[paths[2]], 60, "other"),
+        lambda: queue.failed(claims[paths[3]], "missing", "x", max_attempts=2, delay=0),
+        lambda: queue.give_up(claims[paths[4]], "missing", "x"),
         lambda: reclaimer.release_due(BUCKET),
-        lambda: queue.ingested([done("gone", "other")]),
+        lambda: ack(replace(claims[paths[0]], path="gone"), "other"),
         queue.give_back,
         lambda: redis_client.lmove(keys.queue(BUCKET), keys.worker(BUCKET, "old"), "RIGHT", "LEFT"),
         reclaimer.run_once,

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from redis.asyncio import Redis
 
 from autoingest.queue import keys
+from autoingest.queue.work import Claimed, Done
 
 BUCKET = "embargo@rubin-summit"
 
@@ -35,6 +36,17 @@ async def upcoming(client: Redis, bucket: str = BUCKET) -> list[str]:
 async def state(client: Redis, path: str) -> str | None:
     """State of a file."""
     return await client.hget(keys.file(path), "state")
+
+
+async def claim_of(client: Redis, path: str) -> Claimed:
+    """The last claim of a file, as its worker got it."""
+    token, etag = await client.hmget(keys.file(path), "claim", "etag")
+    return Claimed(path, token or "", time.time(), None, etag, None, None, 0, None, None)
+
+
+async def done(client: Redis, path: str, obs_id: str | None = None, etag: str | None = None) -> Done:
+    """A file that its worker has put into the Butler."""
+    return Done(await claim_of(client, path), etag, 17 if etag else None, "LSSTCam", "20250415", obs_id)
 
 
 async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 60.0) -> None:
