@@ -14,8 +14,8 @@ from ..errors import MetadataError, TransientError
 from .datasets import Datasets
 from .engine import BatchResult, FileResult, IngestFile, Key, OwedVisit
 from .exposures import Exposure, Exposures
+from .outage import cause, is_outage
 from .repo import check_storage_classes, open_repository, prepare, registered
-from .transient import is_transient
 from .visits import Visits
 
 log = structlog.get_logger(__name__)
@@ -84,8 +84,8 @@ class ButlerEngine(ABC):
             self._batch(files, results, done)
         except Exception as err:
             self.close()
-            if is_transient(err):
-                raise TransientError(f"the Butler's database is away: {err}", files=len(files)) from err
+            if is_outage(err):
+                raise TransientError(f"the Butler repository can't be written now: {cause(err)}") from err
             raise
         if self._doubtful:
             # What we remember of the repository may be out of date: somebody may have removed an exposure.
@@ -102,8 +102,8 @@ class ButlerEngine(ABC):
                     self._define(exposure, done)
         except Exception as err:
             self.close()
-            if is_transient(err):
-                raise TransientError(f"the Butler's database is away: {err}", exposures=len(exposures)) from err
+            if is_outage(err):
+                raise TransientError(f"the Butler repository can't be written now: {cause(err)}") from err
             raise
         return done
 
@@ -112,8 +112,8 @@ class ButlerEngine(ABC):
         record = exposure.record
         try:
             done.visits.extend(self._define_visits_of(record, update=update))
-        except Exception as err:
-            if is_transient(err):
+        except BaseException as err:  # whatever a library raises, the exposure stays
+            if is_outage(err):
                 raise
             log.warning("visit owed", instrument=record.instrument, exposure=record.id, error=repr(err))
             done.owed.append(OwedVisit(record.instrument, record.id, f"{type(err).__name__}: {err}"))

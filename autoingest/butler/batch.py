@@ -13,6 +13,10 @@ from ..errors import PermanentError
 from ..instruments import ExposureRecord, GuiderIdentity, Identity, exposure_record, identify, identify_guider
 from .engine import FileResult, IngestFile, Key
 from .exposures import Digest
+from .outage import is_outage
+
+EXCEPTION_LENGTH = 2000
+"""Characters of an error's message that are kept."""
 
 DECISIVE_CARDS = (
     "OBSID", "DAYOBS", "SEQNUM", "CONTRLLR", "GROUPID", "CURINDEX", "MAXINDEX", "FILTER", "FILTER1", "FILTER2",
@@ -86,11 +90,15 @@ def identified(
         try:
             identity = (identify_guider if file.is_guider else identify)(file.header, file.url)
             admit(identity.instrument)
-        except PermanentError as err:
-            results[file.path] = FileResult(file.path, "failed", reason=err.reason, exception=str(err))
+            item = Item(file, identity, (*decisive, *instruments.get(identity.instrument).decisive_cards))
+            _ = item.digest  # a header may hold what can't even be shown
+        except BaseException as err:  # whatever a library raises is the file's failure alone
+            if is_outage(err):
+                raise
+            reason, exception = described(err)
+            results[file.path] = FileResult(file.path, "failed", reason=reason, exception=exception)
         else:
-            more = instruments.get(identity.instrument).decisive_cards
-            items.append(Item(file, identity, (*decisive, *more)))
+            items.append(item)
     return sorted(items, key=lambda item: item.order)
 
 
@@ -115,7 +123,9 @@ def translated(items: Sequence[Item], agreed: Callable[[Key, Digest], bool], res
             continue
         try:
             wanted[key, item.digest] = exposure_record(item.file.header, item.file.url)
-        except PermanentError as err:
+        except BaseException as err:  # as above
+            if is_outage(err):
+                raise
             failures[key, item.digest].append(failure(item, err))
     for about, failed in failures.items():
         if about not in wanted:
@@ -141,8 +151,15 @@ def unsuccessful(
     )
 
 
-def failure(item: Item, error: Exception) -> FileResult:
+def failure(item: Item, error: BaseException) -> FileResult:
     """Return the result of a file that failed with an error."""
-    if isinstance(error, PermanentError):
-        return unsuccessful(item, "failed", error.reason, str(error))
-    return unsuccessful(item, "failed", PermanentError.reason, f"{type(error).__name__}: {error}")
+    return unsuccessful(item, "failed", *described(error))
+
+
+def described(error: BaseException) -> tuple[str, str]:
+    """Return reason and exception of a failure."""
+    known = isinstance(error, PermanentError)
+    text = (str(error) if known else f"{type(error).__name__}: {error}").encode(errors="backslashreplace").decode()
+    if len(text) > EXCEPTION_LENGTH:
+        text = f"{text[:EXCEPTION_LENGTH]}... ({len(text)} characters)"
+    return error.reason if isinstance(error, PermanentError) else PermanentError.reason, text

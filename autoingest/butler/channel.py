@@ -42,6 +42,8 @@ class Setup:
     """Process id of the owner."""
     instruments: tuple[str, ...] = ()
     """Files and folders that describe a site's instruments."""
+    lock_timeout: float = 20.0
+    """Seconds that a statement may wait for somebody else's lock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,10 @@ class Batch:
     """Asks for files to be ingested."""
 
     files: list[IngestFile]
+    timeout: float
+    """Seconds after which the owner ends the process."""
+    cautious: bool = False
+    """Whether these files may have ended a process before: they get little memory beyond what is used already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +69,8 @@ class DefineVisits:
     """Asks for the visits of exposures."""
 
     exposures: list[Key]
+    timeout: float
+    """As for `Batch`."""
 
 
 def pack(message: object) -> bytes:

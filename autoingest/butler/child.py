@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import os
+import resource
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
@@ -21,6 +26,12 @@ if TYPE_CHECKING:
 LOGGED = 500
 """Characters of a request that are logged when it makes the process fail."""
 
+TELL = 0.8
+"""Part of a request's time after which the process writes to its log where it is; see `autoingest.butler.pipe`."""
+
+LEAST_GROWTH, MOST_GROWTH = 64 * 2**20, 256 * 2**20
+"""Bytes that a cautious request may take beyond what is used already: half of what is free, within these bounds."""
+
 
 def main() -> None:
     """Serve batches from standard input until it is closed."""
@@ -30,6 +41,7 @@ def main() -> None:
     # Answers get a descriptor of their own; whatever a library prints goes to the log.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
+    faulthandler.enable()  # whoever is on call sees where it crashed
     requests = sys.stdin.buffer
     make = _engine_class(sys.argv[1])
     setup: Setup | None = read(requests, Setup)
@@ -39,6 +51,9 @@ def main() -> None:
     configure_logging(setup.logging)
     log = structlog.get_logger(__name__)
 
+    from .database import set_lock_timeout
+
+    set_lock_timeout(setup.lock_timeout)
     engine = make(setup.repo, setup.visits, setup.differing)
     try:
         describe(setup.instruments)
@@ -51,9 +66,13 @@ def main() -> None:
     gc.enable()
     write(answers, Started(os.getpid()))
     while (request := read(requests, Batch, DefineVisits)) is not None:
+        faulthandler.dump_traceback_later(TELL * request.timeout)
         try:
             if isinstance(request, DefineVisits):
                 answer: object = engine.define_visits(request.exposures)
+            elif request.cautious:
+                with _little_memory():
+                    answer = engine.ingest(request.files)
             else:
                 answer = engine.ingest(request.files)
         except AutoingestError as err:
@@ -62,12 +81,44 @@ def main() -> None:
             # Not foreseen: nothing can be said about the batch, and nothing about the state of this process either.
             log.exception("butler process fails", request=repr(request)[:LOGGED])
             sys.exit(1)
+        finally:
+            faulthandler.cancel_dump_traceback_later()
         try:
             write(answers, answer)
         except BrokenPipeError:
             # The owner was killed. What is committed is found done by whoever gets the batch next; there is nobody to
             # tell, and the interpreter's own end would try once more.
             os._exit(0)
+
+
+@contextmanager
+def _little_memory() -> Iterator[None]:
+    """Let what needs too much memory fail with a MemoryError, before the kernel kills the process or all of the pod."""
+    try:
+        status = Path("/proc/self/status").read_text()
+    except FileNotFoundError:  # not Linux
+        yield
+        return
+    used = int(status.partition("VmData:")[2].split()[0]) * 1024
+    growth = max(LEAST_GROWTH, min(MOST_GROWTH, _free_memory() // 2))
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    limits = [used + growth, *(limit for limit in (soft, hard) if limit != resource.RLIM_INFINITY)]
+    resource.setrlimit(resource.RLIMIT_DATA, (min(limits), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+def _free_memory() -> int:
+    """Return the bytes that are free on the machine and, where that is less, within the limit of the container."""
+    free = int(Path("/proc/meminfo").read_text().partition("MemAvailable:")[2].split()[0]) * 1024
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit = int((group / "memory.max").read_text())
+        return min(free, limit - int((group / "memory.current").read_text()))
+    except (OSError, ValueError):  # no limit, or another kind of control group
+        return free
 
 
 def _engine_class(name: str) -> type[ButlerEngine]:

@@ -15,6 +15,7 @@ from ..config import Grouping, IngestConfig, LoggingConfig
 from ..errors import AutoingestError, TransientError
 from ..objects import ExposureObject
 from .channel import SIZE_BYTES, Started, pack, unpack, unpack_size
+from .process import environment
 
 TIMEOUT = 120.0
 """Seconds that the Butler may take for one question: a day's exposures, or the datasets of some exposures."""
@@ -154,7 +155,7 @@ async def open_reader(config: IngestConfig, logging: LoggingConfig) -> AsyncIter
     """
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-P", "-m", "autoingest.butler.holdings",
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, start_new_session=True,
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, start_new_session=True, env=environment(),
     )  # fmt: skip
     try:
         reader = ButlerReader(process)

@@ -20,8 +20,8 @@ from ..log import configure_logging
 from .channel import Started, die_with, read, write
 from .datasets import Datasets
 from .held import Held, HeldExposure, HoldingsSetup, ObsIds, OfDay, OfExposures
+from .outage import cause, is_outage
 from .repo import GUIDER_RAW, run_name
-from .transient import is_transient
 from .visits import Visits
 
 
@@ -47,8 +47,8 @@ class Holdings:
         try:
             self._butler = Butler.from_config(repo)
         except Exception as err:
-            if is_transient(err):
-                raise TransientError(f"the Butler's database is away: {err}", repo=repo) from err
+            if is_outage(err):
+                raise TransientError(f"the Butler repository {repo!r} can't be opened now: {cause(err)}") from err
             raise ConfigurationError(
                 f"the Butler repository {repo!r} can't be opened: {type(err).__name__}: {err}", repo=repo
             ) from err
@@ -125,10 +125,10 @@ def main() -> None:
         try:
             write(answers, _answer(holdings, question))
         except Exception as err:
-            if not is_transient(err):
+            if not is_outage(err):
                 log.exception("question to the Butler fails", question=repr(question)[:500])
                 sys.exit(1)
-            write(answers, TransientError(f"the Butler's database is away: {err}", repo=setup.repo))
+            write(answers, TransientError(f"the Butler repository can't be read now: {cause(err)}"))
 
 
 def _answer(holdings: Holdings, question: OfDay | OfExposures) -> ObsIds | Held:

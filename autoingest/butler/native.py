@@ -15,7 +15,7 @@ from .batch import DECISIVE_CARDS, REFINED_CARDS, Item, Wanted, failure, identif
 from .datasets import Placed
 from .engine import BatchResult, FileResult, IngestFile, Key
 from .exposures import Exposure
-from .transient import is_transient
+from .outage import is_outage
 
 RACES = 3
 """Times that a batch is tried again because another writer has just written the same rows."""
@@ -38,7 +38,7 @@ class _Outcome:
 class _ExposureFailedError(Exception):
     """The records of an exposure can't be written as the header of a file tells them."""
 
-    def __init__(self, item: Item, reason: Exception) -> None:
+    def __init__(self, item: Item, reason: BaseException) -> None:
         super().__init__(str(reason))
         self.item = item
         self.reason = reason
@@ -64,12 +64,12 @@ class NativeEngine(ButlerEngine):
             try:
                 outcome = self._transact(items, wanted)
             except (ConflictingDefinitionError, IntegrityError, _ExposureFailedError) as err:
-                error: Exception = err
-                if is_transient(err):
+                error: BaseException = err
+                if is_outage(err):
                     raise
-            except Exception as err:
+            except BaseException as err:  # also what a library raises to end the program
                 error = err
-                if is_transient(err):
+                if is_outage(err):
                     raise
                 break
             else:
@@ -143,7 +143,7 @@ class NativeEngine(ButlerEngine):
             assert record is not None
             try:
                 known = self._exposures.ensure(record)
-            except Exception as err:
+            except BaseException as err:
                 raise _ExposureFailedError(item, err) from err
             self._visit(key, known, outcome)
         outcome.exposures[key] = known

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -17,9 +18,10 @@ from typing import Any
 import structlog
 
 from ..config import IngestConfig, LoggingConfig
-from ..errors import AutoingestError, ConfigurationError, TransientError
+from ..errors import AutoingestError, ConfigurationError, MetadataError, TransientError
 from .channel import SIZE_BYTES, Batch, DefineVisits, Setup, Started, pack, unpack, unpack_size
-from .engine import BatchResult, IngestFile, Key
+from .engine import BatchResult, FileResult, IngestFile, Key
+from .pipe import Log, last_words, waited_for_server
 
 START_TIMEOUT = 120.0
 """Seconds until a process must have imported the Butler and opened the repository. About 1 s is normal; a cold
@@ -28,11 +30,37 @@ network disk may take much longer."""
 CLOSE_TIMEOUT = 10.0
 """Seconds in which a process without work must end."""
 
+LAST_WORDS = 5.0
+"""Seconds in which a process that has ended must have closed its log, and one that has closed its answers must end."""
+
+LONGEST_ANSWER = 64 * 2**20
+LARGEST_FILE = 16 * 2**20
+"""Bytes that an answer, and what is told of one file, may take at the most."""
+
+_CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSYS, signal.SIGTRAP}
+"""Signals by which a process ends through its own doing. Any other comes from outside."""
+
 log = structlog.get_logger(__name__)
 
 
-class _DiedError(TransientError):
-    """The process ended without an answer."""
+class ButlerEndedError(TransientError):
+    """The Butler process ended, or had to be ended, without an answer to what it was asked."""
+
+    own_doing: bool
+    """Whether what it was asked may be the cause, as far as can be told: it crashed, left, or was busy for too long.
+    Not so where it was killed from outside."""
+    last_words: str
+    """The end of its log."""
+
+    def __init__(self, message: str, *, own_doing: bool = False, last_words: str = "", **context: object) -> None:
+        super().__init__(message, **context)
+        self.own_doing = own_doing
+        self.last_words = last_words
+
+
+def environment() -> dict[str, str]:
+    """Return the environment of a process that works on the Butler: this one's without the program's own secrets."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("AUTOINGEST_")}
 
 
 class ButlerProcess:
@@ -55,8 +83,11 @@ class ButlerProcess:
             logging,
             os.getpid(),
             config.instruments,
+            config.batch_timeout / 2,
         )
         self._process: asyncio.subprocess.Process | None = None
+        self._log: Log | None = None
+        self._trouble: str | None = None
         self._turn = asyncio.Lock()
         self._why: str | None = "not started"
         self._has_served = False
@@ -72,8 +103,8 @@ class ButlerProcess:
         return self._turn.locked()
 
     def missing(self) -> str | None:
-        """Tell in words why the repository isn't open, or None if it is."""
-        return self._why if self._alive else self._why or "died"
+        """Tell in words why the repository isn't open or can't be written, or None if all is well."""
+        return (self._why or self._trouble) if self._alive else self._trouble or self._why or "died"
 
     @property
     def _alive(self) -> bool:
@@ -82,7 +113,8 @@ class ButlerProcess:
     async def launch(self) -> None:
         """Start the process, unless there is one; it imports the Butler while this one does something else."""
         async with self._turn:
-            await self._launch()
+            with contextlib.suppress(TransientError):  # `start` tries again
+                await self._launch()
 
     async def start(self) -> None:
         """Start the process, unless there is one, and wait until it has opened the repository.
@@ -92,12 +124,13 @@ class ButlerProcess:
         ConfigurationError
             If the repository can't be used, or the process dies as it starts; the message says why.
         TransientError
-            If the repository's database is away, or takes longer than `START_TIMEOUT`.
+            If the repository's database is away or takes longer than `START_TIMEOUT`, or no process can be started
+            now.
         """
         async with self._turn:
             await self._ensure()
 
-    async def ingest(self, files: Sequence[IngestFile], timeout: float) -> BatchResult:  # noqa: ASYNC109 - its end kills the process
+    async def ingest(self, files: Sequence[IngestFile], timeout: float, *, cautious: bool = False) -> BatchResult:  # noqa: ASYNC109 - its end kills the process
         """Have a batch written.
 
         Parameters
@@ -106,13 +139,29 @@ class ButlerProcess:
             The batch.
         timeout
             Seconds that it may take, from the moment at which the batch before it is done.
+        cautious
+            Whether these files may have ended a process before.
 
         Raises
         ------
+        ButlerEndedError
+            If the process died or took too long; the next call starts a new one.
         TransientError
-            If the database is away, or the process died or took too long; the next call starts a new one.
+            If the repository can't be written now.
         """
-        return await self._request(Batch(list(files)), timeout)
+        request = Batch(list(files), timeout, cautious)
+        try:
+            data = pack(request)
+        except Exception:
+            data = b""
+        refused: dict[str, FileResult] = {}
+        if not data or len(data) > LARGEST_FILE:
+            refused = {file.path: result for file in files if (result := _refused(file)) is not None}
+            request = Batch([file for file in files if file.path not in refused], timeout, cautious)
+            data = pack(request)
+        written = await self._request(data, request) if request.files else BatchResult()
+        results = {result.path: result for result in written.files} | refused
+        return BatchResult([results[file.path] for file in files], written.visits, written.owed)
 
     async def define_visits(self, exposures: Sequence[Key], timeout: float) -> BatchResult:  # noqa: ASYNC109 - as above
         """Have missing visits of stored exposures defined; see `autoingest.butler.engine.Engine.define_visits`.
@@ -129,12 +178,23 @@ class ButlerProcess:
         TransientError
             As for `ingest`.
         """
-        return await self._request(DefineVisits(list(exposures)), timeout)
+        request = DefineVisits(list(exposures), timeout)
+        return await self._request(pack(request), request)
 
-    async def _request(self, request: object, limit: float) -> BatchResult:
+    async def _request(self, data: bytes, request: Batch | DefineVisits) -> BatchResult:
         async with self._turn:
-            await self._ensure()
-            result: BatchResult = await self._call(request, limit, BatchResult)
+            try:
+                await self._ensure()
+                result: BatchResult = await self._call(data, request.timeout, BatchResult)
+            except ButlerEndedError:
+                raise
+            except (TransientError, ConfigurationError) as err:
+                self._trouble = str(err)
+                if isinstance(err, ConfigurationError) and self._has_served:
+                    # It was open before: somebody will mend it.
+                    raise TransientError(str(err), **err.context) from err
+                raise
+            self._trouble = None
         return result
 
     async def close(self) -> None:
@@ -161,12 +221,21 @@ class ButlerProcess:
             return
         if self._process is not None:
             await self._discard("died")
-        # -P: what lies in the current folder is not to be imported. A session of its own: Ctrl-C in a terminal goes
-        # to the parent alone, which decides.
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-P", "-m", "autoingest.butler", self._engine,
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, start_new_session=True,
-        )  # fmt: skip
+        try:
+            self._log = Log()
+            try:
+                # -P: what lies in the current folder is not to be imported. A session of its own: Ctrl-C in a terminal
+                # goes to the parent alone, which decides.
+                self._process = await asyncio.create_subprocess_exec(
+                    sys.executable, "-P", "-m", "autoingest.butler", self._engine,
+                    stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=self._log.writer,
+                    start_new_session=True, env=environment(),
+                )  # fmt: skip
+            finally:
+                os.close(self._log.writer)
+        except OSError as err:
+            self._why = f"a Butler process can't be started: {err}"
+            raise TransientError(self._why) from err
         self._why = "opening the repository"
 
     async def _ensure(self) -> None:
@@ -174,47 +243,96 @@ class ButlerProcess:
         if self._why is None:
             return
         try:
-            started: Started = await self._call(self._setup, START_TIMEOUT, Started)
-        except _DiedError as err:
-            if self._has_served:
-                raise
+            started: Started = await self._call(pack(self._setup), START_TIMEOUT, Started)
+        except ButlerEndedError as err:
+            if self._has_served or not err.own_doing:
+                raise TransientError(f"{err} as it started", **err.context) from err
             raise ConfigurationError("the Butler process dies as it starts; the log says why", **err.context) from err
-        self._why, self._has_served = None, True
+        except (ConfigurationError, TransientError) as err:
+            if self._process is not None:
+                await self._discard(str(err))
+            raise
+        self._why, self._has_served, self._trouble = None, True, None
         log.info("butler process started", pid=started.pid, repo=self._setup.repo)
 
-    async def _call(self, request: object, limit: float, kind: type) -> Any:
+    async def _call(self, data: bytes, limit: float, kind: type) -> Any:
         """Send a request and wait for its answer, a `kind`; without one, the process is given up."""
         process = self._process
         assert process is not None
         assert process.stdin is not None
         assert process.stdout is not None
+        assert self._log is not None
+        self._log.begin()
         try:
             async with asyncio.timeout(limit):
-                process.stdin.write(pack(request))
+                process.stdin.write(data)
                 await process.stdin.drain()
                 size = unpack_size(await process.stdout.readexactly(SIZE_BYTES))
+                if size > LONGEST_ANSWER:
+                    raise ValueError(f"an answer of {size} bytes")
                 answer = unpack(await process.stdout.readexactly(size), kind)
         except TimeoutError:
-            await self._discard(f"no answer within {limit:g} s")
-            raise TransientError("the Butler process took too long", timeout_s=limit) from None
+            _, text = await self._discard(f"no answer within {limit:g} s")
+            if waited := waited_for_server(text):
+                raise TransientError(f"no answer from the Butler's database within {limit:g} s") from None
+            raise ButlerEndedError(
+                f"the Butler process took longer than {limit:g} s", own_doing=waited is False,
+                last_words=last_words(text), timeout_s=limit,
+            ) from None  # fmt: skip
         except (asyncio.IncompleteReadError, ConnectionError):
-            code = await self._discard("died")
-            raise _DiedError("the Butler process died", returncode=code) from None
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(process.wait(), LAST_WORDS)  # its own end tells more than our killing it
+            left = process.returncode is None
+            code, text = await self._discard("died")
+            how = _ending(code)
+            raise ButlerEndedError(
+                "the Butler process closed its answers" if left else f"the Butler process ended by {how}",
+                own_doing=left or code >= 0 or -code in _CRASHES, last_words=last_words(text), returncode=code,
+            ) from None  # fmt: skip
+        except (ValueError, TypeError) as err:
+            _, text = await self._discard("its answer makes no sense")
+            raise ButlerEndedError(
+                f"the answer of the Butler process makes no sense: {str(err)[:200]}", own_doing=True,
+                last_words=last_words(text),
+            ) from None  # fmt: skip
         except BaseException:
             await self._discard("interrupted")
             raise
         if isinstance(answer, AutoingestError):
-            if isinstance(request, Setup):
-                await self._discard(str(answer))
             raise answer
         return answer
 
-    async def _discard(self, why: str) -> int | None:
+    async def _discard(self, why: str) -> tuple[int, str]:
+        """End the process, if it still runs; return its exit code and the end of its log."""
         process, self._process, self._why = self._process, None, why
         assert process is not None
+        assert self._log is not None
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
         code = await process.wait()
+        text = await asyncio.to_thread(self._log.text, LAST_WORDS)
         log.warning("butler process discarded", pid=process.pid, why=why, returncode=code)
-        return code
+        return code, text
+
+
+def _ending(code: int) -> str:
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"signal {signal.Signals(-code).name}"
+    except ValueError:
+        return f"signal {-code}"
+
+
+def _refused(file: IngestFile) -> FileResult | None:
+    """Return the failure of a file of which the process can't be told, or None if it can."""
+    try:
+        size = len(pack(Batch([file], 0)))
+    except Exception as err:
+        exception = f"the header holds what can't be handed on: {type(err).__name__}: {err}"
+    else:
+        if size <= LARGEST_FILE:
+            return None
+        exception = f"the header takes {size} bytes, more than {LARGEST_FILE}"
+    return FileResult(file.path, "failed", reason=MetadataError.reason, exception=exception)

@@ -13,7 +13,8 @@ from lsst.resources import ResourcePath, ResourcePathExpression
 from .. import instruments
 from ..errors import ConfigurationError, TransientError
 from ..instruments import Camera
-from .transient import is_transient
+from . import database  # noqa: F401 - how connections behave
+from .outage import cause, is_outage
 
 RAW_DIMENSIONS = ("instrument", "exposure", "detector")
 """Dimensions of every raw dataset type."""
@@ -115,8 +116,8 @@ def open_repository(repo: str, *, writeable: bool = False) -> Butler:
     except FileNotFoundError as err:
         raise ConfigurationError(f"no Butler repository at {repo!r}: {err}", repo=repo) from err
     except Exception as err:
-        if is_transient(err):
-            raise TransientError(f"the database of the Butler repository {repo!r} is away: {err}", repo=repo) from err
+        if is_outage(err):
+            raise TransientError(f"the Butler repository {repo!r} can't be opened now: {cause(err)}") from err
         raise ConfigurationError(
             f"the Butler repository {repo!r} can't be opened: {type(err).__name__}: {err}", repo=repo
         ) from err

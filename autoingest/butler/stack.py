@@ -21,9 +21,9 @@ from .batch import DECISIVE_CARDS, REFINED_CARDS, Item, failure, identified, uns
 from .datasets import Placed
 from .engine import BatchResult, FileResult, IngestFile, Key
 from .exposures import Exposure
+from .outage import is_outage
 from .resources import KnownImage
 from .tasks import Tasks, Told
-from .transient import is_transient
 
 SNAP_VISITS = 2
 """Visits of an exposure that is one of several snaps: its own and the group's."""
@@ -101,7 +101,7 @@ class StackEngine(ButlerEngine):
             told.exposures |= self._write(part, task, results)
         return told.exposures
 
-    def _divide(self, items: list[Item], error: Exception, task: _Task, results: dict[str, FileResult]) -> set[Key]:
+    def _divide(self, items: list[Item], error: BaseException, task: _Task, results: dict[str, FileResult]) -> set[Key]:
         """Have files of one exposure that failed together written in parts, unless they will all fail again.
 
         That they will is worth knowing: each try costs the translation of all headers.
@@ -119,21 +119,21 @@ class StackEngine(ButlerEngine):
         middle = (len(rest) + 1) // 2
         return written | self._write(rest[:middle], task, results) | self._write(rest[middle:], task, results)
 
-    def _run(self, task: _Task, items: dict[str, Item]) -> tuple[Told, Exception]:
+    def _run(self, task: _Task, items: dict[str, Item]) -> tuple[Told, BaseException]:
         """Run a task; return what it told, and the error of the files that it told nothing of."""
         told, paths = Told(), []
         for item in items.values():
             path = KnownImage.of(item.file.url, item.file.size)
             path.header = item.file.header
             paths.append(path)
-        error: Exception = PermanentError("the task said nothing about this file")
+        error: BaseException = PermanentError("the task said nothing about this file")
         try:
             task(paths, told)
-        except Exception as err:
+        except BaseException as err:
             # At its end a task raises an error if anything failed, whatever it has told before.
             error = err
         for each in (*told.failed.values(), *told.unreadable.values(), error):
-            if is_transient(each):
+            if is_outage(each):
                 raise each
         return told, error
 

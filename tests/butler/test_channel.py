@@ -33,8 +33,10 @@ def sent(message: object, *kinds: type) -> Any:
     [
         Setup("/r", "none", "fail", LoggingConfig(level="ERROR", format="console"), 7, ("/a", "b.yaml")),
         Started(2**31),
-        Batch(exposures.files(1, range(3), NONE=None, NESTED={"a": [1, 2.5, True]}, BIG=2**62, TINY=5e-324)),
-        DefineVisits([("LSSTCam", 2025071400001)]),
+        Batch(
+            exposures.files(1, range(3), NONE=None, NESTED={"a": [1, 2.5, True]}, BIG=2**62, TINY=5e-324), 40.0, True
+        ),
+        DefineVisits([("LSSTCam", 2025071400001)], 0.5),
         BatchResult(
             [FileResult("p", "failed", "LSSTCam", 1, "o", 2, True, False, "metadata", "é\0\ud7ff")],
             [("LSSTCam", 5)],
@@ -72,7 +74,7 @@ def test_every_header_that_can_be_read_arrives(cards: dict[str, str]) -> None:
     data = ("".join(lines) + "END".ljust(CARD)).encode()
     parsed = parse_header(data.ljust((len(data) // BLOCK + 1) * BLOCK))
     assert parsed is not None
-    message = Batch([replace(exposures.files(1, [0])[0], header=parsed[0])])
+    message = Batch([replace(exposures.files(1, [0])[0], header=parsed[0])], 1.0)
     assert repr(sent(message, Batch)) == repr(message)
 
 

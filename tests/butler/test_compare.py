@@ -13,7 +13,7 @@ from lsst.daf.butler import Butler, Timespan
 from autoingest import instruments
 from autoingest.butler.compare import KINDS, Comparison, Tolerance, compare
 from autoingest.butler.native import NativeEngine
-from autoingest.errors import ConfigurationError
+from autoingest.errors import ConfigurationError, TransientError
 from autoingest.instruments.geometry import visit_regions
 
 from ..support.command import run
@@ -141,5 +141,5 @@ def test_what_can_not_be_compared(repository: Repository, tmp_path: Path) -> Non
     with pytest.raises(ConfigurationError, match="Unknown"):
         compare(repository.root, repository.root, instrument="Unknown")
     (Path(repository.root) / "gen3.sqlite3").write_bytes(b"no database at all" * 100)
-    with pytest.raises(ConfigurationError, match="can't be opened"):
+    with pytest.raises(TransientError, match="can't be opened now: DatabaseError: file is not a database"):
         compare(repository.root, repository.root)

@@ -91,18 +91,20 @@ def _separation(region: Any, corners: list[list[float]]) -> float:
     return float(np.degrees(max(distances.min(0).max(), distances.min(1).max())) * 3600)
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(1), MemoryError("no memory"), RecursionError()])
 def test_batch_is_all_or_nothing(
-    engine: NativeEngine, open_butler: OpenButler, monkeypatch: pytest.MonkeyPatch
+    engine: NativeEngine, open_butler: OpenButler, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
+    """Whatever a library raises, nothing is half written, and the file that it comes with is told."""
     genuine = Datasets.ingest
 
     def crash(self: Datasets, placed: Any) -> set[str]:
         genuine(self, placed)
-        raise KeyboardInterrupt
+        raise error
 
     monkeypatch.setattr(Datasets, "ingest", crash)
-    with pytest.raises(KeyboardInterrupt):
-        engine.ingest(exposures.files(1, [94]))
+    [failed] = engine.ingest(exposures.files(1, [94])).files
+    assert (failed.outcome, failed.exception.partition(":")[0]) == ("failed", type(error).__name__)
     monkeypatch.undo()
     assert not open_butler().query_dimension_records("exposure", instrument="LSSTCam", explain=False)
     assert stored(open_butler(), 1) == {}

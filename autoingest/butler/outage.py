@@ -1,0 +1,83 @@
+"""Which errors are outages: conditions of database or machine that an operator fixes, and no file's fault."""
+
+from __future__ import annotations
+
+import errno
+import sqlite3
+
+import psycopg
+import sqlalchemy.exc
+
+from ..errors import ConfigurationError, PermanentError, TransientError
+
+_DATA_CLASSES = {"21", "22", "23", "44", "54"}
+"""SQLSTATE classes that a file's values can cause: cardinality, data exception, integrity, view's check option, program
+limit (a value too long for an index). PostgreSQL manual, appendix A."""
+
+_DATA_STATES = {
+    "42804",  # a value of another type than its column
+    "42846",  # a value that can't be cast
+    "42P18",  # a value whose type can't be told
+    "25P02",  # an earlier statement of the transaction failed; divided, the batch shows which file and why
+}
+
+_DATA_SQLITE_CODES = {
+    sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_RANGE, sqlite3.SQLITE_TOOBIG,
+    sqlite3.SQLITE_MISUSE,
+}  # fmt: skip
+
+_ERRNOS = {
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM,
+    errno.EIO, errno.ENXIO, errno.ENODEV, errno.ESTALE,
+    errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EBUSY,
+    errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENOTCONN,
+}  # fmt: skip
+
+
+def is_outage(error: BaseException) -> bool:
+    """Tell whether an error, or one that it was raised from or after, lies in database or machine, not in a file.
+
+    What PostgreSQL and SQLite report counts as an outage unless a file's values can cause it: a privilege revoked, a
+    schema renamed away, a prepared statement lost behind a pooler or a dropped index is an operator's to mend.
+    """
+    seen: BaseException | None = error
+    while seen is not None and not isinstance(seen, PermanentError):
+        if _one_is_outage(seen):
+            return True
+        seen = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
+    return False
+
+
+def cause(error: BaseException) -> str:
+    """Return type and message, in one line, of what the database or the machine said."""
+    seen, found = error, error
+    while (following := seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)) is not None:
+        seen = following
+        if _one_is_outage(seen):
+            found = seen
+    if isinstance(found, sqlalchemy.exc.DBAPIError) and found.orig is not None:
+        found = found.orig
+    return f"{type(found).__name__}: {' '.join(str(found).split())}"
+
+
+def _one_is_outage(error: BaseException) -> bool:
+    match error:
+        case TransientError() | ConfigurationError():
+            return True
+        case sqlalchemy.exc.TimeoutError() | ConnectionError() | TimeoutError():
+            return True
+        case OSError(errno=int() as number):
+            return number in _ERRNOS
+        case sqlalchemy.exc.DBAPIError(connection_invalidated=True):
+            return True
+        case sqlalchemy.exc.DBAPIError(orig=BaseException() as original):
+            return _one_is_outage(original)
+        case psycopg.Error(sqlstate=str() as state):
+            return state[:2] not in _DATA_CLASSES and state not in _DATA_STATES
+        case psycopg.OperationalError() | psycopg.InterfaceError():
+            return True  # no answer from the server: the connection is lost
+        case sqlite3.Error():
+            # The low byte is the primary code; errors of the module itself carry none, and are about values.
+            code = getattr(error, "sqlite_errorcode", None)
+            return code is not None and code & 0xFF not in _DATA_SQLITE_CODES
+    return False
