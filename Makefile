@@ -35,7 +35,7 @@ bench: $(VENV)/test.installed  ## measure, and print medians
 chaos: $(VENV)/test.installed  ## kill processes and servers under load, and count what is lost
 	$(BIN)/python -m pytest tests/chaos --chaos=full $(PYTEST_ARGS)
 	AUTOINGEST_EXAMPLES=10000 $(BIN)/python -m pytest --timeout 3600 -k "neighbours or as_it_is_written or damaged or can_be_read or whatever_pieces" \
-		tests/roles/test_enqueue.py tests/integration/test_openapi.py tests/store/test_reader.py tests/butler/test_channel.py tests/test_lean_http.py
+		tests/roles/test_enqueue.py tests/integration/test_openapi.py tests/store/test_reader.py tests/butler/test_channel.py tests/http/test_pieces.py
 
 chart: $(VENV)/test.installed  ## render the Helm chart for all environments and check it; needs npm
 	AUTOINGEST_MUST_RUN="helm hadolint $$AUTOINGEST_MUST_RUN" $(BIN)/python -m pytest tests/packaging \

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Sequence
 
 import prometheus_client
 import redis.asyncio
 import structlog
+from aiohttp import web
 
 from . import metrics
 from .config import ADMIN_TOKEN, Config, tokens
-from .lean_http import Answer, Request
-from .listener import Bearer, Listener
+from .http.answers import answer
+from .http.listener import Listener
+from .http.tokens import Bearer
 from .queue.connection import REDIS_AWAY
 from .queue.status import queue_status
 from .roles import Role
@@ -46,7 +47,19 @@ class Admin:
         self._redis = client
         self._roles = roles
         self._bearer = Bearer(tokens(ADMIN_TOKEN))
-        self._listener = Listener("admin", config.admin.listen, self._handle)
+        self._listener = Listener(
+            "admin",
+            config.admin.listen,
+            [
+                (method, path, handler)
+                for path, handler in (
+                    ("/livez", self._livez),
+                    ("/readyz", self._readyz),
+                    ("/metrics", self._metrics),
+                )
+                for method in ("GET", "HEAD")
+            ],
+        )
         self.port = config.admin.listen.port
         """Bound TCP port, once started."""
 
@@ -60,19 +73,10 @@ class Admin:
         """Close the listener."""
         await self._listener.close(SHUTDOWN)
 
-    async def _handle(self, request: Request) -> Answer:
-        if request.method not in ("GET", "HEAD"):
-            return _answer({"error": f"{request.method} is not supported"}, 405, b"Allow: GET, HEAD\r\n")
-        match request.target.partition("?")[0]:
-            case "/livez":
-                return _answer({"alive": True})
-            case "/readyz":
-                return await self._readyz()
-            case "/metrics":
-                return await self._metrics(request)
-        return _answer({"error": "none of /livez, /readyz, /metrics"}, 404)
+    async def _livez(self, _: web.Request) -> web.Response:
+        return answer({"alive": True})
 
-    async def _readyz(self) -> Answer:
+    async def _readyz(self, _: web.Request) -> web.Response:
         missing = [f"{role.name}: {why}" for role in self._roles for why in role.missing()]
         try:
             async with asyncio.timeout(REDIS_TIMEOUT):
@@ -84,12 +88,12 @@ class Admin:
         # refused for half a minute.
         enqueue = [role for role in self._roles if role.name == "enqueue"]
         ready = not any(role.missing() for role in enqueue) if enqueue else not missing
-        return _answer({"ready": ready, "missing": missing}, 200 if ready else 503)
+        return answer({"ready": ready, "missing": missing}, 200 if ready else 503)
 
-    async def _metrics(self, request: Request) -> Answer:
+    async def _metrics(self, request: web.Request) -> web.Response:
         # Probes can't carry a token; what they are told is nobody's secret.
-        if not self._bearer.admits(request.authorization):
-            return _answer({"error": "a bearer token is needed"}, 401, b"WWW-Authenticate: Bearer\r\n")
+        if not self._bearer.admits(request):
+            return answer({"error": "a bearer token is needed"}, 401, {"WWW-Authenticate": "Bearer"})
         try:
             async with asyncio.timeout(REDIS_TIMEOUT):
                 await self._refresh()
@@ -101,7 +105,7 @@ class Admin:
         else:
             metrics.REDIS_UP.set(1)
         text = prometheus_client.generate_latest(metrics.REGISTRY)
-        return Answer(200, text, content_type=prometheus_client.CONTENT_TYPE_LATEST.encode())
+        return web.Response(body=text, headers={"Content-Type": prometheus_client.CONTENT_TYPE_LATEST})
 
     async def _refresh(self) -> None:
         for bucket in self._buckets:
@@ -112,10 +116,6 @@ class Admin:
             )  # fmt: skip
             for gauge, value in zip(_GAUGES, values, strict=True):
                 gauge.labels(bucket).set(value)
-
-
-def _answer(content: object, status: int = 200, headers: bytes = b"") -> Answer:
-    return Answer(status, json.dumps(content).encode(), headers)
 
 
 _GAUGES = (

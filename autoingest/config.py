@@ -52,10 +52,10 @@ class Tls(Block):
 
 
 class Listen(Block):
-    """Where a listener binds, and what it bears."""
+    """Where a listener binds, and its limits."""
 
-    host: str = "0.0.0.0"  # noqa: S104 - pods are reached from outside
-    """Address to bind."""
+    host: str | None = None
+    """Address or name to bind; without it, all addresses of the machine, IPv4 and IPv6."""
 
     port: Port
     """TCP port; 0 takes a free one."""
@@ -64,11 +64,11 @@ class Listen(Block):
     """Certificate for TLS; without it, requests and answers can be read on their way."""
 
     max_connections: Annotated[int, Field(ge=1)] = 1000
-    """Connections at the most. For one beyond, that which has gone longest without an answer is closed."""
+    """Most connections at once. One beyond takes the place of the one that has been without a request for longest, or
+    waits; a connection whose request is being answered keeps its place."""
 
     patience: Seconds = 75.0
-    """Seconds after which a connection is closed on which no request has been answered, since it was opened or since
-    the answer before."""
+    """Seconds that a connection may be without a request, from its opening or from the answer before."""
 
 
 class RedisConfig(Block):

@@ -9,16 +9,17 @@ from __future__ import annotations
 import asyncio
 import time
 
-import orjson
 import structlog
+from aiohttp import web
 
 from .. import metrics
-from ..lean_http import Answer, Request
+from ..http.answers import answer
+from ..http.bodies import Bodies
 from ..queue.intake import Intake
 from .counts import Counts
 from .records import MalformedMessageError, RecordParser
 
-RETRY_AFTER = b"Retry-After: 5\r\n"
+RETRY_AFTER = {"Retry-After": "5"}
 """Seconds after which a sender that reads the header should come again."""
 
 log = structlog.get_logger(__name__)
@@ -35,36 +36,36 @@ class NotifyHandler:
         Takes what is in them.
     counts
         Counts what becomes of them.
+    bodies
+        Reads requests' bodies.
     hold
         Seconds for which an answer is held back while Redis is away.
     """
 
-    def __init__(self, parser: RecordParser, intake: Intake, counts: Counts, hold: float) -> None:
+    def __init__(self, parser: RecordParser, intake: Intake, counts: Counts, bodies: Bodies, hold: float) -> None:
         self._parse = parser.parse
         self._intake = intake
         self._counts = counts
+        self._bodies = bodies
         self._hold = hold
 
-    async def handle(self, request: Request) -> Answer:
+    async def handle(self, request: web.Request) -> web.Response:
         """Answer one request."""
-        if request.target.partition("?")[0] != "/notify":
-            return _answer({"error": "not /notify"}, 404)
-        if request.method != "POST":
-            return _answer({"error": f"{request.method} is not supported"}, 405, b"Allow: POST\r\n")
         started = time.perf_counter()
-        answer = await self._notify(request)
+        response = await self._notify(request)
         metrics.NOTIFY_SECONDS.observe(time.perf_counter() - started)
-        return answer
+        return response
 
-    async def _notify(self, request: Request) -> Answer:
+    async def _notify(self, request: web.Request) -> web.Response:
+        body = await self._bodies.read(request)
         try:
-            message = self._parse(request.body)
+            message = self._parse(body)
         except MalformedMessageError as err:
-            log.warning("malformed notification", error=str(err), size=len(request.body), remote=request.remote)
-            return _answer({"error": str(err)}, 400)
+            log.warning("malformed notification", error=str(err), size=len(body), remote=request.remote)
+            return answer({"error": str(err)}, 400)
         self._counts.arrived(message, request.remote)
         if message.unauthentic and message.unauthentic == message.records:
-            return _answer({"error": "no record is authentic"}, 401)
+            return answer({"error": "no record is authentic"}, 401)
         deadline = asyncio.get_running_loop().time() + self._hold
         try:
             outcomes = await self._intake.accept(message.notices, deadline)
@@ -72,12 +73,12 @@ class NotifyHandler:
                 await self._intake.reject(message.rejected, deadline)
         except TimeoutError:
             log.error("notification refused, redis away", records=message.records, held_s=self._hold)
-            return _answer({"error": "Redis is away"}, 503, RETRY_AFTER)
+            return answer({"error": "Redis is away"}, 503, RETRY_AFTER)
         self._counts.taken(message, outcomes)
         paths: dict[str, list[str]] = {"queued": [], "duplicate": []}
         for (notice, _), outcome in zip(message.notices, outcomes, strict=True):
             paths[outcome].append(notice.path)
-        return _answer(
+        return answer(
             {
                 **paths,
                 "ignored": [path for _, path in message.ignored],
@@ -85,7 +86,3 @@ class NotifyHandler:
                 "unauthentic": message.unauthentic,
             }
         )
-
-
-def _answer(content: object, status: int = 200, headers: bytes = b"") -> Answer:
-    return Answer(status, orjson.dumps(content), headers)

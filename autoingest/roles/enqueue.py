@@ -10,7 +10,8 @@ import structlog
 
 from ..config import NOTIFICATION_SECRETS, Config, notification_secrets
 from ..errors import ConfigurationError
-from ..listener import Listener
+from ..http.bodies import Bodies
+from ..http.listener import Listener
 from ..notify.counts import Counts
 from ..notify.records import RecordParser
 from ..notify.webhook import NotifyHandler
@@ -57,8 +58,8 @@ class EnqueueRole:
                     "notifications are not authenticated: no secret is configured", variable=NOTIFICATION_SECRETS
                 )
             parser = RecordParser(config.buckets, enqueue.filter, enqueue.key_encoding, secrets)
-            handler = NotifyHandler(parser, self._intake, counts, enqueue.hold)
-            self._listener = Listener(self.name, enqueue.listen, handler.handle, enqueue.max_body)
+            handler = NotifyHandler(parser, self._intake, counts, Bodies(enqueue.max_body), enqueue.hold)
+            self._listener = Listener(self.name, enqueue.listen, [("POST", "/notify", handler.handle)])
         self._kafka = _kafka_source(config, self._intake, counts) if enqueue.kafka else None
         self.port = enqueue.listen.port if enqueue.listen else 0
         """Bound TCP port, once started; 0 without a listener."""

@@ -7,26 +7,30 @@ from __future__ import annotations
 
 import asyncio
 import re
-from urllib.parse import unquote
+from urllib.parse import unquote_to_bytes
 
-import orjson
 import redis.asyncio
 import structlog
+from aiohttp import web
 
 from .. import metrics
 from ..config import PRESENCE_TOKEN, Config, tokens
-from ..lean_http import Answer, Request
-from ..listener import Bearer, Listener
+from ..http.answers import answer
+from ..http.listener import Listener
+from ..http.tokens import Bearer
 from ..objects import CAMERA_CODES
+from ..pacing import PacedLog
 from ..queue.connection import REDIS_AWAY
 from ..queue.presence import GroupKeys
 
 SHUTDOWN = 2.0
 """Seconds that open connections get to finish at the end."""
 
-_PATH = re.compile(r"/presence/(?P<instrument>[^/]+)/(?P<group>.+)/(?P<snap>[^/]+)/(?P<detector>[^/]+)")
+ROUTE = "/{before:/*}presence/{question:.*}"
+"""Slashes may be doubled: a client whose base URL ends with one asks so."""
+
 _SNAP = re.compile(r"[0-9]{1,9}")
-_DETECTOR = re.compile(r"R[0-9]{2}_S[0-9GW][0-9]")
+_DETECTOR = re.compile(r"R[0-9]{2}_S([0-9GW])[0-9]")
 log = structlog.get_logger(__name__)
 
 
@@ -47,8 +51,10 @@ class PresenceRole:
         settings = config.presence
         self._listen = settings.listen
         self._keys = GroupKeys(client, settings.expiry, delete_on_sight=settings.delete_on_sight)
+        self._away = PacedLog("redis away, lookups are answered 503")
         self._bearer = Bearer(tokens(PRESENCE_TOKEN))
-        self._listener = Listener(self.name, settings.listen, self._handle)
+        routes = [("GET", ROUTE, self._lookup)]
+        self._listener = Listener(self.name, settings.listen, routes, error_form)
         self.port = settings.listen.port
         """Bound TCP port, once started."""
 
@@ -74,36 +80,46 @@ class PresenceRole:
         """Return True: requests are nothing to wait for."""
         return True
 
-    async def _handle(self, request: Request) -> Answer:
-        if not self._bearer.admits(request.authorization):
-            return _error(401, "a bearer token is needed")
-        # In a group, + and # and ? mean themselves.
-        parts = _PATH.fullmatch(request.target)
-        if parts is None:
+    async def _lookup(self, request: web.Request) -> web.Response:
+        if not self._bearer.admits(request):
+            return _error(401, "a bearer token is needed", {"WWW-Authenticate": "Bearer"})
+        _, *parts = [_unquote(part) for part in request.rel_url.raw_path.split("/") if part]
+        if len(parts) < 4:
             return _error(404, "not /presence/{instrument}/{group}/{snap}/{detector}")
-        if request.method != "GET":
-            return _error(405, f"{request.method} is not supported")
-        instrument, group, snap, detector = map(unquote, parts.groups())
+        instrument, *groups, snap, detector = parts
         if instrument not in CAMERA_CODES:
             return _error(400, f"unknown instrument {instrument!r}")
         if not _SNAP.fullmatch(snap):
-            return _error(400, f"snap {snap!r} is no number")
-        if not _DETECTOR.fullmatch(detector):
+            return _error(400, f"snap {snap!r} is not a number")
+        found = _DETECTOR.fullmatch(detector)
+        if not found:
             return _error(400, f"detector {detector!r} is not like R22_S11")
+        if found[1] == "G":  # guiders belong to no group
+            return _answer("absent", 200, {"error": False, "present": False})
         try:
-            url = await self._keys.lookup(instrument, group, int(snap), detector)
+            url = await self._keys.lookup(instrument, "/".join(groups), int(snap), detector)
         except REDIS_AWAY as err:
-            log.warning("redis away", error=repr(err))
+            self._away.warn("", error=str(err) or repr(err))
             return _error(503, "Redis is away")
         if url is None:
             return _answer("absent", 200, {"error": False, "present": False})
         return _answer("present", 200, {"error": False, "present": True, "uri": url})
 
 
-def _error(status: int, message: str) -> Answer:
-    return _answer("unavailable" if status == 503 else "refused", status, {"error": True, "message": message})
+def error_form(status: int, message: str) -> dict[str, object]:
+    """Return the content of an error's answer as the contract has it, and count it."""
+    metrics.PRESENCE.labels("unavailable" if status >= 500 else "refused").inc()
+    return {"error": True, "message": message}
 
 
-def _answer(kind: str, status: int, body: dict[str, object]) -> Answer:
+def _error(status: int, message: str, headers: dict[str, str] | None = None) -> web.Response:
+    return answer(error_form(status, message), status, headers)
+
+
+def _answer(kind: str, status: int, body: dict[str, object]) -> web.Response:
     metrics.PRESENCE.labels(kind).inc()
-    return Answer(status, orjson.dumps(body))
+    return answer(body, status)
+
+
+def _unquote(part: str) -> str:
+    return unquote_to_bytes(part.encode(errors="surrogateescape")).decode(errors="replace")

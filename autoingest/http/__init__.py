@@ -1,0 +1,1 @@
+"""What all listeners share: address, TLS, tokens, limits, and the form of their answers. The server is aiohttp's."""

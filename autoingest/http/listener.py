@@ -1,0 +1,209 @@
+"""A listener: opens where its block of the configuration says, serves its routes, and closes."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import re
+import socket
+import ssl
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import cast
+
+import structlog
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler
+
+from .. import metrics
+from ..config import Listen
+from ..pacing import PacedLog
+from .addresses import listening_sockets, tls_context
+from .answers import ErrorForm, plain_error
+from .connections import Connection, Connections
+
+HANDSHAKE = 10.0
+"""Seconds that a TLS handshake may take."""
+
+TLS_CLOSE = 2.0
+"""Seconds that the end of a TLS connection may take."""
+
+AT_ONCE = 32
+"""Connections that are accepted before others have their turn."""
+
+RETRY = 0.1
+"""Seconds after which connections are accepted again if there was no room."""
+
+_HOST = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?")
+_NOTHING_LEFT = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+Route = tuple[str, str, Handler]
+"""Method, path as aiohttp's router takes it, and who answers."""
+
+log = structlog.get_logger(__name__)
+
+
+class Listener:
+    """A listener.
+
+    Parameters
+    ----------
+    block
+        Block of the configuration that says where.
+    where
+        Address and port, certificate, limits.
+    routes
+        What it answers.
+    form
+        Form of an error's answer.
+    """
+
+    def __init__(self, block: str, where: Listen, routes: Sequence[Route], form: ErrorForm = plain_error) -> None:
+        self._block = block
+        self._where = where
+        self._routes = routes
+        self._connections = Connections(block, where, form)
+        self._no_descriptors = PacedLog("no file descriptor left for a connection")
+        self._sockets: list[socket.socket] = []
+        self._paused = False
+        self._runner: web.AppRunner | None = None
+        self._tls: ssl.SSLContext | None = None
+        self._opening: set[asyncio.Task[None]] = set()
+        self.port = where.port
+        """Bound TCP port, once open."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether connections are accepted."""
+        return bool(self._sockets)
+
+    async def open(self) -> None:
+        """Bind and listen.
+
+        Raises
+        ------
+        ConfigurationError
+            As `listening_sockets` and `tls_context` do.
+        """
+        self._tls = tls_context(self._block, self._where)
+        sockets = listening_sockets(self._block, self._where)
+        self.port = sockets[0].getsockname()[1]
+        app = web.Application()
+        for method, path, handler in self._routes:
+            app.router.add_route(method, path, _served(handler))
+        self._runner = web.AppRunner(app, access_log=None)
+        await self._runner.setup()
+        self._sockets = sockets
+        self._resume()
+
+    async def close(self, patience: float) -> None:
+        """Close; requests under way are answered if that takes no longer than `patience` seconds."""
+        if self._runner is None:
+            return
+        self._connections.closing = True
+        self._pause()
+        for sock in self._sockets:
+            sock.close()
+        self._sockets = []
+        for task in self._opening:
+            task.cancel()
+        server = self._runner.server
+        assert server is not None
+        server.pre_shutdown()
+        await server.shutdown(patience)
+        await self._runner.cleanup()
+        for connection in self._connections.all:
+            connection.cut()
+        self._runner = None
+
+    def _resume(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._paused = False
+        for sock in self._sockets:
+            loop.add_reader(sock.fileno(), self._accept, sock)
+
+    def _pause(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._paused = True
+        for sock in self._sockets:
+            loop.remove_reader(sock.fileno())
+
+    def _retry(self) -> None:
+        if self._paused and self._sockets:
+            self._resume()
+
+    def _accept(self, listening: socket.socket) -> None:
+        """Accept what waits; if there is no room, let it wait."""
+        loop = asyncio.get_running_loop()
+        for _ in range(AT_ONCE):
+            if not self._connections.make_room():
+                break
+            try:
+                accepted, _ = listening.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as err:
+                if err.errno not in _NOTHING_LEFT:
+                    raise
+                self._no_descriptors.warn("", listener=self._block, error=str(err))
+                break
+            accepted.setblocking(False)
+            self._connections.number += 1
+            task = loop.create_task(self._open(accepted))
+            self._opening.add(task)
+            task.add_done_callback(self._opening.discard)
+        else:
+            return
+        self._pause()
+        loop.call_later(RETRY, self._retry)
+
+    async def _open(self, accepted: socket.socket) -> None:
+        assert self._runner is not None
+        server = self._runner.server
+        assert server is not None
+        loop = asyncio.get_running_loop()
+        connection = Connection(server, self._connections, self._lost)
+
+        try:
+            if self._tls is None:
+                await loop.connect_accepted_socket(lambda: connection, accepted)
+            else:
+                await loop.connect_accepted_socket(
+                    lambda: connection,
+                    accepted,
+                    ssl=self._tls,
+                    ssl_handshake_timeout=HANDSHAKE,
+                    ssl_shutdown_timeout=TLS_CLOSE,
+                )
+        except (OSError, asyncio.CancelledError) as err:
+            metrics.CONNECTIONS_CLOSED.labels(self._block, "handshake").inc()
+            log.debug("connection not opened", listener=self._block, error=repr(err))
+            accepted.close()
+            if not connection.made:
+                self._lost()
+
+    def _lost(self) -> None:
+        self._connections.number -= 1
+        self._retry()
+
+
+def _served(handler: Handler) -> Handler:
+    """Note of each request that it is being answered: its connection is not cut off meanwhile."""
+
+    async def serve(request: web.Request) -> web.StreamResponse:
+        connection = cast(Connection, request.protocol)
+        connection.served = True
+        try:
+            if not _is_host(request.headers.get(hdrs.HOST, "")):
+                raise web.HTTPBadRequest(text="the header Host is malformed")
+            return await handler(request)
+        finally:
+            connection.served = False
+            connection.since = connection.loop.time()
+
+    return serve
+
+
+@lru_cache(1000)
+def _is_host(value: str) -> bool:
+    return bool(_HOST.fullmatch(value))
