@@ -72,3 +72,5 @@ async def _take(gateway: Gateway, wanted: Wanted, state: State, arns: dict[str, 
             await gateway.unsubscribe(bucket, step.id)
         case "write policy":
             await gateway.write_policy(bucket, policy.render(bucket))
+        case "write ACL":
+            await gateway.make_private(bucket)

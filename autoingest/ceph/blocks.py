@@ -6,9 +6,10 @@ import re
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from ..document import Block
+from .actions import known
 
 CREATED = "s3:ObjectCreated:*"
 """The only events that are asked for."""
@@ -16,7 +17,7 @@ CREATED = "s3:ObjectCreated:*"
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,240}$")]
 Count = Annotated[int, Field(ge=0)]
 
-_USER = re.compile(r"arn:aws:iam::(?P<tenant>[A-Za-z0-9_]*):user/[^\s*]+")
+_USER = re.compile(r"arn:aws:iam::(?P<tenant>[A-Za-z0-9_]*):user/(?P<name>[^\s*?]+)")
 _ACCOUNT = re.compile(r"\d{12}|RGW\d{17}")
 
 
@@ -139,14 +140,14 @@ class GrantSpec(Block):
     grant: Literal["read", "readWrite"] | None = None
     """``read``: list, and get objects in any version; ``readWrite``: also put and delete."""
 
-    deny: Annotated[tuple[Annotated[str, Field(pattern=r"^s3:[A-Za-z]+$")], ...], Field(min_length=1)] | None = None
-    """Actions to forbid, as ``s3:PutObject``."""
+    deny: Annotated[tuple[Annotated[str, AfterValidator(known)], ...], Field(min_length=1)] | None = None
+    """Actions to forbid, as ``s3:PutObject``; all of `autoingest.ceph.actions`."""
 
     principals: Annotated[tuple[str, ...], Field(min_length=1)]
     """``arn:aws:iam:::user/NAME`` or ``arn:aws:iam::TENANT:user/NAME``; with deny also ``*``."""
 
     objects: str = "*"
-    """Keys that it is about, as ``LSSTCam/raw/*``."""
+    """Keys that it is about, as ``LSSTCam/raw/*``; actions on the bucket itself are about all of it."""
 
     @field_validator("principals")
     @classmethod
@@ -160,6 +161,8 @@ class GrantSpec(Block):
                     f"{principal!r} has an account id: Ceph accepts that and grants nothing; write "
                     "arn:aws:iam:::user/NAME, or the tenant in its place"
                 )
+            if match and match["name"] == "anonymous":
+                raise ValueError(f"{principal!r} is how Ceph calls everybody without keys; name the users")
         return value
 
     @model_validator(mode="after")

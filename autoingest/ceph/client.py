@@ -179,8 +179,8 @@ class Gateway:
         if status >= 300:
             raise _refusal(what, status, None)
 
-    async def policy(self, bucket: BucketSpec) -> dict[str, Any] | None:
-        """Return a bucket's policy, if it has one."""
+    async def policy(self, bucket: BucketSpec) -> str | None:
+        """Return the text of a bucket's policy, if it has one."""
         try:
             with _explained(f"read the policy of bucket {bucket.name}"):
                 response = await self._s3[bucket.name].get_bucket_policy(Bucket=bucket.bare)
@@ -188,7 +188,7 @@ class Gateway:
             if err.status == MISSING:
                 return None
             raise
-        return dict(json.loads(response["Policy"]))
+        return str(response["Policy"])
 
     async def write_policy(self, bucket: BucketSpec, policy: Mapping[str, Any] | None) -> None:
         """Replace a bucket's policy, or remove it."""
@@ -197,6 +197,24 @@ class Gateway:
                 await self._s3[bucket.name].delete_bucket_policy(Bucket=bucket.bare)
             else:
                 await self._s3[bucket.name].put_bucket_policy(Bucket=bucket.bare, Policy=json.dumps(policy))
+
+    async def acl(self, bucket: BucketSpec) -> tuple[str, ...]:
+        """Return what a bucket's ACL lets others than its owner do, each as ``AllUsers READ``."""
+        with _explained(f"read the ACL of bucket {bucket.name}"):
+            response = await self._s3[bucket.name].get_bucket_acl(Bucket=bucket.bare)
+        owner = response.get("Owner", {}).get("ID")
+        found = []
+        for grant in response.get("Grants", ()):
+            grantee = grant.get("Grantee", {})
+            if owner is None or grantee.get("ID") != owner:
+                name = grantee.get("ID") or grantee.get("EmailAddress") or grantee.get("URI", "").rpartition("/")[2]
+                found.append(f"{name or 'somebody'} {grant.get('Permission')}")
+        return tuple(sorted(found))
+
+    async def make_private(self, bucket: BucketSpec) -> None:
+        """Write a bucket's ACL so that it lets nobody but the owner do anything."""
+        with _explained(f"write the ACL of bucket {bucket.name}"):
+            await self._s3[bucket.name].put_bucket_acl(Bucket=bucket.bare, ACL="private")
 
     async def put(self, bucket: BucketSpec, key: str, body: bytes) -> None:
         """Write an object."""

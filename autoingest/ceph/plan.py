@@ -150,6 +150,12 @@ def _surplus(wanted: Wanted, bucket: BucketSpec, entry: Notification) -> Finding
 
 
 def _policy(bucket: BucketSpec, actual: BucketState) -> Iterator[Finding]:
+    if actual.acl:
+        yield Finding(
+            f"bucket {bucket.name}, ACL", f"it lets others than the owner in: {', '.join(actual.acl)}",
+            "apply makes it private; grant what others need under policy", "the owner only", "\n".join(actual.acl),
+            (Step("write ACL", bucket.name),),
+        )  # fmt: skip
     should, is_ = policy.meaning(policy.render(bucket)), policy.meaning(actual.policy)
     if should == is_:
         return
@@ -158,6 +164,8 @@ def _policy(bucket: BucketSpec, actual: BucketState) -> Iterator[Finding]:
         parts.append(f"{len(missing)} declared permissions or denials are missing")
     if surplus := is_ - should:
         parts.append(f"{len(surplus)} are there that are not declared")
+        if everybody := policy.for_everybody(surplus):
+            parts[-1] += f" ({everybody} may be for everybody)"
     yield Finding(
         f"bucket {bucket.name}, policy", " and ".join(parts), "apply replaces the policy",
         policy.in_words(missing), policy.in_words(surplus), (Step("write policy", bucket.name),),

@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from pydantic import SecretStr
 
@@ -36,7 +35,10 @@ class BucketState:
     """A bucket that exists."""
 
     notifications: tuple[Notification, ...]
-    policy: Mapping[str, Any] | None
+    policy: str | None
+    """Its text, where the spec declares one; so the next."""
+    acl: tuple[str, ...] = ()
+    """What its ACL lets others than the owner do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +76,10 @@ async def read_state(gateway: Gateway, spec: Spec) -> State:
         notifications = await gateway.notifications(bucket)
         if notifications is None:
             continue
-        policy = await gateway.policy(bucket) if bucket.policy is not None else None
-        buckets[bucket.name] = BucketState(tuple(notifications), policy)
+        declared = bucket.policy is not None
+        policy = await gateway.policy(bucket) if declared else None
+        acl = await gateway.acl(bucket) if declared else ()
+        buckets[bucket.name] = BucketState(tuple(notifications), policy, acl)
         for item in notifications:
             # The name that Ceph gives to the copy.
             copy = f"{item.arn.removesuffix(item.topic)}{item.id}_{item.topic}"

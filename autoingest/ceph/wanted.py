@@ -13,7 +13,7 @@ from .client import Notification
 from .spec import Spec
 from .state import State
 
-Kind = Literal["create bucket", "write topic", "subscribe", "write policy", "unsubscribe", "delete topic"]
+Kind = Literal["create bucket", "write topic", "subscribe", "write policy", "write ACL", "unsubscribe", "delete topic"]
 """In the order in which they are done."""
 
 
@@ -42,6 +42,7 @@ class Step:
             "write topic": f"write topic {self.subject}",
             "subscribe": f"write the notifications of bucket {self.subject}",
             "write policy": f"write the policy of bucket {self.subject}",
+            "write ACL": f"make the ACL of bucket {self.subject} private",
             "unsubscribe": f"remove notification {self.id} of bucket {self.subject}",
             "delete topic": f"delete topic {self.subject}",
         }[self.kind]
