@@ -49,12 +49,17 @@ class ButlerEndedError(TransientError):
     own_doing: bool
     """Whether what it was asked may be the cause, as far as can be told: it crashed, left, or was busy for too long.
     Not so where it was killed from outside."""
+    too_long: bool
+    """Whether it took too long."""
     last_words: str
     """The end of its log."""
 
-    def __init__(self, message: str, *, own_doing: bool = False, last_words: str = "", **context: object) -> None:
+    def __init__(
+        self, message: str, *, own_doing: bool, too_long: bool = False, last_words: str, **context: object
+    ) -> None:
         super().__init__(message, **context)
         self.own_doing = own_doing
+        self.too_long = too_long
         self.last_words = last_words
 
 
@@ -190,10 +195,8 @@ class ButlerProcess:
                 raise
             except (TransientError, ConfigurationError) as err:
                 self._trouble = str(err)
-                if isinstance(err, ConfigurationError) and self._has_served:
-                    # It was open before: somebody will mend it.
-                    raise TransientError(str(err), **err.context) from err
-                raise
+                # Whatever it is, somebody will mend it.
+                raise TransientError(str(err), **err.context) from err
             self._trouble = None
         return result
 
@@ -251,6 +254,8 @@ class ButlerProcess:
         except (ConfigurationError, TransientError) as err:
             if self._process is not None:
                 await self._discard(str(err))
+            if self._has_served:  # it was open before: somebody will mend it
+                raise TransientError(str(err), **err.context) from err
             raise
         self._why, self._has_served, self._trouble = None, True, None
         log.info("butler process started", pid=started.pid, repo=self._setup.repo)
@@ -276,7 +281,7 @@ class ButlerProcess:
             if waited := waited_for_server(text):
                 raise TransientError(f"no answer from the Butler's database within {limit:g} s") from None
             raise ButlerEndedError(
-                f"the Butler process took longer than {limit:g} s", own_doing=waited is False,
+                f"the Butler process took longer than {limit:g} s", own_doing=waited is False, too_long=True,
                 last_words=last_words(text), timeout_s=limit,
             ) from None  # fmt: skip
         except (asyncio.IncompleteReadError, ConnectionError):

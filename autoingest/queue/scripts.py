@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from . import keys
 
+TRUSTED = 2
+"""Claims of a file without an outcome that are put down to bad luck. With more, it is suspected of ending processes."""
+
 SAFE = (
     """
 -- Call a command. A key of the wrong type holds nothing that is ours: it is set aside, and the command sees no key.
@@ -88,6 +91,18 @@ local function holds(list, path, claim)
   return use('LPOS', list, path)
 end
 
+-- A try has come to an orderly end, whatever it was: the file has ended no process. One that is suspected stays so
+-- until it is in the Butler, or the Butler has looked at it.
+local function survived(path, acquitted)
+  local record = FILE .. path
+  use('HDEL', record, 'trials')
+  if acquitted or not ((tonumber(use('HGET', record, 'tries')) or 0) > """
+    + str(TRUSTED)
+    + """) then
+    use('HDEL', record, 'tries')
+  end
+end
+
 -- From waiting to the queue: RPUSH to its front, LPUSH to its back. Nothing happens if the file does not wait.
 local function wake(path, waiting, waiting_for, queue, push)
   if not use('ZSCORE', waiting, path) then
@@ -111,9 +126,9 @@ end
 # KEYS: queue, worker's list, lease, leaseholders, waiting, dead letters
 # ARGV: (head), most paths to hold, lease in ms, token of this claim
 # Result: all paths on the worker's list, in the queue's order, each with the time and claim, size, etag, created,
-#   recv_time, ing_fail_count, first_wait, butler_etag of its record. A path that is met a second time is dropped, and
-#   so is one that the list still held and that has come anew since. A path keeps the token of the claim that took it
-#   from the queue last, so that what a lost answer told is told again.
+#   recv_time, ing_fail_count, first_wait, butler_etag, tries of its record. A path that is met a second time is
+#   dropped, and so is one that the list still held and that has come anew since. A path keeps the token of the claim
+#   that took it from the queue last, so that what a lost answer told is told again.
 CLAIM = (
     COMMON
     + """
@@ -126,6 +141,7 @@ use('SADD', KEYS[4], NAME)
 redis.call('SET', KEYS[3], time, 'PX', ARGV[5])
 local function take(path)
   mark(path, 'state', 'working', 'worker', NAME, 'claim', TOKEN)
+  count(FILE .. path, 'tries')
   use('ZREM', KEYS[5], path)
   use('HDEL', KEYS[6], path)
 end
@@ -156,7 +172,8 @@ end
 local result = {}
 for i, path in ipairs(held) do
   result[i] = {path, time, unpack(use('HMGET', FILE .. path,
-    'claim', 'size', 'etag', 'created', 'recv_time', 'ing_fail_count', 'first_wait', 'butler_etag'))}
+    'claim', 'size', 'etag', 'created', 'recv_time', 'ing_fail_count', 'first_wait', 'butler_etag',
+    'tries'))}
 end
 return result
 """
@@ -204,7 +221,7 @@ for i = last_owed + 1, #ARGV, 7 do
       version = {'etag', etag, 'size', size}
     end
     use('HDEL', FILE .. path, 'ing_fail_exc', 'ing_fail_count', 'md_fail_exc', 'first_fail', 'first_wait', 'claim',
-      'butler_etag')
+      'butler_etag', 'tries', 'trials')
     mark(path, 'state', 'ingested', 'ingest_time', time, unpack(version))
     use('LREM', KEYS[1], -1, path)
     count(ARGV[4] .. instrument, day)
@@ -226,7 +243,7 @@ return done
 
 # KEYS: worker's list, queue, waiting, lease
 # ARGV: (head), path, claim, seconds that it waits, obs_id or nothing, key of the known exposure, key of those
-#   waiting for the exposure
+#   waiting for the exposure, 1 to keep the count of trials
 # Result: waiting, queued (the exposure has become known since the claim), or lost (the claim is not valid any more).
 #   An exposure known before the claim wakes nobody: the Butler has been asked since, and the file would go round and
 #   round.
@@ -251,6 +268,9 @@ if obs_id ~= '' then
 end
 if state == 'waiting' then
   use('ZADD', KEYS[3], now() + ARGV[6], path)
+end
+if ARGV[10] ~= '1' then
+  survived(path, obs_id ~= '')
 end
 mark(path, 'state', state)
 use('LREM', KEYS[1], -1, path)
@@ -279,6 +299,7 @@ if not (first and first > 0 and first < 1e12) then
   first = time
 end
 mark(path, 'ing_fail_count', attempts, 'first_fail', first, ARGV[8], ARGV[7])
+survived(path, false)
 local outcome
 if attempts < tonumber(ARGV[9]) then
   use('ZADD', KEYS[2], time + ARGV[10] * 2 ^ (attempts - 1), path)
@@ -301,6 +322,25 @@ return outcome
 """
 )
 
+# KEYS: worker's list
+# ARGV: (head), field, then for each file path and claim
+# Result: for each file the new number in this field of its record; 0 where the claim is not valid any more
+COUNT = (
+    COMMON
+    + """
+local result = {}
+for i = 5, #ARGV, 2 do
+  local number = 0
+  if holds(KEYS[1], ARGV[i], ARGV[i + 1]) then
+    count(FILE .. ARGV[i], ARGV[4])
+    number = tonumber(use('HGET', FILE .. ARGV[i], ARGV[4])) or 1
+  end
+  result[#result + 1] = number
+end
+return result
+"""
+)
+
 # KEYS: worker's list, queue, lease, leaseholders
 # ARGV: (head), 1 to do nothing while the lease lasts, else 0
 # Result: number of paths that went to the front of the queue, in their old order
@@ -313,6 +353,9 @@ end
 local returned = 0
 for _, path in ipairs(use('LRANGE', KEYS[1], 0, -1)) do
   if owned(path) then
+    if ARGV[4] ~= '1' then
+      survived(path, false)
+    end
     move(KEYS[1], KEYS[2], 'LEFT', 'RIGHT')
     mark(path, 'state', 'queued')
     returned = returned + 1

@@ -20,7 +20,7 @@ from ..errors import MetadataError, UnknownObjectError
 from ..objects import ExposureObject, parse
 from . import keys
 from .owed import owed_field
-from .scripts import CLAIM, FAILED, GIVE_BACK, INGESTED, PARK, RENEW, head
+from .scripts import CLAIM, COUNT, FAILED, GIVE_BACK, INGESTED, PARK, RENEW, head
 
 EXPOSURE_KNOWN_EXPIRY = 86400
 """Seconds for which it is remembered that an exposure is in the Butler."""
@@ -48,6 +48,8 @@ class Claimed:
     """Epoch seconds since when it waits for its exposure."""
     butler_etag: str | None
     """The version in the Butler, as far as it is known to be another than `etag`."""
+    tries: int = 1
+    """Claims, this one included, and processes that ended meanwhile, since something was last known of the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,7 @@ class WorkQueue:
         self._park = client.register_script(PARK)
         self._failed = client.register_script(FAILED)
         self._give_back = client.register_script(GIVE_BACK)
+        self._count = client.register_script(COUNT)
 
     async def wait(self, timeout: float) -> bool:  # noqa: ASYNC109 - the server's timeout, not ours
         """Block until something is on the queue; take nothing.
@@ -147,8 +150,9 @@ class WorkQueue:
                 attempts=int(attempts) if attempts and attempts.isdecimal() else 0,
                 first_wait=_seconds(first_wait),
                 butler_etag=butler_etag,
+                tries=int(tries) if tries and tries.isdecimal() else 1,
             )
-            for path, claimed, token, size, etag, created, received, attempts, first_wait, butler_etag in reply
+            for path, claimed, token, size, etag, created, received, attempts, first_wait, butler_etag, tries in reply
         ]
 
     async def renew(self) -> bool:
@@ -197,7 +201,9 @@ class WorkQueue:
         )
         return cast(list[str], reply)
 
-    async def park(self, claim: Claimed, delay: float, obs_id: str | None) -> Literal["waiting", "queued", "lost"]:
+    async def park(
+        self, claim: Claimed, delay: float, obs_id: str | None, *, on_trial: bool = False
+    ) -> Literal["waiting", "queued", "lost"]:
         """Let a file wait, for its exposure or just for a while.
 
         Parameters
@@ -208,6 +214,8 @@ class WorkQueue:
             Seconds after which it returns to the queue at the latest.
         obs_id
             The exposure that wakes it earlier, if any.
+        on_trial
+            Whether the last trial of the file came to no orderly end, and stays counted.
 
         Returns
         -------
@@ -218,7 +226,7 @@ class WorkQueue:
         exposure = [keys.exposure_known(self.bucket, obs_id or ""), keys.waiting_for(self.bucket, obs_id or "")]
         reply = await self._park(
             [self._list, self._queue, self._waiting, self._lease],
-            [*self._head, claim.path, claim.token, delay, obs_id or "", *exposure],
+            [*self._head, claim.path, claim.token, delay, obs_id or "", *exposure, int(on_trial)],
         )
         return cast(Literal["waiting", "queued", "lost"], reply)
 
@@ -256,6 +264,32 @@ class WorkQueue:
     async def give_up(self, claim: Claimed, reason: str, exception: str) -> bool:
         """Make a file a dead letter at once; False if the claim was no longer valid."""
         return await self.failed(claim, reason, exception, max_attempts=0, delay=0) == "dead"
+
+    async def tried(self, claims: Sequence[Claimed]) -> list[int]:
+        """Count that a process has ended with these files in hand.
+
+        Returns
+        -------
+        tries
+            The new `Claimed.tries` of each; 0 where the claim is no longer valid.
+        """
+        return await self._counted("tries", claims)
+
+    async def on_trial(self, claim: Claimed) -> int:
+        """Count that a file is now written alone, as nothing else shows whether it ends processes.
+
+        The count is forgotten when anything is known of the file again. So if it is not, neither process lived to tell.
+
+        Returns
+        -------
+        number
+            Trials in a row, this one included; 0 if the claim is no longer valid.
+        """
+        return (await self._counted("trials", [claim]))[0]
+
+    async def _counted(self, field: str, claims: Sequence[Claimed]) -> list[int]:
+        files = [text for claim in claims for text in (claim.path, claim.token)]
+        return cast(list[int], await self._count([self._list], [*self._head, field, *files]))
 
     async def give_back(self) -> int:
         """Return everything that this worker holds to the front of the queue, in its old order, and end the lease.

@@ -14,8 +14,9 @@ import structlog
 
 from .. import metrics
 from ..backoff import Backoff, pause
+from ..butler.process import ButlerEndedError
 from ..config import Config
-from ..errors import TransientError
+from ..errors import ConfigurationError, TransientError
 from ..queue.connection import REDIS_AWAY
 from ..queue.owed import OwedVisits
 from ..queue.presence import GroupKeys
@@ -96,7 +97,12 @@ class IngestRole:
     async def _keep_open(self, butler: ButlerProcess, stop: asyncio.Event) -> None:
         """Open a repository that was away at the start, so that the role is ready before the first file comes."""
         backoff = Backoff(first=1.0)
-        while butler.missing() and not stop.is_set() and not await self._open(butler):
+        while butler.missing() and not stop.is_set():
+            try:
+                if await self._open(butler):
+                    return
+            except ConfigurationError as err:
+                log.error("repository can't be used", repo=self._config.ingest.repo, error=str(err))
             await pause(stop, backoff.next())
 
     async def _define_owed(self, butler: ButlerProcess, bucket: str, stop: asyncio.Event) -> None:
@@ -106,16 +112,28 @@ class IngestRole:
         while not stop.is_set():
             try:
                 if exposures := await owed.claim():
-                    result = await butler.define_visits(exposures, settings.batch_timeout)
-                    still = {(visit.instrument, visit.exposure_id) for visit in result.owed}
-                    settled = [exposure for exposure in exposures if exposure not in still]
-                    await owed.settle(settled)
-                    for instrument, _ in result.visits:
-                        metrics.VISITS.labels(instrument).inc()
-                    log.info("owed visits looked at", bucket=bucket, settled=len(settled), owed=len(still))
+                    await self._define(butler, bucket, owed, exposures)
             except (*REDIS_AWAY, TransientError) as err:
                 log.warning("owed visits kept", bucket=bucket, error=repr(err))
             await pause(stop, min(OWED_INTERVAL, settings.visit_retry))
+
+    async def _define(
+        self, butler: ButlerProcess, bucket: str, owed: OwedVisits, exposures: Sequence[tuple[str, int]]
+    ) -> None:
+        try:
+            result = await butler.define_visits(exposures, self._config.ingest.batch_timeout)
+        except ButlerEndedError as err:
+            log.warning("owed visits kept", bucket=bucket, exposures=len(exposures), error=str(err))
+            if len(exposures) > 1:  # the one that ends processes is to keep no other waiting
+                for exposure in exposures:
+                    await self._define(butler, bucket, owed, [exposure])
+            return
+        still = {(visit.instrument, visit.exposure_id) for visit in result.owed}
+        settled = [exposure for exposure in exposures if exposure not in still]
+        await owed.settle(settled)
+        for instrument, _ in result.visits:
+            metrics.VISITS.labels(instrument).inc()
+        log.info("owed visits looked at", bucket=bucket, settled=len(settled), owed=len(still))
 
     async def close(self) -> None:
         """Close the exposure webhook's client; the Butler processes are not this role's to end."""

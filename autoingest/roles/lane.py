@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import structlog
@@ -16,12 +18,13 @@ import structlog
 from .. import metrics
 from ..backoff import Backoff, pause
 from ..butler.engine import FileResult, IngestFile, OwedVisit
-from ..butler.process import ButlerProcess
+from ..butler.process import ButlerEndedError, ButlerProcess
 from ..config import IngestConfig
-from ..errors import PermanentError, TransientError, UnknownObjectError
+from ..errors import ConfigurationError, PermanentError, TransientError, UnknownObjectError
 from ..objects import ExposureObject, LfaObject, parse
 from ..queue.connection import REDIS_AWAY
 from ..queue.presence import Arrival, GroupKeys, arrival
+from ..queue.scripts import TRUSTED
 from ..queue.work import Claimed, Done, WorkQueue
 from ..store.reader import HeaderReader, ObjectHeader
 
@@ -46,7 +49,29 @@ MORE = 0.005
 STRAGGLERS = 1.0
 """Seconds after which a batch is written without the files whose headers are still being read."""
 
+ALONE = TRUSTED + 2
+"""Tries from which a file is written alone; with fewer, but more than `TRUSTED`, it is written in a `GROUP`."""
+
+GROUP = 16
+"""Suspected files that are written together."""
+
+TRIALS = 10
+"""Trials in a row of which nothing was heard again, after which a file is given up."""
+
+SPREAD = 1.0
+"""Seconds within which a repeated trial begins, at random: something that kills each process as soon as it is ready
+then hits one that has nothing in hand."""
+
+DOUBTS = 5
+"""Outages in a row after which a batch's files are suspected, too: one of them may be what the database refuses."""
+
+LONGEST_PARK = 60.0
+"""Seconds that a suspected file waits for its next trial at the most."""
+
 log = structlog.get_logger(__name__)
+
+Todo = dict[str, tuple[Claimed, ExposureObject | LfaObject]]
+"""Files in hand, by path."""
 
 
 class Lane:
@@ -106,26 +131,33 @@ class Lane:
         backoff = Backoff(first=1.0)
         headers: dict[str, ObjectHeader] = {}
         todo = await self._known(claimed)
+        files = outages = 0
         async with self._lease_kept() as lost:
             while todo and not lost.is_set():
                 self._progress = time.monotonic()
                 away = await self._attempt(todo, headers, stop)
+                files = max(files, len(todo))
                 if not away:
                     break
                 metrics.OUTAGES.labels(self._queue.bucket).inc()
                 delay = backoff.next()
-                if len(away) < len(todo):
+                ended = any(isinstance(err, ButlerEndedError) for err in away.values())
+                if len(away) < len(todo) and not ended:
                     # The others went through: what remains must not hold up this lane.
                     for path in away:
-                        await self._queue.park(todo[path][0], delay, None)
+                        await self._park(todo[path][0], delay)
                     break
+                todo = {path: todo[path] for path in away}
                 self._log.warning("batch held", files=len(away), error=str(next(iter(away.values()))), retry_s=delay)
+                outages = 0 if ended else outages + 1
+                if outages >= DOUBTS:
+                    await self._suspect(list(away), todo)
                 if stop.is_set():
                     break
                 await pause(stop, delay)
-        self._log.info("batch done", files=len(todo), elapsed_ms=round((time.monotonic() - started) * 1e3))
+        self._log.info("batch done", files=files, elapsed_ms=round((time.monotonic() - started) * 1e3))
 
-    async def _known(self, claimed: list[Claimed]) -> dict[str, tuple[Claimed, ExposureObject | LfaObject]]:
+    async def _known(self, claimed: list[Claimed]) -> Todo:
         """Pair each claimed path with what it is; a path of unknown shape is given up."""
         known = {}
         for claim in claimed:
@@ -137,7 +169,7 @@ class Lane:
 
     async def _attempt(
         self,
-        todo: dict[str, tuple[Claimed, ExposureObject | LfaObject]],
+        todo: Todo,
         headers: dict[str, ObjectHeader],
         stop: asyncio.Event,
     ) -> dict[str, TransientError]:
@@ -168,25 +200,23 @@ class Lane:
                             away[path] = err
                         except PermanentError as err:
                             await self._failed(todo[path][0], err.reason, str(err))
+                        except OSError as err:
+                            away[path] = TransientError(f"{type(err).__name__}: {err}")
+                        except Exception as err:  # whatever a header makes of its reader
+                            await self._failed(todo[path][0], PermanentError.reason, f"{type(err).__name__}: {err}")
                     await self._present(arrivals, todo)
                     if not pending and (more := await self._more(todo, stop)):
                         todo |= more
                         reads = self._reads(more, headers)
                         pending, started = set(reads), time.monotonic()
                 metrics.BATCH_SECONDS.labels("read").observe(time.monotonic() - started)
-                self._progress = time.monotonic()
-                try:
-                    await self._write([headers[path] for path in read], todo)
-                except TransientError as err:
-                    away |= dict.fromkeys(read, err)
+                away |= await self._steps(read, headers, todo, stop)
         finally:
             for task in pending:
                 task.cancel()
         return away
 
-    async def _more(
-        self, todo: dict[str, tuple[Claimed, ExposureObject | LfaObject]], stop: asyncio.Event
-    ) -> dict[str, tuple[Claimed, ExposureObject | LfaObject]]:
+    async def _more(self, todo: Todo, stop: asyncio.Event) -> Todo:
         """Claim more while another's batch is being written, so that the presence of these need not wait for it.
 
         What is claimed a second time stays on the worker's list for the next batch.
@@ -198,9 +228,7 @@ class Lane:
                     return more
         return {}
 
-    def _reads(
-        self, batch: dict[str, tuple[Claimed, ExposureObject | LfaObject]], headers: dict[str, ObjectHeader]
-    ) -> dict[asyncio.Task[Arrival | None], str]:
+    def _reads(self, batch: Todo, headers: dict[str, ObjectHeader]) -> dict[asyncio.Task[Arrival | None], str]:
         return {asyncio.create_task(self._read(obj, claim, headers)): path for path, (claim, obj) in batch.items()}
 
     async def _read(
@@ -213,9 +241,7 @@ class Lane:
         headers[obj.path] = header
         return arrival(header.header, obj)
 
-    async def _present(
-        self, arrivals: list[tuple[str, Arrival]], todo: dict[str, tuple[Claimed, ExposureObject | LfaObject]]
-    ) -> None:
+    async def _present(self, arrivals: list[tuple[str, Arrival]], todo: Todo) -> None:
         if not arrivals:
             return
         await self._groups.record([found for _, found in arrivals])
@@ -224,11 +250,89 @@ class Lane:
             if (created := todo[path][0].created) is not None:
                 metrics.TO_PRESENCE.labels(self._queue.bucket).observe(max(0.0, now - created))
 
-    async def _write(
-        self, headers: Sequence[ObjectHeader], todo: dict[str, tuple[Claimed, ExposureObject | LfaObject]]
-    ) -> None:
-        if not headers:
-            return
+    async def _steps(
+        self, paths: Sequence[str], headers: dict[str, ObjectHeader], todo: Todo, stop: asyncio.Event
+    ) -> dict[str, TransientError]:
+        """Write files: those that are suspected of ending processes after the others, in groups or alone.
+
+        Returns
+        -------
+        away
+            As for `_attempt`.
+        """
+        away: dict[str, TransientError] = {}
+        steps = _divided(paths, todo)
+        for number, step in enumerate(steps):
+            rest = [path for later in steps[number + 1 :] for path in later]
+            self._progress = time.monotonic()
+            claim = todo[step[0]][0]
+            suspected, alone = claim.tries > TRUSTED, claim.tries >= ALONE
+            # Where others wait behind a file that takes too long, it gets less time first, and is not blamed.
+            limit = self._config.batch_timeout / (4 if suspected and claim.tries <= ALONE else 1)
+            try:
+                if not alone or await self._tried(claim):
+                    await self._write([headers[path] for path in step], todo, limit, cautious=suspected)
+            except ButlerEndedError as err:
+                if alone and await self._ended_alone(claim, err, limit):
+                    continue
+                suspects = await self._suspect(step, todo)
+                away |= dict.fromkeys(suspects, err)
+            except TransientError as err:
+                if alone:
+                    await self._park(claim)
+                    step = []
+                return away | dict.fromkeys([*step, *rest], err)
+            if stop.is_set() and rest:
+                return away | dict.fromkeys(rest, TransientError("the program is about to end"))
+        return away
+
+    async def _suspect(self, paths: Sequence[str], todo: Todo) -> list[str]:
+        """Count one more try of files of which nothing was heard; return those that are still ours."""
+        numbers = await self._queue.tried([todo[path][0] for path in paths])
+        for path, number in zip(paths, numbers, strict=True):
+            claim, obj = todo[path]
+            todo[path] = (replace(claim, tries=number), obj)
+        return [path for path, number in zip(paths, numbers, strict=True) if number]
+
+    async def _tried(self, claim: Claimed) -> bool:
+        """Count that a file is now written alone; return False if there is no point in it any more."""
+        number = await self._queue.on_trial(claim)
+        if number > TRIALS:
+            await self._give_up(
+                claim, "crash",
+                f"{TRIALS} times in a row, processes were killed that wrote this file alone, perhaps by the kernel for"
+                " lack of memory",
+            )  # fmt: skip
+            return False
+        if number > 1:
+            try:
+                await self._butler.start()
+            except ConfigurationError as err:
+                raise TransientError(str(err)) from err
+            await asyncio.sleep(random.uniform(0, SPREAD))  # noqa: S311 - no cryptography
+        return number > 0
+
+    async def _ended_alone(self, claim: Claimed, err: ButlerEndedError, limit: float) -> bool:
+        """Decide about a file that was written alone when the process ended; return False if it is to be tried again.
+
+        Only what a process did by itself is a failure of the file. If it was killed from outside, or said not even
+        where it was, the file is tried again later.
+        """
+        if err.own_doing and not (err.too_long and limit < self._config.batch_timeout):
+            await self._failed(claim, "crash", f"{err}\n{err.last_words}".strip())
+            return True
+        if err.own_doing:
+            return False
+        await self._park(claim, on_trial=not err.too_long)
+        return True
+
+    async def _park(self, claim: Claimed, delay: float | None = None, *, on_trial: bool = False) -> None:
+        """Let a file wait for a while; one that is suspected waits longer each time."""
+        if delay is None:
+            delay = Backoff(first=min(LONGEST_PARK, 2.0 ** (claim.tries - TRUSTED)), last=LONGEST_PARK).next()
+        await self._queue.park(claim, delay, None, on_trial=on_trial)
+
+    async def _write(self, headers: Sequence[ObjectHeader], todo: Todo, limit: float, *, cautious: bool) -> None:
         metrics.BATCH_FILES.observe(len(headers))
         started = time.monotonic()
         files = [
@@ -242,7 +346,7 @@ class Lane:
             )
             for header in headers
         ]
-        result = await self._butler.ingest(files, self._config.batch_timeout)
+        result = await self._butler.ingest(files, limit, cautious=cautious)
         metrics.BATCH_SECONDS.labels("write").observe(time.monotonic() - started)
         for instrument, _ in result.visits:
             metrics.VISITS.labels(instrument).inc()
@@ -259,7 +363,7 @@ class Lane:
         ingested: list[FileResult],
         headers: dict[str, ObjectHeader],
         owed: list[OwedVisit],
-        todo: dict[str, tuple[Claimed, ExposureObject | LfaObject]],
+        todo: Todo,
     ) -> None:
         if not ingested and not owed:
             return
@@ -339,3 +443,15 @@ class Lane:
                     return
             except REDIS_AWAY as err:
                 self._log.warning("lease not renewed", error=repr(err))
+
+
+def _divided(paths: Sequence[str], todo: Todo) -> list[list[str]]:
+    """Divide files by how often nothing was heard of them: those of good name at once, the others in small steps."""
+    trusted: list[str] = []
+    grouped: list[str] = []
+    alone: list[str] = []
+    for path in sorted(paths, key=lambda path: todo[path][0].tries):
+        tries = todo[path][0].tries
+        (trusted if tries <= TRUSTED else grouped if tries < ALONE else alone).append(path)
+    groups = [grouped[first : first + GROUP] for first in range(0, len(grouped), GROUP)]
+    return [*([trusted] if trusted else []), *groups, *([path] for path in alone)]

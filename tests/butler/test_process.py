@@ -1,19 +1,22 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import sqlalchemy
 
-from autoingest.butler.process import ButlerProcess
+from autoingest.butler.process import ButlerEndedError, ButlerProcess
 from autoingest.config import IngestConfig, LoggingConfig
 from autoingest.errors import ConfigurationError, TransientError
 
@@ -174,7 +177,7 @@ async def test_signals_are_the_owners_matter(process: ButlerProcess) -> None:
 async def test_dies_with_its_owner(repository: Repository) -> None:
     script = """
 import asyncio, sys
-from autoingest.butler.process import ButlerProcess
+from autoingest.butler.process import ButlerEndedError, ButlerProcess
 from autoingest.config import IngestConfig, LoggingConfig
 from autoingest.log import configure_logging
 
@@ -206,3 +209,153 @@ async def test_no_repository(tmp_path: Path) -> None:
 def test_owner_imports_no_butler() -> None:
     code = "import sys, autoingest.butler.process; sys.exit(any(name.startswith('lsst') for name in sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+POISON = Path(__file__).parents[1] / "support" / "poison"
+
+
+@pytest.fixture
+async def poisoned(made_sqlite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ButlerProcess]:
+    """A process that does to itself what the card POISON says."""
+    monkeypatch.setenv("PYTHONPATH", str(POISON))
+    monkeypatch.setenv("AUTOINGEST_REDIS_PASSWORD", "not for you")
+    root = shutil.copytree(made_sqlite, tmp_path / "repo")
+    process = ButlerProcess(IngestConfig(repo=str(root)), LoggingConfig())
+    await process.start()
+    yield process
+    await process.close()
+
+
+@pytest.mark.parametrize(
+    ("harm", "message", "own_doing", "last_words"),
+    [("exit", "exit code 3", True, "the library gives up"),
+     ("SIGSEGV", "signal SIGSEGV", True, "in harm"),
+     ("SIGABRT", "signal SIGABRT", True, "in harm"),
+     ("SIGBUS", "signal SIGBUS", True, "in harm"),
+     ("SIGKILL", "signal SIGKILL", False, ""),
+     ("SIGUSR1", "signal SIGUSR1", False, ""),
+     ("garbage", "makes no sense", True, ""),
+     ("closed", "closed its answers", True, "")],
+)  # fmt: skip
+async def test_how_it_ended(poisoned: ButlerProcess, harm: str, message: str, own_doing: bool, last_words: str) -> None:
+    with pytest.raises(ButlerEndedError, match=message) as caught:
+        await poisoned.ingest(exposures.files(1, [94], POISON=harm), 60)
+    assert (caught.value.own_doing, caught.value.too_long) == (own_doing, False)
+    assert last_words in caught.value.last_words
+    assert outcomes(await poisoned.ingest(exposures.files(1, [94]), 60)) == {"ingested": 1}
+    assert poisoned.missing() is None
+
+
+@pytest.mark.parametrize("harm", ["hang", "sleep"])
+async def test_where_it_hung(poisoned: ButlerProcess, harm: str) -> None:
+    with pytest.raises(ButlerEndedError, match="longer than 2 s") as caught:
+        await poisoned.ingest(exposures.files(1, [94], POISON=harm), 2)
+    assert (caught.value.own_doing, caught.value.too_long) == (True, True)
+    assert "in harm" in caught.value.last_words.splitlines()[0]
+
+
+async def test_stopped_from_outside(poisoned: ButlerProcess) -> None:
+    assert poisoned.pid
+    os.kill(poisoned.pid, signal.SIGSTOP)
+    with pytest.raises(ButlerEndedError) as caught:
+        await poisoned.ingest(exposures.files(1, [94]), 1)
+    assert (caught.value.own_doing, caught.value.too_long) == (False, True)
+
+
+@pytest.mark.parametrize("repository", ["postgres"], indirect=True)
+async def test_waiting_for_the_database_is_an_outage(process: ButlerProcess, repository: Repository) -> None:
+    assert repository.registry_url
+    database = sqlalchemy.create_engine(repository.registry_url, poolclass=sqlalchemy.NullPool)
+    with database.begin() as holder:
+        # Locks of this kind have no timeout of their own: the process waits until its time is over.
+        holder.execute(sqlalchemy.text("LOCK TABLE exposure IN ACCESS EXCLUSIVE MODE"))
+        with pytest.raises(TransientError, match="LockNotAvailable") as caught:
+            await process.ingest(exposures.files(1), 60)
+        assert not isinstance(caught.value, ButlerEndedError)
+        assert "LockNotAvailable" in (process.missing() or "")
+        with pytest.raises(TransientError, match="no answer from the Butler's database") as caught:
+            await process.ingest(exposures.files(1), 3)
+        assert not isinstance(caught.value, ButlerEndedError)
+    assert outcomes(await process.ingest(exposures.files(1, [94]), 60)) == {"ingested": 1}
+    assert process.missing() is None
+
+
+@pytest.mark.parametrize(
+    ("harm", "exception"),
+    [("SystemExit", "SystemExit: 4"), ("KeyboardInterrupt", "KeyboardInterrupt"),
+     ("RecursionError", "RecursionError: maximum"), ("ENAMETOOLONG", "File name too long")],
+)  # fmt: skip
+async def test_whatever_a_library_raises_is_one_files_failure(
+    poisoned: ButlerProcess, harm: str, exception: str
+) -> None:
+    files = exposures.files(1, [93, 94, 95])
+    files[1] = replace(files[1], header={**files[1].header, "POISON": harm})
+    result = await poisoned.ingest(files, 60)
+    assert [item.outcome for item in result.files] == ["ingested", "failed", "ingested"]
+    assert exception in result.files[1].exception
+    assert result.files[1].reason == "failed"
+
+
+async def test_full_disk_is_nobodys_failure(poisoned: ButlerProcess) -> None:
+    with pytest.raises(TransientError, match=r"OSError: \[Errno 28\] No space left") as caught:
+        await poisoned.ingest(exposures.files(1, [94], POISON="ENOSPC"), 60)
+    assert not isinstance(caught.value, ButlerEndedError)
+    assert "No space left" in (poisoned.missing() or "")
+
+
+async def test_too_much_memory_is_one_files_failure_if_it_is_suspected(poisoned: ButlerProcess) -> None:
+    files = [*exposures.files(1, [93, 95]), *exposures.files(1, [94], POISON="memory")]
+    with pytest.raises(ButlerEndedError, match="SIGKILL"):
+        await poisoned.ingest(files, 60)
+    result = await poisoned.ingest(files, 60, cautious=True)
+    assert [item.outcome for item in result.files] == ["ingested", "ingested", "failed"]
+    assert "MemoryError" in result.files[2].exception
+    assert outcomes(await poisoned.ingest(exposures.files(2), 60)) == {"ingested": 205}, "without a limit again"
+
+
+async def test_flood_of_its_log_holds_nothing_up(poisoned: ButlerProcess) -> None:
+    assert outcomes(await poisoned.ingest(exposures.files(1, [94], POISON="flood"), 60)) == {"ingested": 1}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [2**64, "\udc80", b"bytes" * 4 * 2**20, "x" * (17 * 2**20), functools.reduce(lambda inner, _: [inner], range(300))],
+    ids=["integer", "surrogate", "bytes", "large", "nested"],
+)
+async def test_what_can_not_be_sent_is_one_files_failure(poisoned: ButlerProcess, value: object) -> None:
+    files = exposures.files(1, [93, 94, 95])
+    files[1] = replace(files[1], header={**files[1].header, "ODD": value})
+    pid = poisoned.pid
+    result = await poisoned.ingest(files, 60)
+    assert [item.outcome for item in result.files] == ["ingested", "failed", "ingested"]
+    assert result.files[1].reason == "metadata"
+    assert poisoned.pid == pid
+
+
+async def test_it_gets_no_secret_of_the_program(poisoned: ButlerProcess) -> None:
+    names = [entry.partition(b"=")[0] for entry in Path(f"/proc/{poisoned.pid}/environ").read_bytes().split(b"\0")]
+    assert b"PATH" in names
+    assert not [name for name in names if name.startswith(b"AUTOINGEST_")]
+
+
+@pytest.mark.parametrize("repository", ["sqlite"], indirect=True)
+async def test_repository_that_goes_while_it_is_open_is_an_outage(
+    process: ButlerProcess, repository: Repository, tmp_path: Path
+) -> None:
+    """Its folder is moved away, and the process that had it open is killed."""
+    away = tmp_path / "away"
+    shutil.move(repository.root, away)
+    for _ in range(2):
+        with pytest.raises(TransientError) as caught:
+            await process.ingest(exposures.files(1, [94]), 60)
+        assert not isinstance(caught.value, ButlerEndedError)
+        assert process.missing()
+        if process.pid:
+            os.kill(process.pid, signal.SIGKILL)
+        async with asyncio.timeout(60):
+            while process.pid:
+                await asyncio.sleep(0.01)
+    shutil.rmtree(repository.root, ignore_errors=True)
+    shutil.move(away, repository.root)
+    assert outcomes(await process.ingest(exposures.files(1, [94]), 60)) == {"ingested": 1}
+    assert process.missing() is None

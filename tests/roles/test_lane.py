@@ -36,7 +36,7 @@ class Butler:
         self.free = asyncio.Event()
         self.batches: list[list[str]] = []
 
-    async def ingest(self, files: Sequence[IngestFile], timeout: float) -> BatchResult:
+    async def ingest(self, files: Sequence[IngestFile], timeout: float, *, cautious: bool = False) -> BatchResult:
         await self.free.wait()
         self.batches.append([file.path for file in files])
         return BatchResult([FileResult(file.path, "ingested", "LSSTCam") for file in files])
