@@ -18,6 +18,9 @@ CAMERA_CODES = {name: camera.camera_code for name, camera in CAMERAS.items()}
 INSTRUMENT_ALIASES = {folder: name for name, camera in CAMERAS.items() for folder in camera.folders}
 """First key components that stand for another instrument name."""
 
+MAX_KEY = 1024
+"""Bytes of an object's key at the most, as S3 limits it."""
+
 _OBS_ID = re.compile(r"(?P<camera>[A-Z]{2})_(?P<controller>[A-Z])_(?P<day_obs>[0-9]{8})_(?P<seq_num>[0-9]{1,6})")
 _RAFT_SENSOR = re.compile(r"_(?P<raft>R[0-9]{2})_(?P<sensor>S[0-9GW][0-9])(?=[._])")
 _DIGITS8 = re.compile(r"[0-9]{8}")
@@ -93,6 +96,12 @@ def parse(path: str) -> ExposureObject | LfaObject:
         If the path fits no known shape; the message says why.
     """
     bucket, *parts = path.split("/")
+    try:
+        length = len(path.encode()) - len(bucket.encode()) - 1
+    except UnicodeEncodeError:
+        raise UnknownObjectError("the path is not UTF-8", path=path) from None
+    if length > MAX_KEY:
+        raise UnknownObjectError(f"key is longer than {MAX_KEY} bytes", path=path)
     if "rubinobs-lfa-" in bucket:
         return _parse_lfa(path, bucket, parts)
     if len(parts) != 4:

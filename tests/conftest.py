@@ -33,7 +33,7 @@ def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 async def redis_client(valkey_url: str) -> AsyncIterator[redis.asyncio.Redis]:
     """A client of an empty Valkey."""
-    client = redis.asyncio.Redis.from_url(valkey_url, decode_responses=True)
+    client = redis.asyncio.Redis.from_url(valkey_url, decode_responses=True, encoding_errors="surrogateescape")
     await client.flushall()
     yield client
     await client.aclose()

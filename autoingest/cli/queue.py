@@ -29,6 +29,7 @@ from ..queue.letters import (
     requeue,
 )
 from ..queue.status import queue_status, rejected_count
+from ..text import printable
 from .site import (
     bucket_option,
     chosen,
@@ -180,7 +181,8 @@ def requeue_command(
 ) -> None:
     """Put dead letters back on the queue, with all their attempts before them.
 
-    PATHS are those that `queue dead` shows. Mend the cause first: a file that fails again is dead again.
+    PATHS are those that `queue dead` shows, as it shows them; '' is the empty path.
+    Mend the cause first: a file that fails again is dead again.
 
     \b
     Examples:
@@ -240,7 +242,7 @@ def drop_command(
         found = [(letter.bucket, letter.path) for letter in letters]
     if found and not yes:
         for name, text in found[:10]:
-            click.echo(f"{name}: {text}", err=True)
+            click.echo(f"{name}: {printable(text) or '(empty path)'}", err=True)
         click.confirm(f"Drop these {len(found)} for good?", abort=True, err=True)
     dropped = run(_drop(config, found, of_rejected))
     click.echo(orjson.dumps({"dropped": dropped}) if as_json else f"{dropped} dropped")
@@ -277,7 +279,8 @@ async def _requeue(
                     requeued += await requeue(client, name, paths)
                     paths.clear()
             requeued += await requeue(client, name, paths)
-    missing = selection.paths - set(requeued)
+    requeued = [printable(path) for path in requeued]
+    missing = {printable(path) for path in selection.paths} - set(requeued)
     return requeued, dict.fromkeys(sorted(missing), "not dead, or not selected")
 
 
@@ -295,18 +298,25 @@ async def _drop(config: Config, found: list[tuple[str, str]], of_rejected: bool)
     return dropped
 
 
+def _readable(item: DeadLetter | RejectedRecord) -> dict[str, Any]:
+    """Return a record's fields, with every text such that JSON can hold it."""
+    fields = dataclasses.asdict(item)
+    return {name: printable(value) if name in ("path", "key") else value for name, value in fields.items()}
+
+
 def _show(found: list[Any], as_json: bool, what: str) -> None:
     if as_json:
-        click.echo(orjson.dumps([dataclasses.asdict(item) for item in found], option=orjson.OPT_INDENT_2))
+        click.echo(orjson.dumps([_readable(item) for item in found], option=orjson.OPT_INDENT_2))
         return
     for item in found:
+        path = printable(item.path) or "(empty path)"
         if isinstance(item, DeadLetter):
-            click.echo(f"{item.path}\n  {item.reason}: {item.exception}")
+            click.echo(f"{path}\n  {item.reason}: {item.exception}")
             click.echo(
                 f"  {item.attempts} attempts, {moment(item.first_time)} to {moment(item.last_time)} UTC, "
                 f"last by {item.worker}, etag {item.etag or 'unknown'}"
             )
         else:
-            click.echo(f"{item.path}\n  {item.reason}")
+            click.echo(f"{path}\n  {item.reason}")
             click.echo(f"  {item.count} times, {moment(item.first_time)} to {moment(item.last_time)} UTC")
     click.echo(f"{len(found)} {what}")

@@ -13,7 +13,7 @@ import orjson
 from pydantic import SecretStr
 
 from ..errors import AutoingestError, UnknownObjectError
-from ..objects import ExposureObject, LfaObject, bare_etag, parse
+from ..objects import MAX_KEY, ExposureObject, LfaObject, bare_etag, parse
 from .fields import KeyEncoding, decode_key, epoch, text
 
 NO_BUCKET = "-"
@@ -21,9 +21,6 @@ NO_BUCKET = "-"
 
 NOT_TOLD = "-"
 """Stands for a key, or the name of a bucket, that a rejected record does not tell."""
-
-MAX_KEY = 1024
-"""Bytes of an object's key at the most, as S3 limits it."""
 
 CANARY_FOLDER = ".autoingest-canary/"
 """Part of the keys of objects that are written only to see whether their notification arrives."""
@@ -175,8 +172,6 @@ class RecordParser:
             return
         if bucket is None:
             raise _BadRecordError("bucket is not configured")
-        if len(key.encode()) > MAX_KEY:
-            raise _BadRecordError(f"key is longer than {MAX_KEY} bytes")
         path = f"{bucket}/{key}"
         try:
             parsed = parse(path)

@@ -10,8 +10,8 @@ import redis.asyncio
 from ..config import Config
 from ..errors import UnknownObjectError
 from ..notify.fields import decode_key
-from ..notify.records import MAX_KEY, NO_BUCKET, Notice
-from ..objects import ExposureObject, LfaObject, parse
+from ..notify.records import NO_BUCKET, Notice
+from ..objects import MAX_KEY, ExposureObject, LfaObject, parse
 from ..queue.intake import Intake
 from ..queue.letters import RejectedRecord, drop_rejected
 
@@ -55,7 +55,7 @@ def _read(config: Config, record: RejectedRecord) -> tuple[Notice, ExposureObjec
         if name not in names:
             raise UnknownObjectError(f"bucket {name!r} is not configured")
         bucket = names[name]
-    if len(received.encode()) >= MAX_KEY:
+    if len(received.encode(errors="surrogateescape")) >= MAX_KEY:
         raise UnknownObjectError("the key is too long to be known in full")
     try:
         key = decode_key(received, config.enqueue.key_encoding, None)

@@ -54,6 +54,8 @@ def connect(config: RedisConfig) -> redis.asyncio.Redis:
         socket_connect_timeout=config.socket_timeout,
         socket_keepalive=True,
         decode_responses=True,
+        # A path that is no UTF-8 comes and goes as the bytes that it is.
+        encoding_errors="surrogateescape",
         retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
     )
     return redis.asyncio.Redis.from_pool(pool)

@@ -133,7 +133,8 @@ local time, result = tonumber(now()), {}
 for i, rejection in ipairs(cjson.decode(ARGV[4])) do
   local hash, times, kept, most, field, content = unpack(rejection)
   local before = decoded(use('HGET', hash, field))
-  content.count, content.first_time, content.last_time = (before.count or 0) + 1, before.first_time or time, time
+  content.count, content.first_time, content.last_time = (tonumber(before.count) or 0) + 1,
+    tonumber(before.first_time) or time, time
   use('HSET', hash, field, cjson.encode(content))
   local forgotten = 0
   if times ~= '' then

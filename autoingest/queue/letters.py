@@ -12,28 +12,37 @@ import redis.asyncio
 
 from ..errors import UnknownObjectError
 from ..objects import ExposureObject, parse
+from ..text import printable
 from . import keys
 from .scripts import COMMON, head
+
+UNREADABLE = "unreadable"
+"""Reason of a record that is no JSON object; what it holds is shown instead of an exception."""
+
+FAR = 253402300800
+"""Epoch seconds of the year 10000, which no clock tells."""
 
 CHUNK = 500
 """Letters of one request."""
 
 # KEYS: dead letters, queue
-# ARGV: (head), JSON: list of paths
+# ARGV: (head), paths
 # Result: paths that went to the queue. A letter whose file has come anew since is only removed.
 REQUEUE = (
     COMMON
     + """
 local result, time = {}, now()
-for _, path in ipairs(cjson.decode(ARGV[4])) do
-  if redis.call('HDEL', KEYS[1], path) == 1 then
-    local state = redis.call('HGET', FILE .. path, 'state')
+for i = 4, #ARGV do
+  local path = ARGV[i]
+  if use('HEXISTS', KEYS[1], path) == 1 then
+    local state = use('HGET', FILE .. path, 'state')
     if not state or state == 'dead' then
-      redis.call('HDEL', FILE .. path, 'ing_fail_exc', 'ing_fail_count', 'md_fail_exc', 'first_fail', 'first_wait')
-      redis.call('LPUSH', KEYS[2], path)
+      use('LPUSH', KEYS[2], path)
+      use('HDEL', FILE .. path, 'ing_fail_exc', 'ing_fail_count', 'md_fail_exc', 'first_fail', 'first_wait')
       mark(path, 'state', 'queued', 'recv_time', time)
       result[#result + 1] = path
     end
+    use('HDEL', KEYS[1], path)
   end
 end
 return result
@@ -41,18 +50,20 @@ return result
 )
 
 # KEYS: dead letters
-# ARGV: (head), JSON: list of paths
+# ARGV: (head), paths
 # Result: paths whose letters were removed. The file's record tells it as long as it is kept.
 DROP = (
     COMMON
     + """
 local result = {}
-for _, path in ipairs(cjson.decode(ARGV[4])) do
-  if redis.call('HDEL', KEYS[1], path) == 1 then
-    local state = redis.call('HGET', FILE .. path, 'state')
+for i = 4, #ARGV do
+  local path = ARGV[i]
+  if use('HEXISTS', KEYS[1], path) == 1 then
+    local state = use('HGET', FILE .. path, 'state')
     if not state or state == 'dead' then
       mark(path, 'state', 'dropped')
     end
+    use('HDEL', KEYS[1], path)
     result[#result + 1] = path
   end
 end
@@ -114,6 +125,7 @@ class Selection:
     younger: float | None = None
     """Seconds since the last failure, at most."""
     paths: frozenset[str] = frozenset()
+    """As they are, or as `printable` shows them."""
 
     @property
     def is_everything(self) -> bool:
@@ -122,7 +134,7 @@ class Selection:
 
     def takes(self, item: DeadLetter | RejectedRecord, now: float) -> bool:
         """Tell whether a record is meant."""
-        if self.paths and item.path not in self.paths:
+        if self.paths and not {item.path, printable(item.path)} & self.paths:
             return False
         if self.reason and not (
             item.reason == self.reason if isinstance(item, DeadLetter) else self.reason in item.reason
@@ -146,13 +158,13 @@ async def dead_letters(
             letter = DeadLetter(
                 bucket=bucket,
                 path=path,
-                reason=content["reason"],
-                exception=content["exception"],
-                attempts=content["attempts"],
-                first_time=content["first_time"],
-                last_time=content["last_time"],
-                worker=content["worker"],
-                etag=content["etag"],
+                reason=str(content.get("reason", "")),
+                exception=str(content.get("exception", "")),
+                attempts=int(_number(content, "attempts") or 0),
+                first_time=_number(content, "first_time"),
+                last_time=_number(content, "last_time") or 0.0,
+                worker=str(content.get("worker", "")),
+                etag=content.get("etag"),
             )
             if selection.takes(letter, time.time()):
                 yield letter
@@ -168,11 +180,11 @@ async def rejected_records(
                 bucket=bucket,
                 path=f"{bucket}/{key}",
                 key=key,
-                reason=content["reason"],
+                reason=": ".join(str(content[name]) for name in ("reason", "exception") if content.get(name)),
                 event=content.get("event"),
-                count=content["count"],
-                first_time=content["first_time"],
-                last_time=content["last_time"],
+                count=int(_number(content, "count") or 0),
+                first_time=_number(content, "first_time") or 0.0,
+                last_time=_number(content, "last_time") or 0.0,
             )
             if selection.takes(record, time.time()):
                 yield record
@@ -216,7 +228,7 @@ async def _each(client: redis.asyncio.Redis, script: str, lists: list[str], path
     run = client.register_script(script)
     done: list[str] = []
     for first in range(0, len(paths), CHUNK):
-        done += await run(lists, [*head(), orjson.dumps(paths[first : first + CHUNK])])
+        done += await run(lists, [*head(), *paths[first : first + CHUNK]])
     return done
 
 
@@ -226,7 +238,18 @@ async def _content(client: redis.asyncio.Redis, key: str) -> AsyncIterator[tuple
         cursor, found = await client.hscan(key, max(cursor, 0), count=CHUNK)
         assert isinstance(found, dict)
         for name, text in found.items():
-            yield str(name), orjson.loads(text)
+            try:
+                content = orjson.loads(text)
+            except orjson.JSONDecodeError:
+                content = None
+            if not isinstance(content, dict):
+                content = {"reason": UNREADABLE, "exception": printable(str(text))}
+            yield str(name), content
+
+
+def _number(content: dict[str, Any], name: str) -> float | None:
+    value = content.get(name)
+    return value if isinstance(value, int | float) and 0 <= value < FAR else None
 
 
 def _names(path: str) -> tuple[str | None, str | None]:

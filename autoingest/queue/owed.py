@@ -11,7 +11,9 @@ from typing import cast
 
 import orjson
 import redis.asyncio
+import structlog
 
+from ..text import printable
 from . import keys
 from .scripts import CLAIM_OWED
 
@@ -20,6 +22,8 @@ CLAIM_AT_ONCE = 50
 
 LONGEST_DELAY = 3600.0
 """Seconds between two attempts at the most."""
+
+log = structlog.get_logger(__name__)
 
 
 def owed_field(instrument: str, exposure_id: int) -> str:
@@ -52,8 +56,14 @@ class OwedVisits:
         They stay noted: a worker that dies loses nothing.
         """
         fields = cast(list[str], await self._claim([self._key], [self._delay, LONGEST_DELAY, CLAIM_AT_ONCE]))
-        parts = [field.rpartition("/") for field in fields]
-        return [(instrument, int(exposure_id)) for instrument, _, exposure_id in parts]
+        exposures = []
+        for field in fields:
+            instrument, _, exposure_id = field.rpartition("/")
+            try:
+                exposures.append((instrument, int(exposure_id)))
+            except ValueError:
+                log.warning("owed visit of no exposure", key=self._key, field=printable(field))
+        return exposures
 
     async def settle(self, exposures: Iterable[tuple[str, int]]) -> None:
         """Remove exposures whose visits are in the Butler."""

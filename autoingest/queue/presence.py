@@ -132,4 +132,13 @@ class GroupKeys:
         async with self._redis.pipeline(transaction=False) as pipe:
             for name in names:
                 pipe.getdel(name)
-            return list(await pipe.execute())
+            return [_value(reply) for reply in await pipe.execute(raise_on_error=False)]
+
+
+def _value(reply: str | Exception | None) -> str | None:
+    """Return a key's text; None for a key of another type, which tells of no image."""
+    if isinstance(reply, Exception):
+        if "WRONGTYPE" not in str(reply):
+            raise reply
+        return None
+    return reply

@@ -308,7 +308,7 @@ if attempts < tonumber(ARGV[9]) then
 else
   local etag = use('HGET', record, 'etag')
   use('HSET', KEYS[3], path, cjson.encode({
-    path = path, reason = ARGV[6], exception = ARGV[7], attempts = attempts, first_time = tonumber(first),
+    reason = ARGV[6], exception = ARGV[7], attempts = attempts, first_time = tonumber(first),
     last_time = tonumber(time), worker = NAME, etag = etag or cjson.null,
   }))
   mark(path, 'state', 'dead')

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import orjson
 import redis.asyncio
 
 from . import keys
@@ -15,16 +14,18 @@ CHUNK = 500
 """Paths of one request."""
 
 # KEYS: dead letters
-# ARGV: (head), JSON: list of paths
-# Result: for each path its state and eTag, empty where there is none; dead letters outlive their files' records
+# ARGV: (head), paths
+# Result: for each path its state, eTag and butler_etag, empty where there is none; dead letters outlive their files'
+#   records
 STANDING = (
     COMMON
     + """
 local result = {}
-for i, path in ipairs(cjson.decode(ARGV[4])) do
-  local file = redis.call('HMGET', FILE .. path, 'state', 'etag')
+for i = 4, #ARGV do
+  local path = ARGV[i]
+  local file = redis.pcall('HMGET', FILE .. path, 'state', 'etag', 'butler_etag')
   local state = file[1] or (redis.call('HEXISTS', KEYS[1], path) == 1 and 'dead') or ''
-  result[i] = {state, file[2] or ''}
+  result[i - 3] = {state, file[2] or '', file[3] or ''}
 end
 return result
 """
@@ -39,6 +40,8 @@ class Standing:
     """As in `autoingest.queue.keys.file`; empty if it is unknown."""
     etag: str | None
     """Version that the state is about."""
+    butler_etag: str | None
+    """Version in the Butler, as far as Redis knows."""
 
     @property
     def on_the_way(self) -> bool:
@@ -56,6 +59,7 @@ async def standings(client: redis.asyncio.Redis, bucket: str, paths: Sequence[st
     script = client.register_script(STANDING)
     found: list[Standing] = []
     for first in range(0, len(paths), CHUNK):
-        reply = await script([keys.dead(bucket)], [*head(), orjson.dumps(paths[first : first + CHUNK])])
-        found += [Standing(state, etag or None) for state, etag in reply]
+        reply = await script([keys.dead(bucket)], [*head(), *paths[first : first + CHUNK]])
+        for state, etag, before in reply:
+            found.append(Standing(state, etag or None, (etag if state == "ingested" else before) or None))
     return found

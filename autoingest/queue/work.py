@@ -145,10 +145,10 @@ class WorkQueue:
                 claimed=float(claimed),
                 size=int(size) if size and size.isdecimal() else None,
                 etag=etag,
-                created=_seconds(created),
-                received=_seconds(received),
+                created=seconds(created),
+                received=seconds(received),
                 attempts=int(attempts) if attempts and attempts.isdecimal() else 0,
-                first_wait=_seconds(first_wait),
+                first_wait=seconds(first_wait),
                 butler_etag=butler_etag,
                 tries=int(tries) if tries and tries.isdecimal() else 1,
             )
@@ -181,7 +181,7 @@ class WorkQueue:
             Those acknowledged; without those whose claims were no longer valid. A file that has come anew since its
             claim is on the queue, or with a worker, for its new version.
         """
-        visits = [text for key, exception in (owed or {}).items() for text in (owed_field(*key), exception)]
+        visits = [text for key, exception in (owed or {}).items() for text in (owed_field(*key), _utf8(exception))]
         files = [
             text
             for item in done
@@ -257,7 +257,7 @@ class WorkQueue:
         field = "md_fail_exc" if reason == MetadataError.reason else "ing_fail_exc"
         reply = await self._failed(
             [self._list, self._waiting, self._dead, keys.failed(self.bucket, instrument)],
-            [*self._head, claim.path, claim.token, reason, exception, field, max_attempts, delay, day_obs],
+            [*self._head, claim.path, claim.token, reason, _utf8(exception), field, max_attempts, delay, day_obs],
         )
         return cast(Literal["retry", "dead", "lost"], reply)
 
@@ -303,12 +303,18 @@ class WorkQueue:
         return int(await self._give_back(lists, [*self._head, 0]))
 
 
-def _seconds(text: str | None) -> float | None:
+def seconds(text: str | None) -> float | None:
+    """Return the epoch seconds of a record's field; None if it holds none."""
     try:
-        seconds = float(text or "nan")
+        value = float(text or "nan")
     except ValueError:
         return None
-    return seconds if math.isfinite(seconds) else None
+    return value if math.isfinite(value) else None
+
+
+def _utf8(text: str) -> str:
+    """Return a text that JSON can hold."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _statistics(path: str) -> tuple[str, str]:

@@ -278,7 +278,7 @@ async def test_failures_are_retried_later_and_later_then_dead(redis_client: Redi
     assert abs(letter.pop("last_time") - time.time()) < 5
     del letter["first_time"]
     assert letter == {
-        "path": path, "reason": "metadata", "exception": "no CARD “3”", "attempts": 3, "worker": "a", "etag": "e",
+        "reason": "metadata", "exception": "no CARD “3”", "attempts": 3, "worker": "a", "etag": "e",
     }  # fmt: skip
     record = await redis_client.hgetall(keys.file(path))
     assert (record["state"], record["ing_fail_count"], record["md_fail_exc"]) == ("dead", "3", "no CARD “3”")
