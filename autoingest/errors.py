@@ -38,6 +38,26 @@ class MissingObjectError(PermanentError):
     reason = "missing"
 
 
+class UnreadableObjectError(PermanentError):
+    """The store serves other objects of the bucket, but not this one.
+
+    Parameters
+    ----------
+    message
+        What the store answers.
+    passing
+        Whether it is an error of the server or no answer at all, which may pass.
+    **context
+        As for `AutoingestError`.
+    """
+
+    reason = "unreadable"
+
+    def __init__(self, message: str, *, passing: bool = False, **context: object) -> None:
+        super().__init__(message, **context)
+        self.passing = passing
+
+
 class MetadataError(PermanentError):
     """The header can't be read or translated; the message names the card, its value and the file."""
 

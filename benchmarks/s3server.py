@@ -44,10 +44,14 @@ class Fault:
 
     status: int | None = None
     """HTTP status to answer with."""
+    code: str = "Fault"
+    """Code of S3 that comes with the status; empty for an answer without a body."""
     delay: float = 0.0
     """Seconds to wait first."""
     cut: int | None = None
     """Bytes of the body after which the connection is closed."""
+    drip: float = 0.0
+    """Seconds between two bytes of the body."""
 
 
 class S3Server:
@@ -92,10 +96,12 @@ class S3Server:
         if fault:
             await asyncio.sleep(fault.delay)
             if fault.status:
-                return _error(fault.status, "Fault")
+                return _error(fault.status, fault.code) if fault.code else web.Response(status=fault.status)
         response = self._object(request, bucket, key, body) if key else self._bucket(request, bucket)
         if fault and fault.cut is not None:
             return await _cut(request, response, fault.cut)
+        if fault and fault.drip:
+            return await _drip(request, response, fault.drip)
         if request.method != "HEAD" and isinstance(response.body, bytes):
             self.counts["bytes"] += len(response.body)
         return response
@@ -242,6 +248,16 @@ async def _cut(request: web.BaseRequest, response: web.Response, length: int) ->
     await stream.write(body[:length])
     if request.transport:
         request.transport.close()
+    return stream
+
+
+async def _drip(request: web.BaseRequest, response: web.Response, pause: float) -> web.StreamResponse:
+    body = response.body if isinstance(response.body, bytes) else b""
+    stream = web.StreamResponse(status=response.status, headers={**response.headers, "Content-Length": str(len(body))})
+    await stream.prepare(request)
+    for byte in body:
+        await stream.write(bytes([byte]))
+        await asyncio.sleep(pause)
     return stream
 
 

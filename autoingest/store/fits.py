@@ -14,9 +14,18 @@ from ..errors import MetadataError
 BLOCK = 2880
 CARD = 80
 
-_STRING = re.compile(r"\s*'((?:[^']|'')*)'")
-_INTEGER = re.compile(r"[+-]?\d+")
-_FLOAT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([EeDd][+-]?\d+)?")
+_STRING = re.compile(r" *'((?:[^']|'')*)'")
+_INTEGER = re.compile(r"[+-]? *[0-9]+")
+_FLOAT = re.compile(r"[+-]? *([0-9]+\.?[0-9]*|\.[0-9]+) *([EeDd] *[+-]? *[0-9]+)?")
+_NOT_A_NUMBER = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
+_END = re.compile(r"END(?![A-Z0-9_-])")
+_END_CARD = b"END".ljust(CARD)
+_COMMENTARY = {"", "COMMENT", "HISTORY"}
+_GZIP = b"\x1f\x8b"
+
+_PRINTABLE = bytes(byte if 32 <= byte < 127 else 32 if byte == 0 else ord("?") for byte in range(256))
+"""What each byte is read as: a header may hold printable ASCII only. Zeros are read as blanks, as some programs fill
+up text with them."""
 
 
 def parse_header(data: bytes, offset: int = 0) -> tuple[dict[str, object], int] | None:
@@ -32,40 +41,46 @@ def parse_header(data: bytes, offset: int = 0) -> tuple[dict[str, object], int] 
     Returns
     -------
     cards
-        Values by keyword: `str`, `bool`, `int`, `float`, or `None` for an undefined value. Of a keyword that is there
-        twice the last one counts. A HIERARCH keyword is the words after HIERARCH. A number beyond 64 bits stays text.
+        Values by keyword: `str`, `bool`, `int`, `float`, or `None` for an undefined value, which unquoted ``NaN`` and
+        infinity are, too. Of a keyword that is there twice the last one counts. A HIERARCH keyword is the words after
+        HIERARCH. A number beyond 64 bits stays text, and so does what is no value of FITS. Bytes beyond ASCII are
+        question marks.
     end
         Offset of the first byte after the header's last block.
 
     `None` is returned if `data` ends before the header does.
-
-    Raises
-    ------
-    MetadataError
-        If the bytes are no header.
     """
     cards: dict[str, object] = {}
+    last = data.find(_END_CARD, offset)
+    stop = last + CARD if last >= 0 and (last - offset) % CARD == 0 else None
+    text = data[offset:stop].translate(_PRINTABLE).decode("ascii")
     keyword = ""
-    for position in range(offset, len(data) - CARD + 1, CARD):
-        try:
-            card = data[position : position + CARD].decode("ascii")
-        except UnicodeDecodeError:
-            raise MetadataError(f"not a FITS header: card at byte {position} holds characters beyond ASCII") from None
-        name = card[:8].rstrip()
+    parts: list[str] = []  # of the text of `keyword`, as long as it is continued
+    for position in range(0, len(text) - CARD + 1, CARD):
+        card = text[position : position + CARD]
         if card[8:10] == "= ":
-            keyword = name
-            cards[keyword] = _value(card[10:])
-        elif name == "HIERARCH" and "=" in card:
+            name, value = card[:8].rstrip(), card[10:]
+        elif card.startswith("CONTINUE"):
+            if parts and parts[-1].endswith("&") and isinstance(more := _value(card[8:]), str):
+                parts.append(more)
+            continue
+        elif card.startswith("HIERARCH ") and "=" in card:
             words, _, value = card[9:].partition("=")
-            keyword = words.strip()
-            cards[keyword] = _value(value)
-        elif name == "CONTINUE":
-            begun, more = cards.get(keyword), _value(card[8:])
-            if isinstance(begun, str) and begun.endswith("&") and isinstance(more, str):
-                cards[keyword] = begun[:-1] + more
-        elif name == "END":
-            blocks = (position + CARD - offset + BLOCK - 1) // BLOCK
+            name = words.strip()
+        else:
+            at = card.find("= ", 0, 9)
+            name, value = card[: max(at, 0)].rstrip(), card[at + 2 :]
+        if parts:
+            cards[keyword] = ("".join(part[:-1] for part in parts[:-1]) + parts[-1]).rstrip()
+            parts = []
+        if card.startswith("END") and _END.match(card):
+            blocks = (position + CARD + BLOCK - 1) // BLOCK
             return cards, offset + blocks * BLOCK
+        keyword = name.upper()
+        if keyword not in _COMMENTARY:
+            cards[keyword] = found = _value(value)
+            if isinstance(found, str) and found.endswith("&"):
+                parts = [found]
     return None
 
 
@@ -89,15 +104,17 @@ def parse_headers(data: bytes, complete: bool) -> dict[str, object] | None:
     MetadataError
         If this is no FITS file, or one that ends within a header.
     """
+    if data.startswith(_GZIP):
+        raise MetadataError("not a FITS file but one compressed by gzip; only tile compression (.fz) is read")
     if not data.startswith(b"SIMPLE  ="):
-        raise MetadataError("not a FITS file")
+        raise MetadataError(f"not a FITS file: it begins with {data[:10]!r}")
     cards: dict[str, object] = {}
     end = 0
     for unit in ("primary", "extension"):
         parsed = parse_header(data, end)
         if parsed is None:
             if complete:
-                raise MetadataError(f"the FITS file is truncated: it ends within the {unit} header")
+                raise MetadataError(f"the FITS file is truncated: its {unit} header has no end")
             return None
         cards |= parsed[0]
         end = parsed[1]
@@ -117,12 +134,23 @@ def _value(text: str) -> object:
     text = text.partition("/")[0].strip()
     if not text:
         return None
-    if text in ("T", "F"):
-        return text == "T"
+    value = _plain(text)
+    if value is text and " " in text:
+        # A comment that no slash begins, perhaps.
+        first = text.partition(" ")[0]
+        value = _plain(first)
+        return text if value is first else value
+    return value
+
+
+def _plain(text: str) -> object:
+    """Return the value of an unquoted text; the text itself if it is none that is known."""
     if _INTEGER.fullmatch(text):
-        integer = int(text)
+        integer = int(text.replace(" ", ""))
         return integer if -(2**63) <= integer < 2**63 else text
     if _FLOAT.fullmatch(text):
-        number = float(text.replace("D", "E").replace("d", "E"))
+        number = float(text.replace(" ", "").replace("D", "E").replace("d", "E"))
         return number if math.isfinite(number) else text
-    return text
+    if text in ("T", "F"):
+        return text == "T"
+    return None if _NOT_A_NUMBER.fullmatch(text) else text

@@ -3,41 +3,60 @@
 Requests of one image: one if it has a sidecar and the notification told its size; one more (HEAD) if the size is
 unknown; without sidecar two, the sidecar's 404 and one range of the FITS file, whose answer tells the size.
 
-A sidecar that agrees with the key is believed, as the official tools do, without a look at the image. One that does not
-is another image's, and the image decides; an image that does not agree with its key either is not ingested.
+A sidecar that agrees with the key is believed, as the official tools do, without a look at the image. One that does
+not, or that can't be read or used, is no reason to give up: the image decides. An image that does not agree with its
+key either is not ingested.
+
+An image that can't be read is told apart from a store that is away by whether anything else of its bucket can be read.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Literal
 
 import obstore
 import orjson
 import structlog
-from obstore.exceptions import BaseError, GenericError, PermissionDeniedError, UnauthenticatedError
+from obstore.exceptions import BaseError, PreconditionError
 from obstore.store import S3Store
 
-from ..errors import AutoingestError, MetadataError, MissingObjectError, TransientError
+from ..errors import AutoingestError, MetadataError, MissingObjectError, TransientError, UnreadableObjectError
 from ..objects import ExposureObject, LfaObject, bare_etag
 from .agreement import contradiction
+from .availability import Availability
+from .failure import Failure, explain
 from .fits import parse_headers
 from .profiles import open_store
 
 if TYPE_CHECKING:
-    from obstore import ObjectMeta
+    from obstore import GetOptions, ObjectMeta
 
 logger = structlog.get_logger(__name__)
 
 FIRST_RANGE = 32 * 1024
 """Bytes of the first request for a FITS file: an LSSTCam raw's primary and first extension header take 20 kB."""
 
-LARGEST_HEADER = 4 * 2**20
-"""Bytes after which a header that has not ended is not believed to be one."""
+LARGEST_HEADER = 2**20
+"""Bytes after which a header that has not ended is not believed to be one; 13,107 cards."""
+
+LARGEST_SIDECAR = 2**20
+"""Bytes beyond which a sidecar is not read."""
+
+SIDECAR_TIMEOUT = timedelta(seconds=2)
+"""Time after which the image is read without its sidecar."""
+
+READ_TIMEOUT = timedelta(seconds=10)
+"""Time for all requests of one image."""
 
 _HIERARCH = "HIERARCH."
 _MODE = "__CONTENT__"
+_IDENTITY = ("OBSID", "IMGNAME", "FILENAME", "INSTRUME")
+"""Cards of which every header of an exposure has at least one."""
+_VALUES = {str, int, float, bool, type(None)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +81,16 @@ class HeaderReader:
     Parameters
     ----------
     concurrency
-        Images under way at once.
+        Images of each bucket under way at once.
     """
 
     def __init__(self, concurrency: int) -> None:
         self._concurrency = concurrency
-        self._slots = asyncio.Semaphore(concurrency)
-        self._stores: dict[str, S3Store] = {}
-        self._failures = 0
+        self._buckets: dict[str, _Bucket] = {}
 
-    async def read(self, obj: ExposureObject | LfaObject, size: int | None) -> ObjectHeader:
+    async def read(
+        self, obj: ExposureObject | LfaObject, size: int | None, *, use_sidecar: bool = True
+    ) -> ObjectHeader:
         """Read one image's header.
 
         Parameters
@@ -81,6 +100,8 @@ class HeaderReader:
         size
             Its size in bytes, if known. A size of 0 is not believed, as senders write it for multipart uploads and
             copies, too.
+        use_sidecar
+            Whether a sidecar is believed if there is one.
 
         Raises
         ------
@@ -88,135 +109,193 @@ class HeaderReader:
             If the image isn't in its bucket.
         MetadataError
             If neither sidecar nor image hold a header, or the header is that of another image than the key names.
+        UnreadableObjectError
+            If the store does not serve the image, though it serves other objects of the bucket.
         TransientError
-            If the store is away, overloaded, or refuses access: that is for an operator to mend, and no fault of the
-            image. Known within about ten seconds.
+            If nothing of the bucket can be read (the store is away, overloaded, or refuses access), or credentials,
+            clock or bucket are wrong: that is for an operator to mend, and no fault of the image. Known within about
+            ten seconds.
         ConfigurationError
             If nothing says where the bucket is.
 
         Notes
         -----
-        An image that waited while as many others as may be under way at once failed in a row is not tried: a batch
-        learns of an outage as fast as one image does.
+        An image that waited for others while their store was found away is not tried: a batch learns of an outage as
+        fast as one image does.
         """
-        before = self._failures
-        async with self._slots:
-            if self._failures - before >= self._concurrency:
-                raise TransientError(f"the store is away: {obj.path} was not tried", path=obj.path)
+        bucket = self._bucket(obj.bucket)
+        async with bucket.slots:
+            if why := bucket.availability.away():
+                raise TransientError(f"{why}: {obj.path} was not tried", path=obj.path)
+            started = time.monotonic()
             try:
-                header = await self._read(obj, size)
-            except TransientError:
-                self._failures += 1
+                async with asyncio.timeout(READ_TIMEOUT.total_seconds()):
+                    return await bucket.read(obj, size, use_sidecar)
+            except _FailedError as err:
+                raise await bucket.verdict(obj, err.failure, started) from err.__cause__
+            except TimeoutError:
+                failure = Failure("passing", "the store did not answer in time")
+                raise await bucket.verdict(obj, failure, started) from None
+            except AutoingestError:
                 raise
-            self._failures = 0
-            return header
+            except Exception as err:  # whatever it is, it is this file's
+                logger.exception("header can't be read", path=obj.path)
+                raise MetadataError(f"{obj.path}: {type(err).__name__}: {err}", path=obj.path) from err
 
-    async def _read(self, obj: ExposureObject | LfaObject, size: int | None) -> ObjectHeader:
-        if isinstance(obj, ExposureObject):
+    def missing(self) -> list[str]:
+        """Tell in words of which buckets nothing can be read, and why."""
+        return [
+            f"bucket {name}: {why}" for name, bucket in self._buckets.items() if (why := bucket.availability.trouble())
+        ]
+
+    def _bucket(self, name: str) -> _Bucket:
+        bucket = self._buckets.get(name)
+        if bucket is None:
+            bucket = self._buckets[name] = _Bucket(name, self._concurrency)
+        return bucket
+
+
+class _FailedError(Exception):
+    """A request for the image failed."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.text)
+        self.failure = failure
+
+
+class _Bucket:
+    """Reads from one bucket, whose outage is nothing to others."""
+
+    def __init__(self, name: str, concurrency: int) -> None:
+        self._prefix = len(name) + 1
+        self._store: S3Store = open_store(name)
+        self.slots = asyncio.Semaphore(concurrency)
+        self.availability = Availability(self._store)
+
+    async def read(self, obj: ExposureObject | LfaObject, size: int | None, use_sidecar: bool) -> ObjectHeader:
+        if isinstance(obj, LfaObject):
+            return await self._fits(obj.path)
+        unusable = None
+        if use_sidecar:
+            known: tuple[int | None, str | None] = (size, None)
             if size:
-                header, known, etag = await self._sidecar(obj), size, None
+                sidecar = await self._sidecar(obj)
             else:
-                header, (known, etag) = await asyncio.gather(self._sidecar(obj), self._head(obj.path))
-            if header is not None and known:
-                if (why := contradiction(header, obj)) is None:
-                    return ObjectHeader(obj.path, header, known, "sidecar", etag)
-                logger.warning("sidecar is of another image, reading the image", path=obj.sidecar, why=why)
+                sidecar, known = await asyncio.gather(self._sidecar(obj), self._head(obj.path))
+            if isinstance(sidecar, dict):
+                unusable = contradiction(sidecar, obj)
+                if unusable is None and known[0]:
+                    return ObjectHeader(obj.path, sidecar, known[0], "sidecar", known[1])
+            else:
+                unusable = sidecar
         found = await self._fits(obj.path)
-        if isinstance(obj, ExposureObject) and (why := contradiction(found.header, obj)):
+        if unusable:
+            logger.warning("sidecar can't be used, the image was read", path=obj.sidecar, why=unusable)
+        if why := contradiction(found.header, obj):
             raise MetadataError(f"{obj.path}: {why}", path=obj.path)
         return found
 
-    async def _sidecar(self, obj: ExposureObject) -> dict[str, object] | None:
-        """Return the sidecar's cards, or `None` if there is no sidecar or none that can be used."""
-        store, key = self._store(obj.sidecar)
+    async def verdict(self, obj: ExposureObject | LfaObject, failure: Failure, started: float) -> AutoingestError:
+        """Tell whose fault a failure is."""
+        path, text = obj.path, f"{obj.path}: {failure.text}"
+        if failure.kind == "missing" and failure.code == "NoSuchKey":
+            return MissingObjectError(f"{path} is not in the store", path=path)
+        keys = [path[self._prefix :]]
+        if isinstance(obj, ExposureObject):
+            keys.append(obj.sidecar[self._prefix :])
+        away = await self.availability.is_away(keys, failure.text, started)
+        if away or failure.kind == "site":
+            return TransientError(text, path=path)
+        if failure.kind == "missing":
+            return MissingObjectError(f"{path} is not in the store", path=path)
+        return UnreadableObjectError(
+            f"{text}; other objects of the bucket can be read", passing=failure.kind == "passing", path=path
+        )
+
+    async def _sidecar(self, obj: ExposureObject) -> dict[str, object] | str | None:
+        """Return the sidecar's cards, or why it can't be used, or `None` if there is none or none to be seen."""
+        key = obj.sidecar[self._prefix :]
         try:
-            result = await obstore.get_async(store, key)
-            body = await result.bytes_async()
+            async with asyncio.timeout(SIDECAR_TIMEOUT.total_seconds()):
+                result = await obstore.get_async(self._store, key)
+                if result.meta["size"] > LARGEST_SIDECAR:
+                    return f"it has {result.meta['size']} bytes, more than {LARGEST_SIDECAR}"
+                body = await result.bytes_async()
         except FileNotFoundError:
             return None
+        except TimeoutError:
+            return "the store did not answer in time"
         except (BaseError, ValueError) as err:
-            raise _failure(obj.sidecar, err) from err
-        try:
-            content = orjson.loads(body.to_bytes())
-        except orjson.JSONDecodeError as err:
-            logger.warning("sidecar is not JSON, reading the image", path=obj.sidecar, error=str(err))
-            return None
-        if not isinstance(content, dict) or content.pop(_MODE, "metadata") != "metadata" or not content:
-            logger.warning("sidecar holds no header, reading the image", path=obj.sidecar)
-            return None
-        return {
-            name[len(_HIERARCH) :].replace(".", " ") if name.startswith(_HIERARCH) else name: value
-            for name, value in content.items()
-        }
+            failure = explain(err)
+            # Who may not list a bucket is told 403 for what is not there.
+            return None if failure.status == 403 else failure.text
+        self.availability.served(key)
+        return _cards(body.to_bytes())
 
     async def _fits(self, path: str) -> ObjectHeader:
-        store, key = self._store(path)
-        data, size, wanted = b"", FIRST_RANGE, FIRST_RANGE
-        while len(data) < size:
+        key = path[self._prefix :]
+        data, size, etag = b"", FIRST_RANGE, None
+        while len(data) < min(size, LARGEST_HEADER):
+            options: GetOptions = {"range": (len(data), max(FIRST_RANGE, 2 * len(data)))}
+            if etag:
+                options["if_match"] = etag
             try:
-                result = await obstore.get_async(store, key, options={"range": (len(data), wanted)})
-                data += (await result.bytes_async()).to_bytes()
-            except FileNotFoundError as err:
-                raise await self._missing(path) from err
-            except (BaseError, ValueError) as err:
-                # A store answers a range of nothing like any other fault (416).
-                if isinstance(err, GenericError) and (await self._head(path))[0] == 0:
-                    raise _empty(path) from err
-                raise _failure(path, err) from err
-            size = result.meta["size"]
+                result = await obstore.get_async(self._store, key, options=options)
+                more = (await result.bytes_async()).to_bytes()
+            except (BaseError, FileNotFoundError, ValueError) as err:
+                if data and isinstance(err, PreconditionError):
+                    data, size, etag = b"", FIRST_RANGE, None  # another version has come meanwhile
+                    continue
+                raise await self._failed(path, err) from err
+            if not more:
+                raise _FailedError(Failure("passing", "the store sends nothing, although there is more"))
+            self.availability.served(key)
+            data, size, etag = data + more, result.meta["size"], result.meta["e_tag"]
             try:
                 header = parse_headers(data, complete=len(data) >= size)
             except MetadataError as err:
                 raise MetadataError(f"{path}: {err}", path=path) from err
             if header is not None:
                 return ObjectHeader(path, header, size, "fits", _etag(result.meta))
-            if len(data) >= LARGEST_HEADER:
-                break
-            wanted = len(data) * 2
         raise MetadataError(f"{path}: its header does not end within {len(data)} bytes", path=path)
 
-    async def _head(self, path: str) -> tuple[int, str | None]:
-        """Return an object's size and eTag."""
-        store, key = self._store(path)
+    async def _failed(self, path: str, error: Exception) -> Exception:
+        failure = explain(error)
+        if isinstance(error, ValueError):
+            return MetadataError(f"{path}: no key that a store can be asked for", path=path)
+        # A store answers a range of nothing like any other fault.
+        if failure.status == 416 and (await self._head(path))[0] == 0:
+            return MetadataError(f"{path} is empty", path=path)
+        return _FailedError(failure)
+
+    async def _head(self, path: str) -> tuple[int | None, str | None]:
+        """Return an object's size and eTag; nothing if that fails, and a request for its content will tell why."""
         try:
-            meta = await obstore.head_async(store, key)
-        except FileNotFoundError as err:
-            raise await self._missing(path) from err
-        except (BaseError, ValueError) as err:
-            raise _failure(path, err) from err
+            meta = await obstore.head_async(self._store, path[self._prefix :])
+        except (BaseError, FileNotFoundError, ValueError):
+            return None, None
         return meta["size"], _etag(meta)
 
-    async def _missing(self, path: str) -> MissingObjectError | TransientError:
-        """Tell a missing object from a missing bucket, which is a mistake in the configuration or in the store."""
-        store, key = self._store(path)
-        try:
-            await obstore.list(store, prefix=key).collect_async()
-        except PermissionDeniedError:
-            pass
-        except BaseError:
-            return TransientError(f"{path} is not there, nor can its bucket be listed", path=path)
-        return MissingObjectError(f"{path} is not in the store", path=path)
 
-    def _store(self, path: str) -> tuple[S3Store, str]:
-        bucket, _, key = path.partition("/")
-        store = self._stores.get(bucket)
-        if store is None:
-            store = self._stores[bucket] = open_store(bucket)
-        return store, key
+def _cards(body: bytes) -> dict[str, object] | str:
+    """Return the cards that a sidecar holds, or why it holds none that can be used."""
+    try:
+        content = orjson.loads(body)
+    except orjson.JSONDecodeError as err:
+        return f"it is not JSON: {err}"
+    if not isinstance(content, dict) or content.pop(_MODE, "metadata") != "metadata":
+        return "it holds no header"
+    if not set(map(type, content.values())) <= _VALUES:
+        return "it holds values that no card can have"
+    names = "".join(content)
+    if names != names.upper() or not any(name in content for name in _IDENTITY):
+        return "it holds no header of an exposure"
+    return {
+        name[len(_HIERARCH) :].replace(".", " ") if name.startswith(_HIERARCH) else name: value
+        for name, value in content.items()
+    }
 
 
 def _etag(meta: ObjectMeta) -> str | None:
     """Return the eTag without quotes."""
     return bare_etag(meta["e_tag"] or "")
-
-
-def _empty(path: str) -> MetadataError:
-    return MetadataError(f"{path} is empty", path=path)
-
-
-def _failure(path: str, error: BaseError | ValueError) -> AutoingestError:
-    if isinstance(error, ValueError):
-        return MetadataError(f"{path}: no key that a store can be asked for", path=path)
-    if isinstance(error, PermissionDeniedError | UnauthenticatedError):
-        return TransientError(f"the store refuses {path}: check the credentials and the bucket's policy", path=path)
-    return TransientError(f"the store did not answer for {path}", path=path)

@@ -12,10 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoingest import instruments
-from autoingest.errors import AutoingestError, MetadataError, MissingObjectError, TransientError
+from autoingest.errors import (
+    AutoingestError,
+    MetadataError,
+    MissingObjectError,
+    TransientError,
+    UnreadableObjectError,
+)
 from autoingest.objects import ExposureObject, LfaObject, parse
 from autoingest.sim import Exposure, sensors
 from autoingest.store import profiles
+from autoingest.store import reader as reader_module
 from autoingest.store.agreement import contradiction
 from autoingest.store.fits import BLOCK, parse_header, parse_headers
 from autoingest.store.reader import FIRST_RANGE, HeaderReader, ObjectHeader
@@ -90,14 +97,81 @@ async def test_long_header_is_read_to_its_end_and_no_further(server: S3Server) -
     assert server.counts["bytes"] < 4 * len(header)
 
 
+HEADER = json.loads(EXPOSURE.sidecar(SENSOR))
+
+
 @pytest.mark.parametrize(
-    "sidecar", [b"", b'{"OBSID": "x', b"[1]", b"{}", b'{"__CONTENT__": "translated", "instrument": "LSSTCam"}']
+    "sidecar",
+    [
+        b"",
+        b'{"OBSID": "x',
+        b"[1]",
+        b"1",
+        b"{}",
+        b"\xff\xfe{}",
+        b"[" * 100_000,
+        b'{"a":' * 100_000,
+        b'{"__CONTENT__": "translated", "instrument": "LSSTCam"}',
+        b'{"__CONTENT__": ["metadata"], "OBSID": "x"}',
+        b'{"PASSWORD": "x"}',
+        json.dumps({"header": HEADER}).encode(),
+        json.dumps({name: {"value": value, "comment": ""} for name, value in HEADER.items()}).encode(),
+        json.dumps(HEADER | {"EXPTIME": [30.0]}).encode(),
+        json.dumps(HEADER | {"EXPTIME": float("nan")}).encode(),
+        json.dumps({name.lower(): value for name, value in HEADER.items()}).encode(),
+        json.dumps(HEADER | {"exptime": 30.0}).encode(),
+        json.dumps(HEADER | {"EXTRA": "x" * 2**20}).encode(),
+    ],
+    ids=lambda value: repr(value[:20]),
 )
-async def test_broken_sidecar_falls_back_to_the_image(server: S3Server, sidecar: bytes) -> None:
+@pytest.mark.parametrize("size", [None, len(IMAGE)])
+async def test_unusable_sidecar_falls_back_to_the_image(server: S3Server, sidecar: bytes, size: int | None) -> None:
     store(server, PATH, IMAGE)
     store(server, SIDECAR, sidecar)
-    found = await HeaderReader(4).read(exposure_object(), len(IMAGE))
-    assert (found.source, found.header["OBSID"]) == ("fits", EXPOSURE.obs_id)
+    found = await HeaderReader(4).read(exposure_object(), size)
+    assert (found.source, found.header["OBSID"], found.size) == ("fits", EXPOSURE.obs_id, len(IMAGE))
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        *(Fault(status=status) for status in (301, 307, 400, 401, 403, 404, 408, 412, 416, 429, 500, 503)),
+        Fault(status=403, code="AccessDenied"),
+        Fault(status=404, code=""),
+        Fault(status=403, code="InvalidObjectState"),
+        Fault(cut=99),
+        Fault(cut=0),
+        Fault(delay=30),
+        Fault(drip=0.1),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("size", [None, len(IMAGE)])
+async def test_sidecar_that_is_not_served(
+    server: S3Server, fault: Fault, size: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(profiles, "RETRIES", 1)
+    monkeypatch.setattr(reader_module, "SIDECAR_TIMEOUT", timedelta(seconds=1))
+    store(server, PATH, IMAGE)
+    store(server, SIDECAR, EXPOSURE.sidecar(SENSOR))
+    server.fault = lambda method, bucket, key: fault if key.endswith(".json") else None
+    found = await HeaderReader(4).read(exposure_object(), size)
+    assert (found.source, found.header["OBSID"], found.size) == ("fits", EXPOSURE.obs_id, len(IMAGE))
+
+
+async def test_sidecar_may_be_left_out(server: S3Server) -> None:
+    store(server, PATH, IMAGE)
+    store(server, SIDECAR, EXPOSURE.sidecar(SENSOR))
+    assert (await HeaderReader(4).read(exposure_object(), 1, use_sidecar=False)).source == "fits"
+    assert server.counts["GET"] == 1
+
+
+async def test_head_that_fails_is_no_reason_to_give_up(server: S3Server) -> None:
+    store(server, PATH, IMAGE)
+    store(server, SIDECAR, EXPOSURE.sidecar(SENSOR))
+    server.fault = lambda method, bucket, key: Fault(status=403) if method == "HEAD" else None
+    found = await HeaderReader(4).read(exposure_object(), None)
+    assert (found.source, found.size) == ("fits", len(IMAGE))
 
 
 async def test_annex_has_no_sidecars(server: S3Server) -> None:
@@ -128,28 +202,6 @@ async def test_unreadable_names_the_file(server: S3Server, body: bytes, size: in
     store(server, PATH, body)
     with pytest.raises(MetadataError, match=PATH):
         await HeaderReader(4).read(exposure_object(), size)
-
-
-@pytest.mark.parametrize(
-    ("fault", "what"),
-    [
-        *((Fault(status=code), what) for code in (401, 403, 429, 500, 503) for what in ("sidecar", "image", "size")),
-        (Fault(cut=99), "sidecar"),
-        (Fault(cut=99), "image"),
-    ],
-)
-async def test_store_in_trouble(server: S3Server, fault: Fault, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(profiles, "RETRIES", 1)
-    store(server, PATH, IMAGE)
-    if what != "image":
-        store(server, SIDECAR, EXPOSURE.sidecar(SENSOR))
-    broken = "HEAD" if what == "size" else "GET"
-    ending = ".json" if what == "sidecar" else ".fits"
-    server.fault = lambda method, bucket, key: fault if method == broken and key.endswith(ending) else None
-    with pytest.raises(TransientError):
-        await HeaderReader(4).read(exposure_object(), None)
-    server.fault = lambda method, bucket, key: None
-    assert (await HeaderReader(4).read(exposure_object(), None)).header["OBSID"] == EXPOSURE.obs_id
 
 
 async def test_store_that_hangs_is_given_up(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,7 +244,7 @@ async def test_one_bad_among_many(server: S3Server) -> None:
 
     results = await asyncio.gather(*map(read, objects))
     wrong = {index: type(result) for index, result in enumerate(results) if not isinstance(result, ObjectHeader)}
-    assert wrong == {50: MetadataError, 100: MissingObjectError, 150: TransientError}
+    assert wrong == {50: MetadataError, 100: MissingObjectError, 150: UnreadableObjectError}
     right = [(result.path, result.header["FILENAME"]) for result in results if isinstance(result, ObjectHeader)]
     assert all(path.endswith(f"/{name}") for path, name in right)
 
