@@ -15,6 +15,7 @@ BLOCK = 2880
 CARD = 80
 
 _STRING = re.compile(r" *'((?:[^']|'')*)'")
+_HALF_QUOTED = re.compile(r" *'(.*?)'(?=[ /]|$)")
 _INTEGER = re.compile(r"[+-]? *[0-9]+")
 _FLOAT = re.compile(r"[+-]? *([0-9]+\.?[0-9]*|\.[0-9]+) *([EeDd] *[+-]? *[0-9]+)?")
 _NOT_A_NUMBER = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
@@ -61,7 +62,7 @@ def parse_header(data: bytes, offset: int = 0) -> tuple[dict[str, object], int] 
         if card[8:10] == "= ":
             name, value = card[:8].rstrip(), card[10:]
         elif card.startswith("CONTINUE"):
-            if parts and parts[-1].endswith("&") and isinstance(more := _value(card[8:]), str):
+            if parts and parts[-1].endswith("&") and (more := _quoted(card[8:])) is not None:
                 parts.append(more)
             continue
         elif card.startswith("HIERARCH ") and "=" in card:
@@ -71,7 +72,7 @@ def parse_header(data: bytes, offset: int = 0) -> tuple[dict[str, object], int] 
             at = card.find("= ", 0, 9)
             name, value = card[: max(at, 0)].rstrip(), card[at + 2 :]
         if parts:
-            cards[keyword] = ("".join(part[:-1] for part in parts[:-1]) + parts[-1]).rstrip()
+            cards[keyword] = _unquoted("".join(part[:-1] for part in parts[:-1]) + parts[-1])
             parts = []
         if card.startswith("END") and _END.match(card):
             blocks = (position + CARD + BLOCK - 1) // BLOCK
@@ -80,7 +81,7 @@ def parse_header(data: bytes, offset: int = 0) -> tuple[dict[str, object], int] 
         if keyword not in _COMMENTARY:
             cards[keyword] = found = _value(value)
             if isinstance(found, str) and found.endswith("&"):
-                parts = [found]
+                parts = [_quoted(value) or ""]
     return None
 
 
@@ -128,9 +129,22 @@ def parse_headers(data: bytes, complete: bool) -> dict[str, object] | None:
     return cards
 
 
+def _quoted(text: str) -> str | None:
+    """Return what a card holds between quotes, if it does; two quotes in it stand for one."""
+    match = _STRING.match(text)
+    if match and text[match.end() : match.end() + 1] not in ("", " ", "/"):
+        # Where a text is continued, astropy writes one of two quotes into the one card and one into the next.
+        match = _HALF_QUOTED.match(text) or match
+    return match and match[1]
+
+
+def _unquoted(text: str) -> str:
+    return text.replace("''", "'").rstrip()
+
+
 def _value(text: str) -> object:
-    if match := _STRING.match(text):
-        return match[1].replace("''", "'").rstrip()
+    if (quoted := _quoted(text)) is not None:
+        return _unquoted(quoted)
     text = text.partition("/")[0].strip()
     if not text:
         return None
