@@ -201,11 +201,18 @@ return 1
 #   exposure, seconds that an exposure is known, number of texts about owed visits, these texts, for each exposure its
 #   field and the exception, then for each file path, claim, eTag or nothing, size or nothing, instrument, day_obs,
 #   obs_id or nothing
-# Result: the paths whose claims were valid. The files that wait for one of the exposures go to the queue's front.
+# Result: the paths that are ingested by this. The files that wait for one of the exposures go to the queue's front.
+# A claim that is not valid any more has written its version all the same, perhaps after the version of the claim that
+# took its place: if the two differ, the file goes round once more.
 INGESTED = (
     COMMON
     + """
 local done, exposures, time = {}, {}, now()
+local function again(path)
+  use('LPUSH', KEYS[2], path)
+  use('HDEL', FILE .. path, 'size', 'claim', 'overtaken')
+  mark(path, 'state', 'queued')
+end
 local last_owed = 8 + ARGV[8]
 for i = 9, last_owed, 2 do
   local number = tonumber(time)
@@ -214,14 +221,28 @@ for i = 9, last_owed, 2 do
 end
 for i = last_owed + 1, #ARGV, 7 do
   local path, claim, etag, size, instrument, day, obs_id = unpack(ARGV, i, i + 6)
-  if holds(KEYS[1], path, claim) then
+  local written = etag ~= '' and etag or size
+  if not holds(KEYS[1], path, claim) then
+    local file = use('HMGET', FILE .. path, 'state', 'worker', etag ~= '' and 'etag' or 'size')
+    if written == '' then
+      file = {}
+    end
+    if file[1] == 'working' and file[2] ~= NAME then
+      mark(path, 'overtaken', written)
+    elseif file[1] == 'ingested' and file[3] ~= written then
+      again(path)
+    end
+  elseif (use('HGET', FILE .. path, 'overtaken') or written) ~= written then
+    again(path)
+    use('LREM', KEYS[1], -1, path)
+  else
     done[#done + 1] = path
     local version = {}
     if etag ~= '' then
       version = {'etag', etag, 'size', size}
     end
     use('HDEL', FILE .. path, 'ing_fail_exc', 'ing_fail_count', 'md_fail_exc', 'first_fail', 'first_wait', 'claim',
-      'butler_etag', 'tries', 'trials')
+      'butler_etag', 'tries', 'trials', 'overtaken')
     mark(path, 'state', 'ingested', 'ingest_time', time, unpack(version))
     use('LREM', KEYS[1], -1, path)
     count(ARGV[4] .. instrument, day)

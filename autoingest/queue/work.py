@@ -178,8 +178,8 @@ class WorkQueue:
         Returns
         -------
         paths
-            Those acknowledged; without those whose claims were no longer valid. A file that has come anew since its
-            claim is on the queue, or with a worker, for its new version.
+            Those that are ingested now. A file that has come anew since its claim is on the queue, or with a worker,
+            for its new version, and is looked at again if two workers have written two versions of it.
         """
         visits = [text for key, exception in (owed or {}).items() for text in (owed_field(*key), _utf8(exception))]
         files = [

@@ -223,6 +223,34 @@ async def test_new_version_that_came_meanwhile_is_left_alone(redis_client: Redis
     assert not await redis_client.exists(keys.dead(BUCKET), keys.waiting(BUCKET))
 
 
+@pytest.mark.parametrize("late_first", [False, True])
+async def test_version_written_after_its_successor_is_looked_at_again(redis_client: Redis, late_first: bool) -> None:
+    """A lane that was held up writes its old version after another lane has written the new one."""
+    await put(redis_client, image(0), etag="1")
+    late, other = lane(redis_client, "late"), lane(redis_client, "other")
+    await late.claim(1)
+    old = await done(redis_client, image(0), etag="1")
+    await put(redis_client, image(0), etag="2")
+    await other.claim(1)
+    new = await done(redis_client, image(0), etag="2")
+    if late_first:
+        assert await late.ingested([old, old]) == []
+        assert await other.ingested([new]) == []
+    else:
+        assert await other.ingested([new]) == [image(0)]
+        assert await late.ingested([old]) == []
+    assert await upcoming(redis_client) == [image(0)]
+    assert await state(redis_client, image(0)) == "queued"
+    assert await held(redis_client, "late") == await held(redis_client, "other") == []
+    (claim,) = await late.claim(1)
+    assert claim.size is None, "the store is to be asked"
+    assert await late.ingested([await done(redis_client, image(0), etag="2")]) == [image(0)]
+    assert await other.ingested([new]) == []  # repeated
+    assert await upcoming(redis_client) == []
+    assert await state(redis_client, image(0)) == "ingested"
+    assert not await redis_client.hexists(keys.file(image(0)), "overtaken")
+
+
 async def test_renew_extends_a_lease_and_takes_a_lapsed_one_again(redis_client: Redis) -> None:
     await put(redis_client, image(0))
     queue = lane(redis_client)
