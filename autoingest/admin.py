@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Sequence
 
 import prometheus_client
-import redis.asyncio
 import structlog
 from aiohttp import web
 
@@ -15,7 +14,7 @@ from .config import ADMIN_TOKEN, Config, tokens
 from .http.answers import answer
 from .http.listener import Listener
 from .http.tokens import Bearer
-from .queue.connection import REDIS_AWAY
+from .queue.connection import REDIS_AWAY, WATCH, Client
 from .queue.status import queue_status
 from .roles import Role
 
@@ -41,7 +40,7 @@ class Admin:
         What runs in this process.
     """
 
-    def __init__(self, config: Config, client: redis.asyncio.Redis, roles: Sequence[Role]) -> None:
+    def __init__(self, config: Config, client: Client, roles: Sequence[Role]) -> None:
         self._listen = config.admin.listen
         self._buckets = config.buckets
         self._redis = client
@@ -80,9 +79,10 @@ class Admin:
         missing = [f"{role.name}: {why}" for role in self._roles for why in role.missing()]
         try:
             async with asyncio.timeout(REDIS_TIMEOUT):
-                await self._redis.ping()
-        except (*REDIS_AWAY, TimeoutError):
-            missing.append("Redis does not answer")
+                await self._redis.look()
+        except TimeoutError:
+            self._redis.health.failed("look", TimeoutError(f"no answer within {REDIS_TIMEOUT:g} s"), WATCH)
+        missing += self._redis.health.missing()
         # Where enqueue runs, nothing else makes the process unready: it holds its answers back until Redis returns.
         # Taken out of its service it would refuse connections instead, and Ceph stops delivering for good where it is
         # refused for half a minute.

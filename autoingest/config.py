@@ -28,6 +28,7 @@ ROLES: tuple[Role, ...] = ("enqueue", "ingest", "idle", "presence", "reconcile")
 DEFAULT_ROLES = ROLES[:4]
 
 REDIS_PASSWORD = "AUTOINGEST_REDIS_PASSWORD"  # noqa: S105 - the variable's name
+SENTINEL_PASSWORD = "AUTOINGEST_SENTINEL_PASSWORD"  # noqa: S105
 NOTIFICATION_SECRETS = "AUTOINGEST_NOTIFICATION_SECRETS"
 KAFKA_PASSWORD = "AUTOINGEST_KAFKA_PASSWORD"  # noqa: S105
 ADMIN_TOKEN = "AUTOINGEST_ADMIN_TOKEN"  # noqa: S105
@@ -71,12 +72,37 @@ class Listen(Block):
     """Seconds that a connection may be without a request, from its opening or from the answer before."""
 
 
+class SentinelConfig(Block):
+    """Redis Sentinels, which know the present primary."""
+
+    hosts: Annotated[tuple[Annotated[str, Field(pattern=r"^\S+:\d+$")], ...], Field(min_length=1)]
+    """Sentinels, each ``host:port``. They are asked in turn, the one that answered last first."""
+
+    service: Annotated[str, Field(min_length=1)]
+    """Name under which the Sentinels watch the primary, such as ``mymaster``."""
+
+    username: str | None = None
+    """User of the Sentinels' own access control list; their password is ``AUTOINGEST_SENTINEL_PASSWORD``, if they
+    want one."""
+
+
 class RedisConfig(Block):
     """The Redis or Valkey server that all roles share."""
 
     url: str = "redis://127.0.0.1:6379/0"
     """``redis://``, ``rediss://`` (TLS) or ``unix://`` URL without password; the password is
-    ``AUTOINGEST_REDIS_PASSWORD``."""
+    ``AUTOINGEST_REDIS_PASSWORD``. With ``sentinel``, host and port of the URL do not matter."""
+
+    sentinel: SentinelConfig | None = None
+    """Sentinels that are asked for the primary before each new connection, if any."""
+
+    replicas: Annotated[int, Field(ge=0)] = 0
+    """Replicas that must have confirmed a notification before it is acknowledged (Redis's ``WAIT``). Too few are
+    treated as an outage. With 0, a failover may lose the last notifications before it, which ``reconcile`` brings
+    back."""
+
+    replica_timeout: Seconds = 2.0
+    """Seconds that the replicas may take."""
 
     username: str | None = None
     """User of Redis's access control list; its default user if there is none."""
@@ -94,17 +120,29 @@ class RedisConfig(Block):
     @classmethod
     def _no_password(cls, value: str) -> str:
         try:
-            holds_password = urlsplit(value).password is not None or "password=" in value
+            parts = urlsplit(value)
+            holds_password = parts.password is not None or "password=" in value
+            _ = parts.port
         except ValueError:
-            raise ValueError("not a URL") from None
+            raise ValueError("not a URL, or its port is no port") from None
         if holds_password:
             raise ValueError(f"a password does not belong here: set {REDIS_PASSWORD}, or {REDIS_PASSWORD}_FILE")
+        if not re.match("(redis|rediss|unix)://", value):
+            raise ValueError("neither redis:// nor rediss:// nor unix://")
+        if not value.startswith("unix://") and not re.fullmatch(r"/?[0-9]*", urlsplit(value).path):
+            raise ValueError(f"{urlsplit(value).path[1:]!r} is no number of a database")
         return value
 
     @model_validator(mode="after")
-    def _ca_for_tls(self) -> Self:
+    def _consistent(self) -> Self:
         if self.ca_file and not self.url.startswith("rediss://"):
             raise ValueError("caFile needs a url with rediss://")
+        if self.sentinel and self.url.startswith("unix://"):
+            raise ValueError("sentinel needs a url with redis:// or rediss://")
+        if self.replicas and self.replica_timeout >= self.socket_timeout:
+            raise ValueError(
+                f"replicaTimeout ({self.replica_timeout} s) < socketTimeout ({self.socket_timeout} s) must hold"
+            )
         return self
 
 
@@ -363,8 +401,12 @@ class Config(Document):
 
 def redis_password() -> SecretStr | None:
     """Redis password from the environment, if there is one."""
-    value = secret(REDIS_PASSWORD)
-    return SecretStr(value) if value else None
+    return _password(REDIS_PASSWORD)
+
+
+def sentinel_password() -> SecretStr | None:
+    """Password of the Redis Sentinels from the environment, if there is one."""
+    return _password(SENTINEL_PASSWORD)
 
 
 def notification_secrets() -> tuple[SecretStr, ...]:
@@ -374,7 +416,11 @@ def notification_secrets() -> tuple[SecretStr, ...]:
 
 def kafka_password() -> SecretStr | None:
     """Password for Kafka from the environment, if there is one."""
-    value = secret(KAFKA_PASSWORD)
+    return _password(KAFKA_PASSWORD)
+
+
+def _password(name: str) -> SecretStr | None:
+    value = secret(name)
     return SecretStr(value) if value else None
 
 
@@ -386,14 +432,19 @@ def tokens(name: str) -> tuple[SecretStr, ...]:
 def secret(name: str) -> str | None:
     """Return what an environment variable holds, or the file that the variable with the suffix ``_FILE`` names.
 
+    White space around it is no part of it: it comes from the editor or the ``echo`` that wrote it.
+
     Raises
     ------
     ConfigurationError
-        If the file can't be read.
+        If the file can't be read, or holds nothing.
     """
     if file := os.environ.get(name + "_FILE"):
         try:
-            return Path(file).read_text().strip()
-        except OSError as err:
-            raise ConfigurationError(f"{name}_FILE: {err}") from err
-    return os.environ.get(name)
+            found = Path(file).read_text().strip()
+        except (OSError, UnicodeDecodeError) as err:
+            raise ConfigurationError(f"{name}_FILE: {file} can't be read: {err}") from err
+        if not found:
+            raise ConfigurationError(f"{name}_FILE: {file} holds nothing")
+        return found
+    return (os.environ.get(name) or "").strip() or None

@@ -96,6 +96,7 @@ async def serve(config: Config, names: Sequence[RoleName], stop: asyncio.Event, 
 
             client = connect(config.redis)
             ending.push_async_callback(client.aclose)
+            ending.push_async_callback(_cancel, asyncio.create_task(client.keep_looking(), name="redis watch"))
             roles = [build_role(name, config, client, butlers) for name in names]
             admin = Admin(config, client, roles)
             ending.push_async_callback(admin.close)
@@ -110,6 +111,11 @@ async def serve(config: Config, names: Sequence[RoleName], stop: asyncio.Event, 
             code = await run_roles(config, roles, stop, once=once)
     log.info("process ends", code=code)
     return code
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])
 
 
 @contextmanager

@@ -53,14 +53,21 @@ def valkey(data: Path, *, append_only: bool = True, port: int | None = None) -> 
     data.mkdir(parents=True, exist_ok=True)
     port = port or free_port()
     command = [
-        _valkey_binary(), "--bind", "127.0.0.1", "--port", str(port), "--dir", str(data), "--save", "",
+        valkey_binary(), "--bind", "127.0.0.1", "--port", str(port), "--dir", str(data), "--save", "",
         "--appendonly", "yes" if append_only else "no", "--appendfsync", "everysec",
     ]  # fmt: skip
     with child("valkey", command, data / "valkey.log", lambda: _answers(port)):
         yield f"redis://127.0.0.1:{port}/0"
 
 
-def _valkey_binary() -> str:
+def valkey_binary() -> str:
+    """Return the path of a Valkey or Redis server.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is none.
+    """
     for name in ("valkey-server", "redis-server"):
         if path := shutil.which(name):
             return path

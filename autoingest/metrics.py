@@ -104,6 +104,10 @@ RECONCILE_TIME = Gauge(
     "autoingest_reconcile_last_success_timestamp_seconds", "Epoch seconds of the end of the last complete look",
     registry=REGISTRY,
 )  # fmt: skip
+ROLE_ERRORS = Counter(
+    "autoingest_role_errors", "Unforeseen errors that a scheduled role has logged before it went on", ["role"],
+    registry=REGISTRY,
+)  # fmt: skip
 RECONCILE_FAILED = Counter(
     "autoingest_reconcile_failed", "Looks given up because store, Butler or Redis were away", registry=REGISTRY
 )

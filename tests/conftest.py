@@ -13,6 +13,8 @@ import pytest
 import redis.asyncio
 
 from autoingest import embedded
+from autoingest.config import RedisConfig
+from autoingest.queue.connection import connect
 
 from .support.postgres import postgres_folder
 from .support.requirements import missing
@@ -33,7 +35,7 @@ def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 async def redis_client(valkey_url: str) -> AsyncIterator[redis.asyncio.Redis]:
     """A client of an empty Valkey."""
-    client = redis.asyncio.Redis.from_url(valkey_url, decode_responses=True, encoding_errors="surrogateescape")
+    client = connect(RedisConfig(url=valkey_url))
     await client.flushall()
     yield client
     await client.aclose()

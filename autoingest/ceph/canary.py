@@ -20,7 +20,7 @@ import redis.asyncio
 from ..errors import TransientError
 from ..notify.records import CANARY_FOLDER
 from ..queue import keys
-from ..queue.connection import REDIS_AWAY
+from ..queue.connection import REDIS_AWAY, cause
 from .blocks import BucketSpec
 from .client import REFUSED_BY_QUEUE, Gateway, RefusedError
 from .state import read_state
@@ -122,7 +122,7 @@ async def _fly(
                 await gateway.delete(bucket, canary.key)
                 await client.hdel(notes, *(f"{canary.key}/{other.id}" for other in canaries))
     except REDIS_AWAY as err:
-        raise TransientError(f"Redis does not answer: {type(err).__name__}") from err
+        raise TransientError(f"Redis does not do its work: {cause(err)}") from err
     arrivals = {
         canary.id: round(time_found - sent[canary.id], 3) if time_found else None
         for canary, time_found in zip(canaries, found, strict=True)

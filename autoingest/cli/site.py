@@ -19,7 +19,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from ..config import Config
 from ..errors import ConfigurationError, TransientError
 from ..log import configure_logging
-from ..queue.connection import REDIS_AWAY, connect
+from ..queue.connection import REDIS_AWAY, cause, connect
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -96,7 +96,7 @@ async def open_redis(config: Config) -> AsyncIterator[redis.asyncio.Redis]:
         yield client
     except REDIS_AWAY as err:
         where = config.redis.url.rpartition("@")[2]
-        raise TransientError(f"Redis at {where} does not do its work: {type(err).__name__}: {err}") from err
+        raise TransientError(f"Redis at {where} does not do its work: {cause(err)}") from err
     finally:
         await client.aclose()
 

@@ -2,27 +2,91 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
+from collections.abc import Mapping
+from typing import Any, cast
+from urllib.parse import urlsplit
+
 import redis.asyncio
+import structlog
+from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import MasterNotFoundError, Sentinel
 from redis.backoff import NoBackoff
+from redis.exceptions import NoPermissionError
 
-from ..config import RedisConfig, redis_password
+from ..config import RedisConfig, SentinelConfig, redis_password, sentinel_password
+from ..errors import ConfigurationError
+from .health import Health, UnconfirmedError, cause, code
 
-REDIS_AWAY = (
-    redis.ConnectionError,
-    redis.TimeoutError,
-    redis.ResponseError,
-    redis.InvalidResponse,
-    OSError,
-)
+__all__ = ["REDIS_AWAY", "Client", "UnconfirmedError", "cause", "connect", "health"]
+
+REDIS_AWAY = (redis.RedisError, OSError)
 """Errors that mean that Redis does not do its work now: keep one's own, back off, try again.
 
 Every error reply counts. Redis tells many of its temporary refusals (``MISCONF``, ``NOREPLICAS``, ``BUSY``) from errors
 of a command by their text only, and no object is given up for what Redis says.
 """
 
+ELSEWHERE = frozenset(
+    {"READONLY", "LOADING", "MASTERDOWN", "UNBLOCKED", "CLUSTERDOWN", "NOREPLICAS", "TRYAGAIN", "MOVED", "ASK",
+     "REDIRECT"}
+)  # fmt: skip
+"""Replies of a server that is not the primary, or not yet: all connections to it are given up, since name, service or
+Sentinel may lead to another by now."""
 
-def connect(config: RedisConfig) -> redis.asyncio.Redis:
+WATCH = 10.0
+"""Seconds between two looks at the server's role and its ``maxmemory-policy``."""
+
+_FIELD = re.compile(r"^(role|master_host|master_port|maxmemory_policy):(.*?)\r?$", re.MULTILINE)
+
+log = structlog.get_logger(__name__)
+
+
+class Client(redis.asyncio.Redis):
+    """A client that only works with a primary, and knows whether what it writes will be kept."""
+
+    health: Health
+    """What is wrong with the server."""
+
+    async def look(self) -> None:
+        """Look at the server's role and its ``maxmemory-policy``; the result is in `health`."""
+        try:
+            try:
+                _judge(await _info(self), self.health)
+            except redis.ConnectionError as err:
+                if code(err) != "READONLY":
+                    raise
+                cast(_Pool, self.connection_pool).renew()
+                await self.ping()
+        except REDIS_AWAY as err:
+            self.health.failed("look", err, WATCH)
+        else:
+            self.health.worked("look")
+
+    async def keep_looking(self) -> None:
+        """Look again and again."""
+        while True:
+            await self.look()
+            self.health.missing()  # forgets what is no longer met
+            await asyncio.sleep(WATCH)
+
+
+def health(client: redis.asyncio.Redis) -> Health:
+    """Return what is known of a client's server; of a foreign client nothing is."""
+    return client.health if isinstance(client, Client) else Health("", None)
+
+
+async def is_safe(client: redis.asyncio.Redis) -> bool:
+    """Tell whether what is written is kept; if it was not, look again."""
+    if not isinstance(client, Client) or client.health.policy is None:
+        return True
+    await client.look()
+    return client.health.policy is None
+
+
+def connect(config: RedisConfig) -> Client:
     """Make a client with a pool of connections of its own; nothing is sent yet.
 
     Parameters
@@ -34,28 +98,182 @@ def connect(config: RedisConfig) -> redis.asyncio.Redis:
     -------
     client
         Decodes responses. When all connections are in use, callers wait for one. A command whose connection turns
-        out to be broken is sent once more at once, so each must bear being done twice; one that is not answered in
-        time is not.
+        out to be broken, or to lead to a server that is no primary, is sent once more at once, so each must bear being
+        done twice; one that is not answered in time is not.
+
+    Raises
+    ------
+    ConfigurationError
+        If the URL has a parameter that makes no sense.
     """
-    password = redis_password()
-    options: dict[str, object] = {}
-    if password:
+    options: dict[str, Any] = {}
+    if password := redis_password():
         options["password"] = password.get_secret_value()
     if config.username:
         options["username"] = config.username
     if config.ca_file:
         options["ssl_ca_certs"] = str(config.ca_file)
-    pool = redis.asyncio.BlockingConnectionPool.from_url(
-        config.url,
-        **options,
-        max_connections=config.max_connections,
-        timeout=config.socket_timeout,
-        socket_timeout=config.socket_timeout,
-        socket_connect_timeout=config.socket_timeout,
-        socket_keepalive=True,
-        decode_responses=True,
-        # A path that is no UTF-8 comes and goes as the bytes that it is.
-        encoding_errors="surrogateescape",
-        retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
-    )
-    return redis.asyncio.Redis.from_pool(pool)
+    times = {"socket_timeout": config.socket_timeout, "socket_connect_timeout": config.socket_timeout}
+    parts = urlsplit(config.url)
+    is_socket = parts.scheme == "unix"
+    state = Health(parts.path, None) if is_socket else Health(parts.hostname or "localhost", parts.port or 6379)
+    find = None
+    if config.sentinel:
+        tls = {"ssl": parts.scheme == "rediss", "ssl_ca_certs": options.get("ssl_ca_certs")}
+        find = _Finder(config.sentinel, {**times, **tls})
+    try:
+        pool = _Pool.from_url(
+            config.url,
+            **options,
+            **times,
+            max_connections=config.max_connections,
+            timeout=config.socket_timeout,
+            socket_keepalive=True,
+            decode_responses=True,
+            # A path that is no UTF-8 comes and goes as the bytes that it is.
+            encoding_errors="surrogateescape",
+            retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
+        )
+        pool.prepare(_CLASSES[parts.scheme], state, find)
+        pool.make_connection()
+    except (TypeError, ValueError, redis.RedisError) as err:
+        raise ConfigurationError(f"redis.url {config.url}: {err}") from err
+    client = cast(Client, Client.from_pool(pool))
+    client.health = state
+    return client
+
+
+class _Finder:
+    """Asks the Sentinels for the primary."""
+
+    def __init__(self, config: SentinelConfig, options: Mapping[str, Any]) -> None:
+        self._config = config
+        password = sentinel_password()
+        self._sentinel = Sentinel(  # type: ignore[no-untyped-call]
+            [(host, int(port)) for host, _, port in (item.rpartition(":") for item in config.hosts)],
+            sentinel_kwargs={
+                **options,
+                "username": config.username,
+                "password": password.get_secret_value() if password else None,
+                "decode_responses": True,
+            },
+        )
+
+    async def __call__(self) -> tuple[str, int]:
+        try:
+            host, port = await self._sentinel.discover_master(self._config.service)
+        except MasterNotFoundError:
+            raise redis.ConnectionError(
+                f"no Sentinel of {', '.join(self._config.hosts)} knows a primary of {self._config.service!r}"
+            ) from None
+        return str(host), int(port)
+
+    async def close(self) -> None:
+        await self._sentinel.aclose()
+
+
+class _Pool(redis.asyncio.BlockingConnectionPool):
+    """A pool of connections to whoever is the primary, which can all be replaced."""
+
+    state: Health
+    find: _Finder | None
+
+    def prepare(self, kind: type[AbstractConnection], state: Health, find: _Finder | None) -> None:
+        self.connection_class = kind
+        self.state = state
+        self.find = find
+
+    def renew(self) -> None:
+        """Have all connections opened anew before they are used again."""
+        for connection in (*self._available_connections, *self._in_use_connections):
+            connection.mark_for_reconnect()  # type: ignore[no-untyped-call]
+
+    def make_connection(self) -> AbstractConnection:
+        connection: _Primary = super().make_connection()  # type: ignore[no-untyped-call]
+        connection.pool = self
+        return connection
+
+    async def ensure_connection(self, connection: AbstractConnection) -> None:
+        if connection.should_reconnect():  # type: ignore[no-untyped-call]
+            await connection.disconnect(nowait=True)
+        await super().ensure_connection(connection)
+
+    async def aclose(self) -> None:
+        await super().aclose()
+        if self.find:
+            await self.find.close()
+
+
+class _Primary(AbstractConnection):
+    """A connection that is only ever used with a primary."""
+
+    pool: _Pool
+
+    async def _connect(self) -> None:
+        if find := self.pool.find:
+            state = self.pool.state
+            self.host, self.port = state.host, state.port = await find()
+        await super()._connect()  # type: ignore[safe-super, no-untyped-call]
+
+    async def on_connect_check_health(self, check_health: bool = True) -> None:
+        await super().on_connect_check_health(check_health)
+        _judge(await _info(self), self.pool.state)
+
+    async def read_response(self, *args: Any, **options: Any) -> Any:
+        try:
+            return await super().read_response(*args, **options)
+        except redis.TimeoutError:
+            # A server whose machine has gone answers on no connection.
+            self.pool.renew()
+            raise
+        except (redis.ResponseError, redis.ConnectionError) as err:
+            if code(err) not in ELSEWHERE:
+                raise
+            self.pool.renew()
+            await self.disconnect(nowait=True)
+            raise redis.ConnectionError(cause(err)) from None
+
+
+class _Tcp(_Primary, Connection):
+    pass
+
+
+class _Tls(_Primary, SSLConnection):
+    pass
+
+
+class _Unix(_Primary, UnixDomainSocketConnection):
+    pass
+
+
+_CLASSES = {"redis": _Tcp, "rediss": _Tls, "unix": _Unix}
+
+
+async def _ask(target: Client | _Primary, *command: str) -> Any:
+    if isinstance(target, Client):
+        return await target.execute_command(*command)  # type: ignore[no-untyped-call]
+    await target.send_command(*command, check_health=False)
+    return await target.read_response()
+
+
+async def _info(target: Client | _Primary) -> dict[str, str]:
+    """Return what the server says of its role and its ``maxmemory-policy``, as far as it may be asked."""
+    try:
+        found = await _ask(target, "INFO")
+        return {key: str(value) for key, value in (found.items() if isinstance(found, dict) else _FIELD.findall(found))}
+    except NoPermissionError:
+        pass
+    try:
+        found = await _ask(target, "CONFIG", "GET", "maxmemory-policy")
+    except NoPermissionError:
+        return {}
+    values = list(found.values()) if isinstance(found, dict) else found[1::2]
+    return {"maxmemory_policy": values[0]} if values else {}
+
+
+def _judge(info: Mapping[str, str], state: Health) -> None:
+    state.evicts(info.get("maxmemory_policy"))
+    if info.get("role") == "slave":
+        raise redis.ConnectionError(
+            f"READONLY this server is a replica of {info.get('master_host')}:{info.get('master_port')}"
+        )

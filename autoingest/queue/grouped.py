@@ -3,23 +3,40 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import redis.asyncio
 import structlog
 
 from ..backoff import Backoff
-from .connection import REDIS_AWAY
+from . import keys
+from .connection import REDIS_AWAY, UnconfirmedError, health, is_safe
 
 MOST = 500
 """Items of one call at the most: Redis serves nobody else meanwhile, some milliseconds."""
 
+CONFIRMED_EXPIRY = 60
+"""Seconds that the key is kept by which replicas confirm what was written before it."""
+
 log = structlog.get_logger(__name__)
+
+
+_NUMBERS = itertools.count()
+
+
+@dataclass(frozen=True, slots=True)
+class Replicas:
+    """Who must have confirmed a write."""
+
+    number: int
+    timeout: float
+    """Seconds that they may take."""
 
 
 @dataclass(slots=True, eq=False)
@@ -43,9 +60,17 @@ class GroupedScript:
         Lua text. Its arguments are `head` and the JSON of a list of items; it returns one result an item.
     head
         First arguments of each call.
+    replicas
+        Who must have confirmed a call before it counts, if not the primary alone.
     """
 
-    def __init__(self, client: redis.asyncio.Redis, script: str, head: Sequence[str]) -> None:
+    def __init__(
+        self, client: redis.asyncio.Redis, script: str, head: Sequence[str], replicas: Replicas | None = None
+    ) -> None:
+        self._redis = client
+        self._health = health(client)
+        self._user = f"script {next(_NUMBERS)}"
+        self._replicas = replicas
         self._script = client.register_script(script)
         self._head = head
         self._line: deque[_Part] = deque()
@@ -101,7 +126,6 @@ class GroupedScript:
 
     async def _drain(self) -> None:
         backoff = Backoff(0.05, 1.0)
-        away = False
         try:
             while self._line:
                 group = self._next_group()
@@ -109,11 +133,13 @@ class GroupedScript:
                     continue
                 try:
                     items = orjson.dumps([item for part in group for item in part.items])
-                    results = await self._script(args=[*self._head, items])
+                    if not await is_safe(self._redis):
+                        self._line.extendleft(reversed(group))
+                        await asyncio.sleep(backoff.next())
+                        continue
+                    results = await self._call([*self._head, items])
                 except REDIS_AWAY as err:
-                    if not away:
-                        log.warning("redis away, requests are held", error=repr(err))
-                    away = True
+                    self._health.failed(self._user, err)
                     self._line.extendleft(reversed(group))
                     await asyncio.sleep(backoff.next())
                     continue
@@ -123,10 +149,8 @@ class GroupedScript:
                         if not part.done.done():
                             part.done.set_exception(err)
                     continue
-                if away:
-                    log.info("redis is back")
-                    away = False
-                    backoff.reset()
+                self._health.worked(self._user)
+                backoff.reset()
                 first = 0
                 for part in group:
                     end = first + len(part.items)
@@ -135,6 +159,19 @@ class GroupedScript:
                     first = end
         finally:
             self._task = None
+
+    async def _call(self, arguments: Sequence[str | bytes]) -> list[Any]:
+        if self._replicas is None:
+            return cast(list[Any], await self._script(args=arguments))
+        async with self._redis.pipeline(transaction=False) as pipe:
+            await self._script(args=arguments, client=pipe)
+            # WAIT asks for the last write of its own connection. A call that is repeated may write nothing itself.
+            pipe.set(keys.confirmed(), "1", ex=CONFIRMED_EXPIRY)
+            pipe.execute_command("WAIT", self._replicas.number, round(self._replicas.timeout * 1000))
+            results, _, confirmed = await pipe.execute()
+        if confirmed < self._replicas.number:
+            raise UnconfirmedError(f"{confirmed} of {self._replicas.number} replicas confirm what is written")
+        return cast(list[Any], results)
 
     def _next_group(self) -> list[_Part]:
         """Take as much from the line's front as one call may hold, without what nobody waits for any more."""

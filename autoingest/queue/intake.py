@@ -34,7 +34,7 @@ from .. import metrics
 from ..config import EnqueueConfig
 from ..objects import ExposureObject, LfaObject
 from . import keys
-from .grouped import GroupedScript
+from .grouped import GroupedScript, Replicas
 from .scripts import COMMON, head
 
 if TYPE_CHECKING:
@@ -168,11 +168,18 @@ class Intake:
         Redis client that decodes responses.
     max_rejected
         Rejected records that are kept of each bucket.
+    replicas
+        Who must have confirmed an accepted notice, if not the primary alone.
     """
 
-    def __init__(self, client: redis.asyncio.Redis, max_rejected: int = EnqueueConfig().max_rejected) -> None:
+    def __init__(
+        self,
+        client: redis.asyncio.Redis,
+        max_rejected: int = EnqueueConfig().max_rejected,
+        replicas: Replicas | None = None,
+    ) -> None:
         self._max_rejected = max_rejected
-        self._accept = GroupedScript(client, ACCEPT, head())
+        self._accept = GroupedScript(client, ACCEPT, head(), replicas)
         self._reject = GroupedScript(client, REJECT, head())
 
     @property

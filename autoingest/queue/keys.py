@@ -86,6 +86,11 @@ def from_kafka(path: str) -> str:
     return f"ENQ:{path}"
 
 
+def confirmed() -> str:
+    """Text with a time to live, written so that replicas confirm what was written before it."""
+    return "CONFIRMED"
+
+
 def lease(bucket: str, name: str) -> str:
     """Text with a time to live: a worker's sign of life."""
     return f"LEASE:{bucket}:{name}"

@@ -8,6 +8,7 @@ no harm.
 
 from __future__ import annotations
 
+import asyncio
 import math
 import secrets
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ import redis.asyncio
 from ..errors import MetadataError, UnknownObjectError
 from ..objects import ExposureObject, parse
 from . import keys
+from .connection import health, is_safe
 from .owed import owed_field
 from .scripts import CLAIM, COUNT, FAILED, GIVE_BACK, INGESTED, PARK, RENEW, head
 
@@ -89,6 +91,8 @@ class WorkQueue:
             raise ValueError(f"worker's name {name!r} is empty or holds a colon")
         self.bucket = bucket
         self.name = name
+        self.health = health(client)
+        """What is wrong with Redis."""
         self._redis = client
         self._lease_ms = max(1, round(lease * 1000))
         self._head = head(name)
@@ -120,6 +124,9 @@ class WorkQueue:
         found
             Whether something is on the queue.
         """
+        if not await is_safe(self._redis):
+            await asyncio.sleep(timeout)
+            return False
         if limit := self._redis.connection_pool.connection_kwargs.get("socket_timeout"):
             timeout = min(timeout, limit / 2)
         # From the right end to the same right end changes nothing, and blocks while the list is empty.
@@ -135,7 +142,12 @@ class WorkQueue:
         ----------
         limit
             Paths to hold at the most.
+
+        Notes
+        -----
+        While Redis may drop what is acknowledged, nothing is taken from the queue.
         """
+        limit = limit if await is_safe(self._redis) else 0
         lists = [self._queue, self._list, self._lease, self._leaseholders, self._waiting, self._dead]
         reply = await self._claim(lists, [*self._head, limit, self._lease_ms, secrets.token_hex(6)])
         return [

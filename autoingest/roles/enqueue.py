@@ -15,6 +15,7 @@ from ..http.listener import Listener
 from ..notify.counts import Counts
 from ..notify.records import RecordParser
 from ..notify.webhook import NotifyHandler
+from ..queue.grouped import Replicas
 from ..queue.intake import Intake
 
 if TYPE_CHECKING:
@@ -46,7 +47,10 @@ class EnqueueRole:
 
     def __init__(self, config: Config, client: redis.asyncio.Redis) -> None:
         enqueue = config.enqueue
-        self._intake = Intake(client, enqueue.max_rejected)
+        replicas = config.redis.replicas
+        self._intake = Intake(
+            client, enqueue.max_rejected, Replicas(replicas, config.redis.replica_timeout) if replicas else None
+        )
         counts = Counts(config.buckets)
         self._listen = enqueue.listen
         self._listener: Listener | None = None

@@ -7,9 +7,10 @@ import asyncio
 import redis.asyncio
 import structlog
 
+from .. import metrics
 from ..backoff import pause
 from ..config import Config
-from ..queue.connection import REDIS_AWAY
+from ..queue.connection import REDIS_AWAY, health
 from ..queue.reclaim import Reclaimer
 
 log = structlog.get_logger(__name__)
@@ -30,19 +31,25 @@ class IdleRole:
 
     def __init__(self, config: Config, client: redis.asyncio.Redis) -> None:
         self._interval = config.idle.interval
+        self._health = health(client)
         self._reclaimer = Reclaimer(client, config.buckets, config.idle.old_worker_idle)
 
     async def start(self) -> None:
         """Do nothing: there is nothing to prepare."""
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Look every interval until `stop` is set; what fails because Redis is away is done at the next look."""
+        """Look every interval until `stop` is set; what fails is done at the next look."""
         while not stop.is_set():
             try:
                 found = await self._reclaimer.run_once()
             except REDIS_AWAY as err:
-                log.warning("redis away", error=repr(err), retry_s=self._interval)
+                self._health.failed(self.name, err, self._interval)
+            except Exception:
+                # Whatever it is must not end the other roles of the process.
+                metrics.ROLE_ERRORS.labels(self.name).inc()
+                log.exception("look given up", retry_s=self._interval)
             else:
+                self._health.worked(self.name)
                 if found.released:
                     log.info("waiting files released", files=found.released)
             await pause(stop, self._interval)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import secrets
 import socket
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from ..backoff import Backoff, pause
 from ..butler.process import ButlerEndedError
 from ..config import Config
 from ..errors import ConfigurationError, TransientError
-from ..queue.connection import REDIS_AWAY
+from ..queue.connection import REDIS_AWAY, health
 from ..queue.owed import OwedVisits
 from ..queue.presence import GroupKeys
 from ..queue.status import unfinished
@@ -76,7 +77,9 @@ class IngestRole:
         groups = GroupKeys(self._redis, self._config.presence.expiry)
         reader = HeaderReader(settings.header_requests)
         # Never the name of a worker before us: its list is the idle role's to judge.
-        owner = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+        # A colon in it would be taken for the end of the bucket's name.
+        host = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())
+        owner = f"{host}-{os.getpid()}-{secrets.token_hex(3)}"
         async with asyncio.TaskGroup() as tasks:
             for number, butler in enumerate(self._butlers):
                 tasks.create_task(self._keep_open(butler, stop))
@@ -109,13 +112,18 @@ class IngestRole:
         """Define owed visits when they are due, until `stop` is set."""
         settings = self._config.ingest
         owed = OwedVisits(self._redis, bucket, settings.visit_retry)
+        interval = min(OWED_INTERVAL, settings.visit_retry)
+        state, user = health(self._redis), f"owed visits of {bucket}"
         while not stop.is_set():
             try:
                 if exposures := await owed.claim():
                     await self._define(butler, bucket, owed, exposures)
-            except (*REDIS_AWAY, TransientError) as err:
-                log.warning("owed visits kept", bucket=bucket, error=repr(err))
-            await pause(stop, min(OWED_INTERVAL, settings.visit_retry))
+                state.worked(user)
+            except REDIS_AWAY as err:
+                state.failed(user, err, interval)
+            except TransientError as err:
+                log.warning("owed visits kept", bucket=bucket, error=str(err))
+            await pause(stop, interval)
 
     async def _define(
         self, butler: ButlerProcess, bucket: str, owed: OwedVisits, exposures: Sequence[tuple[str, int]]

@@ -22,7 +22,7 @@ from ..butler.process import ButlerEndedError, ButlerProcess
 from ..config import IngestConfig
 from ..errors import ConfigurationError, PermanentError, TransientError, UnknownObjectError
 from ..objects import ExposureObject, LfaObject, parse
-from ..queue.connection import REDIS_AWAY
+from ..queue.connection import REDIS_AWAY, cause
 from ..queue.presence import Arrival, GroupKeys, arrival
 from ..queue.scripts import TRUSTED
 from ..queue.work import Claimed, Done, WorkQueue
@@ -99,6 +99,7 @@ class Lane:
         config: IngestConfig,
     ) -> None:
         self._queue = queue
+        self._health = queue.health
         self._butler = butler
         self._reader = reader
         self._groups = groups
@@ -117,14 +118,15 @@ class Lane:
                 else:
                     await self._queue.wait(WAIT)
                 backoff.reset()
+                self._health.worked(self._queue.name)
             except REDIS_AWAY as err:
                 delay = backoff.next()
-                self._log.warning("redis away", error=repr(err), retry_s=round(delay, 1))
+                self._health.failed(self._queue.name, err, delay)
                 await pause(stop, delay)
         try:
             await self._queue.give_back()
         except REDIS_AWAY as err:
-            self._log.warning("batch left to its lease", error=repr(err))
+            self._log.warning("batch left to its lease", error=cause(err))
 
     async def _batch(self, claimed: list[Claimed], stop: asyncio.Event) -> None:
         started = time.monotonic()
@@ -430,6 +432,7 @@ class Lane:
 
     async def _keep_lease(self, lost: asyncio.Event) -> None:
         interval = min(RENEW, self._config.lease / 3)
+        user = f"lease of {self._queue.name}"
         while True:
             await asyncio.sleep(interval)
             # A batch may have to wait while the other lane's is written.
@@ -441,8 +444,9 @@ class Lane:
                     self._log.warning("lease lost")
                     lost.set()
                     return
+                self._health.worked(user)
             except REDIS_AWAY as err:
-                self._log.warning("lease not renewed", error=repr(err))
+                self._health.failed(user, err, interval)
 
 
 def _divided(paths: Sequence[str], todo: Todo) -> list[list[str]]:

@@ -19,8 +19,7 @@ from ..http.answers import answer
 from ..http.listener import Listener
 from ..http.tokens import Bearer
 from ..objects import CAMERA_CODES
-from ..pacing import PacedLog
-from ..queue.connection import REDIS_AWAY
+from ..queue.connection import REDIS_AWAY, health
 from ..queue.presence import GroupKeys
 
 SHUTDOWN = 2.0
@@ -50,8 +49,8 @@ class PresenceRole:
     def __init__(self, config: Config, client: redis.asyncio.Redis) -> None:
         settings = config.presence
         self._listen = settings.listen
+        self._health = health(client)
         self._keys = GroupKeys(client, settings.expiry, delete_on_sight=settings.delete_on_sight)
-        self._away = PacedLog("redis away, lookups are answered 503")
         self._bearer = Bearer(tokens(PRESENCE_TOKEN))
         routes = [("GET", ROUTE, self._lookup)]
         self._listener = Listener(self.name, settings.listen, routes, error_form)
@@ -99,8 +98,9 @@ class PresenceRole:
         try:
             url = await self._keys.lookup(instrument, "/".join(groups), int(snap), detector)
         except REDIS_AWAY as err:
-            self._away.warn("", error=str(err) or repr(err))
+            self._health.failed(self.name, err)
             return _error(503, "Redis is away")
+        self._health.worked(self.name)
         if url is None:
             return _answer("absent", 200, {"error": False, "present": False})
         return _answer("present", 200, {"error": False, "present": True, "uri": url})

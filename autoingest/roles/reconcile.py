@@ -18,7 +18,7 @@ from ..errors import AutoingestError
 from ..operations.candidates import Sieve
 from ..operations.reconcile import Reconciler, last_days
 from ..operations.verdict import AMISS, VERDICTS
-from ..queue.connection import REDIS_AWAY
+from ..queue.connection import REDIS_AWAY, health
 from ..queue.intake import Intake
 from ..store.listing import is_lfa, open_listing
 from ..store.profiles import resolve
@@ -42,6 +42,7 @@ class ReconcileRole:
     def __init__(self, config: Config, client: redis.asyncio.Redis) -> None:
         self._config = config
         self._redis = client
+        self._health = health(client)
         self._intake = Intake(client)
         self._buckets = [bucket for bucket in config.buckets if not is_lfa(bucket)]
         self._looked = False
@@ -76,11 +77,22 @@ class ReconcileRole:
             stopped.cancel()
 
     async def _try(self) -> None:
+        retry = self._config.reconcile.interval
         try:
             await self.run_once()
-        except (AutoingestError, *REDIS_AWAY) as err:
+        except REDIS_AWAY as err:
             metrics.RECONCILE_FAILED.inc()
-            log.warning("reconciliation given up", error=str(err), retry_s=self._config.reconcile.interval)
+            self._health.failed(self.name, err, retry)
+        except AutoingestError as err:
+            metrics.RECONCILE_FAILED.inc()
+            log.warning("reconciliation given up", error=str(err), retry_s=retry)
+        except Exception:
+            # Whatever it is must not end the other roles of the process.
+            metrics.RECONCILE_FAILED.inc()
+            metrics.ROLE_ERRORS.labels(self.name).inc()
+            log.exception("reconciliation given up", retry_s=retry)
+        else:
+            self._health.worked(self.name)
 
     async def run_once(self) -> None:
         """Look once, heal if configured to, and tell the metrics."""

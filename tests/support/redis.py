@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from redis.asyncio import Redis
 
+from autoingest import embedded
 from autoingest.queue import keys
 from autoingest.queue.work import Claimed, Done
 
@@ -47,6 +50,21 @@ async def claim_of(client: Redis, path: str) -> Claimed:
 async def done(client: Redis, path: str, obs_id: str | None = None, etag: str | None = None) -> Done:
     """A file that its worker has put into the Butler."""
     return Done(await claim_of(client, path), etag, 17 if etag else None, "LSSTCam", "20250415", obs_id)
+
+
+@contextmanager
+def sentinel(folder: Path, primary: int) -> Iterator[str]:
+    """Run a Redis Sentinel that watches the primary at a port as ``images``; yield ``host:port``."""
+    port = embedded.free_port()
+    folder.mkdir()
+    settings = folder / "sentinel.conf"
+    settings.write_text(
+        f"port {port}\nbind 127.0.0.1\ndir {folder}\nsentinel monitor images 127.0.0.1 {primary} 1\n"
+        "sentinel down-after-milliseconds images 500\nsentinel failover-timeout images 2000\n"
+    )
+    command = [embedded.valkey_binary(), str(settings), "--sentinel"]
+    with embedded.child("sentinel", command, folder / "sentinel.log", lambda: embedded.listens(port)):
+        yield f"127.0.0.1:{port}"
 
 
 async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 60.0) -> None:

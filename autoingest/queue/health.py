@@ -1,0 +1,122 @@
+"""What is wrong with Redis now, as this process sees it: told by ``/readyz``, and logged once an outage."""
+
+from __future__ import annotations
+
+import re
+import time
+
+import redis
+import structlog
+
+FORGET = 60.0
+"""Seconds after which a failure that nobody has met again no longer counts."""
+
+_CODE = re.compile(r"(?:^|-)([A-Z]{2,})\b")
+_IN_SCRIPT = re.compile(r"^ERR Error running script .*?-([A-Z]{2,} .*)", re.DOTALL)
+
+log = structlog.get_logger(__name__)
+
+
+class UnconfirmedError(redis.RedisError):
+    """Too few replicas have confirmed a write in time."""
+
+
+def cause(err: BaseException) -> str:
+    """Return what Redis or the network says, with Redis's own code (``READONLY``, ``NOPERM``, ...) in front."""
+    text = str(err) or type(err).__name__
+    code = getattr(err, "status_code", None)
+    if code and not text.startswith(code):
+        text = f"{code} {text}"
+    # Before version 7, Redis wraps what happens in a script.
+    inner = _IN_SCRIPT.match(text)
+    return inner[1] if inner else text
+
+
+def code(err: BaseException) -> str:
+    """Return Redis's code of an error reply; the kind of error where there is none."""
+    found = _CODE.match(cause(err))
+    if found and not isinstance(err, OSError):
+        return found[1]
+    is_network = isinstance(err, (redis.ConnectionError, redis.TimeoutError, OSError))
+    return "network" if is_network else type(err).__name__
+
+
+class Health:
+    """Collects what fails and works, from all users of one client.
+
+    An outage begins when the first of them fails and ends when none fails any more. It is logged when it begins, again
+    only for a cause of another kind, and when it ends.
+
+    Parameters
+    ----------
+    host
+        Host of the server, or path of its socket.
+    port
+        Its port.
+    """
+
+    def __init__(self, host: str, port: int | None) -> None:
+        self.host = host
+        self.port = port
+        self.policy: str | None = None
+        """The ``maxmemory-policy``, if it is one under which acknowledged files may vanish."""
+        self._policy_since = 0.0
+        self._failing: dict[str, tuple[float, str]] = {}
+        self._since = 0.0
+        self._told: set[str] = set()
+
+    def failed(self, user: str, err: BaseException, retry: float = 0.0) -> None:
+        """Note that something could not be done.
+
+        Parameters
+        ----------
+        user
+            Who meets the error, and will call `worked` once there is none any more.
+        err
+            What happened.
+        retry
+            Seconds until the next attempt.
+        """
+        now = time.monotonic()
+        if not self._failing:
+            self._since, self._told = now, set()
+        self._failing[user] = (now + retry + FORGET, cause(err))
+        if (kind := code(err)) not in self._told:
+            self._told.add(kind)
+            log.warning("redis away", error=cause(err), host=self.host, port=self.port, user=user)
+
+    def worked(self, user: str) -> None:
+        """Note that something could be done."""
+        if user in self._failing:
+            del self._failing[user]
+            if not self._failing:
+                self._end()
+
+    def evicts(self, policy: str | None) -> None:
+        """Note the ``maxmemory-policy``; None if it is not known."""
+        unsafe = policy if policy not in (None, "noeviction") else None
+        if unsafe and unsafe != self.policy:
+            self._policy_since = self._policy_since if self.policy else time.monotonic()
+            log.error(
+                "redis may drop acknowledged files: no more are taken", maxmemory_policy=unsafe,
+                remedy="set maxmemory-policy to noeviction", host=self.host, port=self.port,
+            )  # fmt: skip
+        elif self.policy and not unsafe:
+            duration = round(time.monotonic() - self._policy_since, 1)
+            log.info("redis drops nothing any more", maxmemory_policy=policy, duration_s=duration)
+        self.policy = unsafe
+
+    def missing(self) -> list[str]:
+        """Tell in words what is wrong; empty if nothing is."""
+        now = time.monotonic()
+        for user in [user for user, (until, _) in self._failing.items() if until < now]:
+            self.worked(user)
+        where = self.host if self.port is None else f"{self.host}:{self.port}"
+        reasons = [text for _, text in self._failing.values()]
+        if self.policy:
+            reasons.insert(0, f"maxmemory-policy is {self.policy}: acknowledged files may vanish; set it to noeviction")
+        return [f"Redis at {where}: {text}" for text in dict.fromkeys(reasons)]
+
+    def _end(self) -> None:
+        duration = round(time.monotonic() - self._since, 1)
+        log.info("redis is back", duration_s=duration, host=self.host, port=self.port)
