@@ -15,6 +15,13 @@ async def pause(stop: asyncio.Event, seconds: float) -> None:
         await asyncio.wait_for(stop.wait(), seconds)
 
 
+async def end(task: asyncio.Task[Any]) -> None:
+    """Cancel a task until it has ended: redis-py and asyncio lose a cancellation now and then."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=0.1)
+
+
 async def unless(stopping: asyncio.Task[Any], work: Coroutine[Any, Any, None], grace: float = 0.0) -> bool:
     """Do some work, but not beyond a stop.
 
@@ -38,9 +45,7 @@ async def unless(stopping: asyncio.Task[Any], work: Coroutine[Any, Any, None], g
         if not task.done() and grace:
             await asyncio.wait({task}, timeout=grace)
     finally:
-        if not task.done():
-            task.cancel()
-            await asyncio.wait({task})
+        await end(task)
     if task.cancelled():
         return False
     task.result()

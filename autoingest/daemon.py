@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from .backoff import pause
+from .backoff import end, pause
 from .config import Config
 from .config import Role as RoleName
 from .roles import Role
@@ -96,7 +96,7 @@ async def serve(config: Config, names: Sequence[RoleName], stop: asyncio.Event, 
 
             client = connect(config.redis)
             ending.push_async_callback(client.aclose)
-            ending.push_async_callback(_cancel, asyncio.create_task(client.keep_looking(), name="redis watch"))
+            ending.push_async_callback(end, asyncio.create_task(client.keep_looking(), name="redis watch"))
             roles = [build_role(name, config, client, butlers) for name in names]
             admin = Admin(config, client, roles)
             ending.push_async_callback(admin.close)
@@ -111,11 +111,6 @@ async def serve(config: Config, names: Sequence[RoleName], stop: asyncio.Event, 
             code = await run_roles(config, roles, stop, once=once)
     log.info("process ends", code=code)
     return code
-
-
-async def _cancel(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.wait([task])
 
 
 @contextmanager

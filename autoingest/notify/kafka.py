@@ -17,7 +17,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from .. import metrics
-from ..backoff import Backoff, unless
+from ..backoff import Backoff, end, unless
 from ..queue.intake import Intake
 from .counts import Counts
 from .kafka_lag import measure, unknown
@@ -123,8 +123,7 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
         except TimeoutError:
             log.warning("messages in hand dropped, their partitions go to others", partitions=len(self._batch))
             if hand := self._hand:
-                hand.cancel()
-                await asyncio.wait({hand})
+                await end(hand)
         if revoked and self._consumer:
             await self._commit(self._consumer)
         self._uncommitted.clear()

@@ -6,7 +6,6 @@ import asyncio
 import itertools
 from collections import deque
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -14,7 +13,7 @@ import orjson
 import redis.asyncio
 import structlog
 
-from ..backoff import Backoff
+from ..backoff import Backoff, end
 from . import keys
 from .connection import REDIS_AWAY, UnconfirmedError, health, is_safe
 
@@ -120,9 +119,7 @@ class GroupedScript:
     async def close(self) -> None:
         """Give up what is under way."""
         if task := self._task:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+            await end(task)
 
     async def _drain(self) -> None:
         backoff = Backoff(0.05, 1.0)

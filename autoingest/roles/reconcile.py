@@ -11,7 +11,7 @@ import redis.asyncio
 import structlog
 
 from .. import metrics
-from ..backoff import pause
+from ..backoff import end, pause
 from ..butler.held import open_reader
 from ..config import Config
 from ..errors import AutoingestError
@@ -67,8 +67,7 @@ class ReconcileRole:
                 look = asyncio.create_task(self._try())
                 await asyncio.wait([look, stopped], return_when=asyncio.FIRST_COMPLETED)
                 if not look.done():
-                    look.cancel()
-                    await asyncio.wait([look])
+                    await end(look)
                     return
                 look.result()
                 self._looked = True
