@@ -15,6 +15,7 @@ from aiohttp import web
 from .. import metrics
 from ..http.answers import answer
 from ..http.bodies import Bodies
+from ..pacing import PacedLog
 from ..queue.intake import Intake
 from .counts import Counts
 from .records import MalformedMessageError, RecordParser
@@ -48,6 +49,7 @@ class NotifyHandler:
         self._counts = counts
         self._bodies = bodies
         self._hold = hold
+        self._refused = PacedLog("notification refused, redis away")
 
     async def handle(self, request: web.Request) -> web.Response:
         """Answer one request."""
@@ -72,7 +74,7 @@ class NotifyHandler:
             if message.rejected:
                 await self._intake.reject(message.rejected, deadline)
         except TimeoutError:
-            log.error("notification refused, redis away", records=message.records, held_s=self._hold)
+            self._refused.warn("", records=message.records, held_s=self._hold)
             return answer({"error": "Redis is away"}, 503, RETRY_AFTER)
         self._counts.taken(message, outcomes)
         paths: dict[str, list[str]] = {"queued": [], "duplicate": []}
