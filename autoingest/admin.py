@@ -13,10 +13,10 @@ from . import metrics
 from .config import ADMIN_TOKEN, Config, tokens
 from .http.answers import answer
 from .http.listener import Listener
-from .http.tokens import Bearer
 from .queue.connection import REDIS_AWAY, WATCH, Client
 from .queue.status import queue_status
 from .roles import Role
+from .tokens import Secrets
 
 REDIS_TIMEOUT = 1.0
 """Seconds that Redis may take before it counts as away here; probes wait for 1 s by default."""
@@ -45,7 +45,7 @@ class Admin:
         self._buckets = config.buckets
         self._redis = client
         self._roles = roles
-        self._bearer = Bearer(tokens(ADMIN_TOKEN))
+        self._tokens = Secrets(tokens(ADMIN_TOKEN))
         self._listener = Listener(
             "admin",
             config.admin.listen,
@@ -92,7 +92,7 @@ class Admin:
 
     async def _metrics(self, request: web.Request) -> web.Response:
         # Probes can't carry a token; what they are told is nobody's secret.
-        if not self._bearer.admits(request):
+        if not self._tokens.admits(request.headers.get("Authorization")):
             return answer({"error": "a bearer token is needed"}, 401, {"WWW-Authenticate": "Bearer"})
         try:
             async with asyncio.timeout(REDIS_TIMEOUT):

@@ -22,6 +22,7 @@ from pydantic import (
 
 from .document import Block, Document
 from .errors import ConfigurationError
+from .patterns import search
 
 Role = Literal["enqueue", "ingest", "idle", "presence", "reconcile"]
 ROLES: tuple[Role, ...] = ("enqueue", "ingest", "idle", "presence", "reconcile")
@@ -206,17 +207,21 @@ class EnqueueConfig(Block):
     """Topics that notifications are read from, if any."""
 
     filter: str = r"\.fits(\.fz)?$"
-    """Regular expression searched in the object's key; objects that don't match are ignored."""
+    """Regular expression, as RE2 knows them, searched in the object's key; objects that don't match are ignored."""
 
     key_encoding: Literal["auto", "raw", "url"] = "auto"
     """How the sender writes keys: as they are, URL-encoded, or decide from the record."""
 
     hold: Seconds = 8.0
-    """Seconds for which an answer is held back while Redis is away, before it becomes a 503. Below the sender's
-    timeout: 10 s for Ceph."""
+    """Seconds for which an answer is held back while Redis is away, before it becomes a 503, and before a wrong secret
+    is answered 401. Below the sender's timeout: 10 s for Ceph."""
 
-    max_body: Annotated[int, Field(ge=1024)] = 16 * 2**20
-    """Bytes of a request's body at the most."""
+    max_body: Annotated[int, Field(ge=1024)] = 2**20
+    """Bytes of a message at the most, by HTTP and by Kafka."""
+
+    max_bodies: Annotated[int, Field(ge=1024)] = 32 * 2**20
+    """Bytes of all bodies together that are in memory. Beyond it, long ones are answered 503. The first 16 KiB of each
+    do not count."""
 
     max_rejected: Annotated[int, Field(ge=1)] = 10_000
     """Rejected records that are kept of each bucket; beyond that the one that came last the longest ago goes."""
@@ -224,16 +229,15 @@ class EnqueueConfig(Block):
     @field_validator("filter")
     @classmethod
     def _compiles(cls, value: str) -> str:
-        try:
-            re.compile(value)
-        except re.error as err:
-            raise ValueError(f"not a regular expression: {err}") from err
+        search(value)
         return value
 
     @model_validator(mode="after")
     def _has_source(self) -> Self:
         if self.listen is None and self.kafka is None:
             raise ValueError("notifications come from nowhere: set listen, kafka or both")
+        if self.max_bodies < self.max_body:
+            raise ValueError(f"maxBody ({self.max_body}) <= maxBodies ({self.max_bodies}) must hold")
         if self.listen and self.listen.patience <= self.hold:
             raise ValueError(f"hold ({self.hold} s) < listen.patience ({self.listen.patience} s) must hold")
         return self
@@ -320,7 +324,7 @@ class IdleConfig(Block):
 class PresenceConfig(Block):
     """Role presence: whether the image of a group, snap and detector has arrived."""
 
-    listen: Listen = Listen(port=8001)
+    listen: Listen = Listen(port=8001, max_connections=2500)
     """Where ``GET /presence/...`` is served."""
 
     expiry: Seconds = 24 * 3600.0

@@ -145,15 +145,15 @@ async def expose(exposures: int, *, first_seq: int = 1, sidecars: bool = True) -
     return [file for _, files in await take(exposures, first_seq=first_seq, sidecars=sidecars) for file in files]
 
 
-def notices(files: list[SentFile]) -> list[tuple[Notice, ExposureObject | LfaObject]]:
+async def notices(files: list[SentFile]) -> list[tuple[Notice, ExposureObject | LfaObject]]:
     """Return what the notifications of files say."""
     parser = RecordParser([BUCKET], r"\.fits$")
-    return [notice for file in files for notice in parser.parse(notification(file)).notices]
+    return [notice for file in files for notice in (await parser.parse(notification(file))).notices]
 
 
 async def rate(client: redis.asyncio.Redis, files: list[SentFile]) -> float:
     """Queue files at once and wait until they are ingested; return images per second."""
-    found = notices(files)
+    found = await notices(files)
     before = await count(client)
     intake = Intake(client)
     started = time.perf_counter()

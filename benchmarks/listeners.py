@@ -76,7 +76,7 @@ async def _enqueue_while_ingesting(servers: bench.Servers) -> list[Row]:
                 await bench.rate(client, files[:taken])
                 intake = Intake(client)
                 for _ in range(servers.runs):
-                    await intake.accept(bench.notices(files[taken : taken + BACKLOG * bench.FILES]))
+                    await intake.accept(await bench.notices(files[taken : taken + BACKLOG * bench.FILES]))
                     taken += BACKLOG * bench.FILES
                     bodies = [post("/notify", notification(file)) for file in files[taken:][: BUSY * bench.FILES]]
                     taken += len(bodies)

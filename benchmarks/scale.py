@@ -68,7 +68,7 @@ async def queue(servers: bench.Servers) -> list[Row]:
                 repo = bench.repository(servers)
                 async with bench.empty_redis(servers.redis_url) as client:
                     intake = Intake(client)
-                    await intake.accept(bench.notices(files))
+                    await intake.accept(await bench.notices(files))
                     filled.append(await _fill(intake, depth))
                     await intake.close()
                     redis_memory.append((await client.info("memory"))["used_memory"] / program.MIB)
@@ -90,7 +90,7 @@ async def queue(servers: bench.Servers) -> list[Row]:
 async def _fill(intake: Intake, depth: int) -> float:
     spent = 0.0
     for begin in range(0, depth, CHUNK):
-        found = bench.notices([unknown(number) for number in range(begin, min(begin + CHUNK, depth))])
+        found = await bench.notices([unknown(number) for number in range(begin, min(begin + CHUNK, depth))])
         began = time.perf_counter()
         await intake.accept(found)
         spent += time.perf_counter() - began

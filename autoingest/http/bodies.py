@@ -3,53 +3,112 @@
 from __future__ import annotations
 
 import asyncio
+from types import TracebackType
 
 from aiohttp import hdrs, web
 
 BODY = 10.0
 """Seconds that a body may take to arrive."""
 
+FREE = 2**14
+"""Bytes of each body that always have room."""
+
+
+class NoRoomError(Exception):
+    """The bodies of all connections take too much memory; the body has been read and dropped."""
+
 
 class Bodies:
-    """Reads the bodies of one listener's requests.
+    """The memory for the bodies of one listener's requests.
 
     Parameters
     ----------
     most
         Bytes of one body at the most.
+    together
+        Bytes of all bodies at the most; the first `FREE` of each do not count.
     """
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, most: int, together: int) -> None:
+        self.most = most
+        self.together = together
+        self.left = together
+
+    def room(self) -> Room:
+        """Return room for one body; it is given back at the end of the context."""
+        return Room(self)
+
+
+class Room:
+    """The room that one body takes."""
+
+    __slots__ = ("_bodies", "_taken")
+
+    def __init__(self, bodies: Bodies) -> None:
+        self._bodies = bodies
+        self._taken = 0
+
+    def __enter__(self) -> Room:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.give_back()
+
+    def give_back(self) -> None:
+        """Give the room back; the body has been dropped."""
+        self._bodies.left += self._taken
+        self._taken = 0
 
     async def read(self, request: web.Request) -> bytes:
         """Read the body of a request.
 
         Raises
         ------
+        NoRoomError
+            If there is no room for it.
         HTTPException
-            If the body is too long or compressed, or does not arrive in time.
+            If the body is too long or compressed, or does not arrive within `BODY`.
         """
         if request.headers.get(hdrs.CONTENT_ENCODING, "identity").lower() != "identity":
             raise web.HTTPUnsupportedMediaType(text="a compressed body is not accepted")
-        if (request.content_length or 0) > self._most:
+        if (request.content_length or 0) > self._bodies.most:
             raise self._too_long()
         content = request.content
-        body = content.read_nowait()
-        if content.is_eof():
-            return body
-        parts = [body]
-        length = len(body)
+        first = content.read_nowait()
+        length = len(first)
+        if content.is_eof() and length <= FREE:
+            return first
+        parts: list[bytes] | None = [first]
+        del first
         try:
             async with asyncio.timeout(BODY):
-                while part := await content.readany():
-                    length += len(part)
-                    if length > self._most:
+                while True:
+                    if length > self._bodies.most:
                         raise self._too_long()
-                    parts.append(part)
+                    if parts is not None and not self._take(max(0, length - FREE)):
+                        parts = None
+                        self.give_back()
+                    if not (part := await content.readany()):
+                        break
+                    length += len(part)
+                    if parts is not None:
+                        parts.append(part)
         except TimeoutError:
             raise web.HTTPRequestTimeout(text=f"the body did not arrive within {BODY:g} s") from None
+        if parts is None:
+            raise NoRoomError
         return b"".join(parts)
 
+    def _take(self, needed: int) -> bool:
+        more = needed - self._taken
+        if more > self._bodies.left:
+            return False
+        self._bodies.left -= more
+        self._taken = needed
+        return True
+
     def _too_long(self) -> web.HTTPException:
-        return web.HTTPRequestEntityTooLarge(self._most, 0, text=f"the body is larger than {self._most} bytes")
+        most = self._bodies.most
+        return web.HTTPRequestEntityTooLarge(most, 0, text=f"the body is larger than {most} bytes")

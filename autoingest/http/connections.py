@@ -146,6 +146,11 @@ class Connection(web.RequestHandler):
         if self._line:
             self._line.abort()
 
+    def waits(self) -> None:
+        """Note that nothing is done for the client from now on."""
+        self.served = False
+        self.since = self.loop.time()
+
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:

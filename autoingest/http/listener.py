@@ -198,8 +198,7 @@ def _served(handler: Handler) -> Handler:
                 raise web.HTTPBadRequest(text="the header Host is malformed")
             return await handler(request)
         finally:
-            connection.served = False
-            connection.since = connection.loop.time()
+            connection.waits()
 
     return serve
 

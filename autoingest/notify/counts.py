@@ -5,13 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-import structlog
-
 from .. import metrics
+from ..pacing import PacedLog
 from ..queue.intake import Outcome
 from .records import NO_BUCKET, ParsedMessage, Rejection
-
-log = structlog.get_logger(__name__)
 
 
 class _BucketMetrics:
@@ -37,12 +34,14 @@ class Counts:
 
     def __init__(self, buckets: Sequence[str]) -> None:
         self._metrics = {bucket: _BucketMetrics(bucket) for bucket in (*buckets, NO_BUCKET)}
+        self._unauthentic = PacedLog("records without a valid secret dropped")
+        self._rejected = PacedLog("records rejected")
 
     def arrived(self, message: ParsedMessage, remote: str | None) -> None:
         """Count a message's records once it is read; `remote` names its sender in the log."""
         if message.unauthentic:
             metrics.UNAUTHENTIC.inc(message.unauthentic)
-            log.warning("unauthentic records dropped", number=message.unauthentic, remote=remote)
+            self._unauthentic.warn(remote, number=message.unauthentic, remote=remote)
         for notice, _ in message.notices:
             self._metrics[notice.bucket].received.inc()
         for bucket, _ in message.ignored:
@@ -66,7 +65,9 @@ class Counts:
         for rejection in rejected:
             self._metrics[rejection.bucket].rejected.inc()
         if rejected:
-            log.warning("records rejected", number=len(rejected), first=rejected[0].key, reason=rejected[0].reason)
+            self._rejected.warn(
+                rejected[0].bucket, number=len(rejected), first=rejected[0].key, reason=rejected[0].reason
+            )
 
 
 def _rejected(message: ParsedMessage) -> list[Rejection]:

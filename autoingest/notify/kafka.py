@@ -187,7 +187,7 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
     async def _take(self, consumer: AIOKafkaConsumer, batch: dict[TopicPartition, list[ConsumerRecord]]) -> None:
         self._hand = asyncio.current_task()
         try:
-            message = self._read(batch)
+            message = await self._read(batch)
             self._counts.arrived(message, "kafka")
             outcomes = await self._intake.accept(message.notices, from_kafka=True)
             await self._intake.reject(message.rejected)
@@ -197,13 +197,13 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
         finally:
             self._hand = None
 
-    def _read(self, batch: dict[TopicPartition, list[ConsumerRecord]]) -> ParsedMessage:
+    async def _read(self, batch: dict[TopicPartition, list[ConsumerRecord]]) -> ParsedMessage:
         """Read all messages as if they were one."""
         whole = ParsedMessage(0)
         for partition, records in batch.items():
             for record in records:
                 try:
-                    message = self._parser.parse(record.value or b"")
+                    message = await self._parser.parse(record.value or b"")
                 except MalformedMessageError as err:
                     where = f"{partition.topic}/{partition.partition}/{record.offset}"
                     whole.rejected.append(Rejection(NO_BUCKET, where, str(err), None))

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import hmac
-import json
 import re
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 from pydantic import SecretStr
 
+from ..config import EnqueueConfig
 from ..errors import AutoingestError, UnknownObjectError
 from ..objects import MAX_KEY, ExposureObject, LfaObject, bare_etag, parse
+from ..patterns import search
+from ..tokens import Secrets
+from ..turns import Turns
 from .fields import KeyEncoding, decode_key, epoch, text
 
 NO_BUCKET = "-"
@@ -28,11 +30,27 @@ CANARY_FOLDER = ".autoingest-canary/"
 CANARY = "canary"
 """Reason for which such an object is rejected, whatever the filter."""
 
-_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+MAX_RECORDS = 1000
+"""Records of a message at the most."""
+
+MAX_REPAIRS = 10_000
+"""Characters of a message that are repaired at the most."""
+
+SHORT, FEW = 4096, 16
+"""Bytes and records of a message that is read at once."""
+
+_HALF_A_PAIR = re.compile(
+    rb"(?<!\\)((?:\\\\)*)"
+    rb"(?:\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]..)\\u[dD][c-fC-F][0-9a-fA-F]{2})"
+)
 
 
 class MalformedMessageError(AutoingestError):
     """The message is not ``{"Records": [...]}`` in JSON."""
+
+
+class TooLongError(MalformedMessageError):
+    """The message is larger than anything that a sender has reason to send."""
 
 
 class _BadRecordError(Exception):
@@ -104,6 +122,8 @@ class RecordParser:
         ``raw``: the key is as it is; ``url``: it is URL-encoded; ``auto``: decide from the record.
     secrets
         A record must carry one of these. Without any, all records are authentic.
+    max_body
+        Bytes of a message at the most.
     """
 
     def __init__(
@@ -112,40 +132,66 @@ class RecordParser:
         pattern: str,
         key_encoding: KeyEncoding = "auto",
         secrets: Sequence[SecretStr] = (),
+        max_body: int = EnqueueConfig().max_body,
     ) -> None:
         self._buckets = {bucket.rpartition("@")[2]: bucket for bucket in buckets} | {name: name for name in buckets}
-        self._search = re.compile(pattern).search
+        self._matches = search(pattern)
         self._key_encoding = key_encoding
-        self._secrets = [secret.get_secret_value().encode() for secret in secrets]
+        self._secrets = Secrets(secrets)
+        self._max_body = max_body
+        self._turns = Turns()
 
-    def parse(self, body: bytes) -> ParsedMessage:
-        """Read one message.
+    async def parse(self, body: bytes, *, trusted: bool = False) -> ParsedMessage:
+        """Read one message; a long one little by little, so that others have their turn meanwhile.
 
         A bad record never affects its neighbours.
+
+        Parameters
+        ----------
+        body
+            The message.
+        trusted
+            Whether the message as a whole is authentic, so that its records need no secret.
 
         Raises
         ------
         MalformedMessageError
             If the message is not JSON, or has no list of records.
+        TooLongError
+            If it is longer than allowed, or has more than `MAX_RECORDS` records.
         """
-        records = _load(body)
-        message = ParsedMessage(len(records))
+        message = ParsedMessage(0)
+        steps = self._steps(body, message, trusted)
+        if len(body) <= SHORT:
+            for _ in steps:
+                if message.records > FEW:
+                    break
+            else:
+                return message
+        await self._turns.run(steps)
+        return message
+
+    def _steps(self, body: bytes, message: ParsedMessage, trusted: bool) -> Generator[None, None, None]:
+        if len(body) > self._max_body:
+            raise TooLongError(f"message is longer than {self._max_body} bytes")
+        records = yield from _load(body)
+        if len(records) > MAX_RECORDS:
+            raise TooLongError(f"message has {len(records)} records, more than {MAX_RECORDS}")
+        message.records = len(records)
+        trusted = trusted or not self._secrets
         for record in records:
-            if self._secrets and not self._is_authentic(record):
+            yield
+            if not (trusted or self._is_authentic(record)):
                 message.unauthentic += 1
                 continue
             try:
                 self._read(record, message)
             except _BadRecordError as err:
                 message.rejected.append(self._rejection(record, str(err)))
-        return message
 
     def _is_authentic(self, record: object) -> bool:
         given = record.get("opaqueData") if isinstance(record, dict) else None
-        if not isinstance(given, str):
-            return False
-        matches = [hmac.compare_digest(given.encode(), secret) for secret in self._secrets]
-        return any(matches)
+        return isinstance(given, str) and self._secrets.matches(given)
 
     def _read(self, record: object, message: ParsedMessage) -> None:
         if not isinstance(record, dict):
@@ -160,6 +206,8 @@ class RecordParser:
             return
         if not name or not given:
             raise _BadRecordError("no bucket name or object key")
+        if len(given) > 3 * MAX_KEY:  # each byte may be encoded as three
+            raise _BadRecordError(f"key is longer than {MAX_KEY} bytes")
         try:
             key = decode_key(given, self._key_encoding, record.get("eventSource"))
         except UnicodeDecodeError:
@@ -167,7 +215,7 @@ class RecordParser:
         if bucket and CANARY_FOLDER in key:
             message.rejected.append(_canary(bucket, key, record["s3"], event))
             return
-        if not self._search(key):
+        if not self._matches(key):
             message.ignored.append((bucket or NO_BUCKET, f"{bucket or name}/{key}"[:MAX_KEY]))
             return
         if bucket is None:
@@ -218,19 +266,22 @@ def _canary(bucket: str, key: str, s3: dict[str, Any], event: str | None) -> Rej
     return Rejection(bucket, f"{key}/{text(s3.get('configurationId')) or NOT_TOLD}"[:MAX_KEY], CANARY, event)
 
 
-def _load(body: bytes) -> list[object]:
+def _load(body: bytes) -> Generator[None, None, list[object]]:
+    if body.count(b"[") + body.count(b"{") > min(max(2 * MAX_RECORDS, len(body) // 8), 32 * MAX_RECORDS):
+        raise TooLongError("message has too many objects and lists")
     try:
+        message = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        yield
+        # Ceph copies objects' own metadata into its records as they are, in whatever encoding they were written;
+        # Python's tools write a file name that is no Unicode with half of a surrogate pair.
+        repaired = _HALF_A_PAIR.sub(rb"\1\\ufffd", body.decode(errors="replace").encode(), MAX_REPAIRS)
+        yield
         try:
-            message = orjson.loads(body)
-        except orjson.JSONDecodeError:
-            # Ceph copies objects' own metadata into its records as they are, in whatever encoding they were written;
-            # Python's tools write a file name that is no Unicode with half of a surrogate pair.
-            repaired = body.decode(errors="replace")
-            if _SURROGATE.search(body):
-                repaired = json.dumps(json.loads(repaired), ensure_ascii=False).encode(errors="replace").decode()
             message = orjson.loads(repaired)
-    except (ValueError, RecursionError):
-        raise MalformedMessageError("message is not JSON") from None
+        except orjson.JSONDecodeError:
+            raise MalformedMessageError("message is not JSON") from None
+    yield
     records = message.get("Records") if isinstance(message, dict) else None
     if not isinstance(records, list):
         raise MalformedMessageError("message has no list of Records")

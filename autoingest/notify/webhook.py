@@ -10,15 +10,17 @@ import asyncio
 import time
 
 import structlog
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from .. import metrics
 from ..http.answers import answer
-from ..http.bodies import Bodies
+from ..http.bodies import Bodies, NoRoomError, Room
+from ..http.refusals import Refusals
 from ..pacing import PacedLog
 from ..queue.intake import Intake
+from ..tokens import Secrets
 from .counts import Counts
-from .records import MalformedMessageError, RecordParser
+from .records import MalformedMessageError, ParsedMessage, RecordParser, TooLongError
 
 RETRY_AFTER = {"Retry-After": "5"}
 """Seconds after which a sender that reads the header should come again."""
@@ -38,36 +40,58 @@ class NotifyHandler:
     counts
         Counts what becomes of them.
     bodies
-        Reads requests' bodies.
+        Room for the bodies.
+    secrets
+        Secrets of which a request may carry one as its bearer token; then its records need none.
     hold
-        Seconds for which an answer is held back while Redis is away.
+        Seconds for which an answer is held back while Redis is away, and for which a refusal is.
     """
 
-    def __init__(self, parser: RecordParser, intake: Intake, counts: Counts, bodies: Bodies, hold: float) -> None:
+    def __init__(
+        self, parser: RecordParser, intake: Intake, counts: Counts, bodies: Bodies, secrets: Secrets, hold: float
+    ) -> None:
         self._parse = parser.parse
         self._intake = intake
         self._counts = counts
         self._bodies = bodies
+        self._secrets = secrets
+        self._refusals = Refusals(hold)
+        self._malformed = PacedLog("malformed notifications")
+        self._no_room = PacedLog("notifications refused, too many long ones at once")
         self._hold = hold
         self._refused = PacedLog("notification refused, redis away")
 
     async def handle(self, request: web.Request) -> web.Response:
         """Answer one request."""
         started = time.perf_counter()
-        response = await self._notify(request)
+        with self._bodies.room() as room:
+            response = await self._notify(request, room)
         metrics.NOTIFY_SECONDS.observe(time.perf_counter() - started)
         return response
 
-    async def _notify(self, request: web.Request) -> web.Response:
-        body = await self._bodies.read(request)
+    async def _notify(self, request: web.Request, room: Room) -> web.Response:
+        trusted = self._secrets.admits(request.headers.get(hdrs.AUTHORIZATION))
+        refusal = None
         try:
-            message = self._parse(body)
+            message = await self._parse(await room.read(request), trusted=trusted)
+        except NoRoomError:
+            self._no_room.warn("", limit=self._bodies.together)
+            refusal = answer({"error": "too many long bodies"}, 503, RETRY_AFTER)
         except MalformedMessageError as err:
-            log.warning("malformed notification", error=str(err), size=len(body), remote=request.remote)
-            return answer({"error": str(err)}, 400)
+            self._malformed.warn(request.remote, error=str(err), remote=request.remote)
+            refusal = answer({"error": str(err)}, 413 if isinstance(err, TooLongError) else 400)
+            if trusted:
+                return refusal
+        if refusal:  # the error, which knows the body, is gone
+            room.give_back()
+            return await self._refusals.refuse(request, refusal)
         self._counts.arrived(message, request.remote)
         if message.unauthentic and message.unauthentic == message.records:
-            return answer({"error": "no record is authentic"}, 401)
+            room.give_back()
+            return await self._refusals.refuse(request, answer({"error": "no record is authentic"}, 401))
+        return await self._accept(message)
+
+    async def _accept(self, message: ParsedMessage) -> web.Response:
         deadline = asyncio.get_running_loop().time() + self._hold
         try:
             outcomes = await self._intake.accept(message.notices, deadline)

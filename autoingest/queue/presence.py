@@ -49,17 +49,58 @@ def arrival(header: Mapping[str, object], obj: ExposureObject | LfaObject) -> Ar
     Returns
     -------
     arrival
-        None for an object of the Large File Annex, and where group, snap or detector can't be told.
+        None for an object of the Large File Annex, for a guider, which belongs to no group, and where group, snap or
+        detector can't be told.
     """
-    if isinstance(obj, LfaObject):
+    if isinstance(obj, LfaObject) or obj.is_guider:
         return None
-    group, index = header.get("GROUPID"), header.get("CURINDEX")
+    group, index = _group(header.get("GROUPID")), _whole(header.get("CURINDEX"))
     raft, sensor = header.get("RAFTBAY"), header.get("CCDSLOT")
     raft_sensor = f"{raft}_{sensor}" if raft and sensor else obj.raft_sensor
-    if not isinstance(group, str) or not group or not isinstance(index, int) or index < 1 or raft_sensor is None:
+    if not group or index is None or index < 1 or raft_sensor is None:
         return None
     instrument = INSTRUMENTS.get(str(header.get("INSTRUME")).lower(), obj.instrument)
     return Arrival(instrument, group, index - 1, raft_sensor, obj.url)
+
+
+def _group(value: object) -> str | None:
+    """Return a group's name as text; a header may hold it as a number."""
+    if isinstance(value, str):
+        return value
+    number = _whole(value)
+    return None if number is None else str(number)
+
+
+def _whole(value: object) -> int | None:
+    """Return a whole number, whether a number or a text holds it."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, str | int | float):
+        try:
+            number = float(value)
+            return int(number) if number.is_integer() else None
+        except (ValueError, OverflowError):
+            return None
+    return None
+
+
+# KEYS: presence keys. ARGV: milliseconds that they are kept, and a URL for each key.
+# Two exposures may have the same group, snap and detector; the newer one's URL stays, whichever comes first.
+RECORD = """
+local function age(url)
+  local controller, day, number = string.match(url, '/%u%u_(%u)_(%d+)_(%d+)/[^/]*$')
+  if not controller then
+    return 0
+  end
+  return (tonumber(day) * 1000000 + tonumber(number)) * 10 + (string.find('OCHPQS', controller, 1, true) or 0)
+end
+for i, key in ipairs(KEYS) do
+  local known = redis.pcall('GET', key)
+  if type(known) ~= 'string' or age(known) <= age(ARGV[i + 1]) then
+    redis.call('SET', key, ARGV[i + 1], 'PX', ARGV[1])
+  end
+end
+"""
 
 
 class GroupKeys:
@@ -80,18 +121,20 @@ class GroupKeys:
 
     def __init__(self, client: redis.asyncio.Redis, expiry: float, *, delete_on_sight: bool = False) -> None:
         self._redis = client
+        self._record = client.register_script(RECORD)
         self._expiry_ms = max(1, round(expiry * 1000))
         self._delete_on_sight = delete_on_sight
         self._asked: list[tuple[str, asyncio.Future[str | None]]] = []
         self._answering: asyncio.Task[None] | None = None
 
     async def record(self, arrivals: Sequence[Arrival]) -> None:
-        """Remember arrivals, in one round trip."""
-        async with self._redis.pipeline(transaction=False) as pipe:
-            for item in arrivals:
-                key = keys.group(item.instrument, item.group, item.snap, item.raft_sensor)
-                pipe.set(key, item.url, px=self._expiry_ms)
-            await pipe.execute()
+        """Remember arrivals, in one round trip; of two images of the same place, that of the newer exposure."""
+        if not arrivals:
+            return
+        await self._record(
+            keys=[keys.group(item.instrument, item.group, item.snap, item.raft_sensor) for item in arrivals],
+            args=[self._expiry_ms, *(item.url for item in arrivals)],
+        )
 
     async def lookup(self, instrument: str, group: str, snap: int, raft_sensor: str) -> str | None:
         """Tell where an image is; None if it has not arrived.

@@ -17,6 +17,7 @@ from ..notify.records import RecordParser
 from ..notify.webhook import NotifyHandler
 from ..queue.grouped import Replicas
 from ..queue.intake import Intake
+from ..tokens import Secrets
 
 if TYPE_CHECKING:
     from ..notify.kafka import KafkaSource
@@ -61,8 +62,9 @@ class EnqueueRole:
                 log.warning(
                     "notifications are not authenticated: no secret is configured", variable=NOTIFICATION_SECRETS
                 )
-            parser = RecordParser(config.buckets, enqueue.filter, enqueue.key_encoding, secrets)
-            handler = NotifyHandler(parser, self._intake, counts, Bodies(enqueue.max_body), enqueue.hold)
+            parser = RecordParser(config.buckets, enqueue.filter, enqueue.key_encoding, secrets, enqueue.max_body)
+            bodies = Bodies(enqueue.max_body, enqueue.max_bodies)
+            handler = NotifyHandler(parser, self._intake, counts, bodies, Secrets(secrets), enqueue.hold)
             self._listener = Listener(self.name, enqueue.listen, [("POST", "/notify", handler.handle)])
         self._kafka = _kafka_source(config, self._intake, counts) if enqueue.kafka else None
         self.port = enqueue.listen.port if enqueue.listen else 0
@@ -114,5 +116,5 @@ def _kafka_source(config: Config, intake: Intake, counts: Counts) -> KafkaSource
     secrets = notification_secrets() if kafka.check_secret else ()
     if kafka.check_secret and not secrets:
         raise ConfigurationError(f"enqueue.kafka.checkSecret needs {NOTIFICATION_SECRETS}, or a file in it with _FILE")
-    parser = RecordParser(config.buckets, enqueue.filter, enqueue.key_encoding, secrets)
+    parser = RecordParser(config.buckets, enqueue.filter, enqueue.key_encoding, secrets, enqueue.max_body)
     return KafkaSource(kafka.topics, settings(kafka), parser, intake, counts, enqueue.hold)

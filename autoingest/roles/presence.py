@@ -17,10 +17,10 @@ from .. import metrics
 from ..config import PRESENCE_TOKEN, Config, tokens
 from ..http.answers import answer
 from ..http.listener import Listener
-from ..http.tokens import Bearer
 from ..objects import CAMERA_CODES
 from ..queue.connection import REDIS_AWAY, health
 from ..queue.presence import GroupKeys
+from ..tokens import Secrets
 
 SHUTDOWN = 2.0
 """Seconds that open connections get to finish at the end."""
@@ -51,7 +51,7 @@ class PresenceRole:
         self._listen = settings.listen
         self._health = health(client)
         self._keys = GroupKeys(client, settings.expiry, delete_on_sight=settings.delete_on_sight)
-        self._bearer = Bearer(tokens(PRESENCE_TOKEN))
+        self._tokens = Secrets(tokens(PRESENCE_TOKEN))
         routes = [("GET", ROUTE, self._lookup)]
         self._listener = Listener(self.name, settings.listen, routes, error_form)
         self.port = settings.listen.port
@@ -80,7 +80,7 @@ class PresenceRole:
         return True
 
     async def _lookup(self, request: web.Request) -> web.Response:
-        if not self._bearer.admits(request):
+        if not self._tokens.admits(request.headers.get("Authorization")):
             return _error(401, "a bearer token is needed", {"WWW-Authenticate": "Bearer"})
         _, *parts = [_unquote(part) for part in request.rel_url.raw_path.split("/") if part]
         if len(parts) < 4:

@@ -137,6 +137,7 @@ class Exposure:
                 "ROISEG": "Segment03", "ROIMILLI": 200, "N_STAMPS": _STAMPS, "HAS_MASK": False,
                 "STAMPCLS": "lsst.meas.algorithms.Stamps",
             }  # fmt: skip
+            del cards["GROUPID"]  # real guiders have none
         return cards
 
     def sidecar(self, sensor: Sensor) -> bytes:
@@ -149,7 +150,9 @@ class Exposure:
 
     def image(self, sensor: Sensor) -> bytes:
         """Return the FITS file of a detector."""
-        primary = header_unit({**self._formatted, **format_cards(self._own(sensor))})
+        names = self.header(sensor)
+        shared = {name: card for name, card in self._formatted.items() if name in names}
+        primary = header_unit({**shared, **format_cards(self._own(sensor))})
         return primary + (_stamps() if sensor.purpose == "GUIDER" else _segment())
 
     def _own(self, sensor: Sensor) -> dict[str, object]:

@@ -70,7 +70,7 @@ async def test_way_through_enqueue(redis_client: redis.asyncio.Redis) -> None:
         assert key.endswith(".fits")
         item = record(key, secret=secret)
         item["s3"]["configurationId"] = "autoingest.rubin-summit.summit"
-        message = parser.parse(body(item))
+        message = await parser.parse(body(item))
         assert not message.notices
         await intake.reject(message.rejected)
         assert not await redis_client.exists(keys.rejected(BUCKET))

@@ -25,7 +25,8 @@ METHODS = ("GET", "POST", "PUT")
 
 
 async def echo(request: web.Request) -> web.Response:
-    body = await Bodies(MAX_BODY).read(request)
+    with Bodies(MAX_BODY, MAX_BODY).room() as room:
+        body = await room.read(request)
     return web.Response(body=f"<{request.method} {request.raw_path} {body.decode()}>".encode())
 
 

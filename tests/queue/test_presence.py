@@ -77,12 +77,79 @@ def test_instrument_and_detector_of_the_key_where_the_header_has_none() -> None:
     )
 
 
-def test_guiders_with_a_group_arrive() -> None:
+def test_guiders_never_arrive() -> None:
     path = "b/LSSTCam/20250512/MC_O_20250512_000021/MC_O_20250512_000021_R00_SG0_guider.fits"
     cards = {"INSTRUME": "lsstCam", "GROUPID": GROUP, "CURINDEX": 1, "RAFTBAY": "R00", "CCDSLOT": "SG0"}
-    found = arrival(cards, parse(path))
-    assert found is not None
-    assert (found.snap, found.raft_sensor) == (0, "R00_SG0")
+    assert arrival(cards, parse(path)) is None
+
+
+@pytest.mark.parametrize(
+    ("group", "index", "expected"),
+    [
+        (5, 1, ("5", 0)),
+        (20250416.0, 2.0, ("20250416", 1)),
+        ("a", "3", ("a", 2)),
+        ("a", "1.0", ("a", 0)),
+        ("a", 1.5, None),
+        ("a", "", None),
+        ("a", "one", None),
+        ("a", float("nan"), None),
+        ("a", float("inf"), None),
+        ("a", True, None),
+        ("a", 0, None),
+        (True, 1, None),
+        (1.5, 1, None),
+        (None, 1, None),
+        ("", 1, None),
+    ],
+)
+def test_numbers_as_headers_have_them(group: object, index: object, expected: tuple[str, int] | None) -> None:
+    path = "b/LSSTCam/20250512/MC_O_20250512_000021/MC_O_20250512_000021_R22_S11.fits"
+    found = arrival({"GROUPID": group, "CURINDEX": index}, parse(path))
+    assert (found and (found.group, found.snap)) == expected
+
+
+def at(obs_id: str, bucket: str = "p@b") -> Arrival:
+    return Arrival(
+        "LSSTCam", GROUP, 0, "R22_S11", f"s3://{bucket}/LSSTCam/{obs_id[5:13]}/{obs_id}/{obs_id}_R22_S11.fits"
+    )
+
+
+@pytest.mark.parametrize(
+    ("older", "newer"),
+    [
+        ("MC_O_20250415_000054", "MC_O_20250415_000055"),
+        ("MC_O_20250415_000999", "MC_O_20250416_000001"),
+        ("MC_O_20250415_99999", "MC_O_20250415_100000"),
+        ("MC_O_20250415_000054", "MC_C_20250415_000054"),
+        ("MC_S_20250415_000053", "MC_O_20250415_000054"),
+    ],
+)
+async def test_newest_exposure_wins(redis_client: Redis, older: str, newer: str) -> None:
+    groups = GroupKeys(redis_client, 86400)
+    for order in ([older, newer], [newer, older], [newer, newer, older]):
+        await redis_client.flushdb()
+        for obs_id in order:
+            await groups.record([at(obs_id)])
+        assert await groups.lookup("LSSTCam", GROUP, 0, "R22_S11") == at(newer).url, order
+        await redis_client.flushdb()
+        await groups.record([at(obs_id) for obs_id in order])
+        assert await groups.lookup("LSSTCam", GROUP, 0, "R22_S11") == at(newer).url, order
+
+
+@pytest.mark.parametrize("before", ["s3://nonsense", "", "s3://p@b/LSSTCam/x"])
+async def test_what_others_have_written_is_replaced(redis_client: Redis, before: str) -> None:
+    groups = GroupKeys(redis_client, 86400)
+    await groups.record([at("MC_O_20250415_000054")])
+    (key,) = await redis_client.keys("*")
+    await redis_client.set(key, before)
+    await groups.record([at("MC_O_20250415_000054")])
+    assert await redis_client.get(key) == at("MC_O_20250415_000054").url
+    await redis_client.delete(key)
+    await redis_client.lpush(key, "another type")
+    await groups.record([at("MC_O_20250415_000054")])
+    assert await redis_client.get(key) == at("MC_O_20250415_000054").url
+    await groups.record([])
 
 
 async def test_recorded_under_the_shared_name_for_a_day(redis_client: Redis) -> None:

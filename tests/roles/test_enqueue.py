@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from autoingest import embedded, metrics
 from autoingest.config import NOTIFICATION_SECRETS, Config
 from autoingest.errors import ConfigurationError
+from autoingest.notify.records import MAX_RECORDS
 from autoingest.queue import keys
 from autoingest.queue.connection import connect
 from autoingest.roles.enqueue import EnqueueRole
@@ -151,7 +152,7 @@ async def test_every_real_body_is_answered_200(valkey_url: str, redis_client: An
 
 @pytest.mark.usefixtures("secrets")
 async def test_only_authentic_records_count(valkey_url: str, redis_client: Any) -> None:
-    async with running(valkey_url) as enqueue:
+    async with running(valkey_url, hold=0.2) as enqueue:
         with structlog.testing.capture_logs() as logs:
             for content in (body(record(secret="wrong-secret")), body(record(), record("x.fits")), body(5)):
                 assert await enqueue.post(content) == (401, {"error": "no record is authentic"})
@@ -165,7 +166,7 @@ async def test_only_authentic_records_count(valkey_url: str, redis_client: Any) 
             )
         assert (status, answer["unauthentic"], len(answer["queued"])) == (200, 1, 2)
         assert await enqueue.queued() == [key("R01_S01"), key("R01_S02")]
-    assert [entry["number"] for entry in logs if entry["event"] == "unauthentic records dropped"] == [1, 2, 1, 1]
+    assert [entry["number"] for entry in logs if entry["event"] == "records without a valid secret dropped"] == [1]
     assert not any(f"{word}-secret" in repr(logs) for word in ("wrong", "first", "second"))
 
 
@@ -224,13 +225,16 @@ async def test_body_beyond_the_limit(valkey_url: str, redis_client: Any) -> None
         assert (await enqueue.post(body(record())))[0] == 200
 
 
-async def test_body_of_several_mebibytes(enqueue: Running) -> None:
-    records = [record(f"{EXPOSURE}/{n}.fits", event_id=str(n), padding="x" * 800) for n in range(4000)]
+async def test_longest_message(enqueue: Running) -> None:
+    records = [record(f"{EXPOSURE}/{n}.fits", event_id=str(n), padding="x" * 300) for n in range(MAX_RECORDS)]
     content = body(*records)
-    assert len(content) > 3 * 2**20
-    status, answer = await enqueue.post(content)
-    assert (status, len(answer["queued"])) == (200, 4000)
-    assert await enqueue.queued() == [f"{EXPOSURE}/{n}.fits" for n in range(4000)]
+    status, answer = await enqueue.post(content.ljust(2**20))
+    assert (status, len(answer["queued"])) == (200, MAX_RECORDS)
+    assert await enqueue.queued() == [f"{EXPOSURE}/{n}.fits" for n in range(MAX_RECORDS)]
+    status, answer = await enqueue.post(body(*[trigger("x")] * MAX_RECORDS, trigger("x")))
+    assert (status, answer) == (413, {"error": "message has 1001 records, more than 1000"})
+    status, answer = await enqueue.post(content.ljust(2**20 + 1))
+    assert (status, answer) == (413, {"error": "the body is larger than 1048576 bytes"})
 
 
 @pytest.fixture
@@ -349,7 +353,7 @@ async def test_digits_of_other_scripts_are_no_day(enqueue: Running) -> None:
 
 async def test_key_of_a_mebibyte(enqueue: Running) -> None:
     """It is rejected with a reason, and kept in part only."""
-    long = f"{EXPOSURE}/{'é' * 2**20}.fits"
+    long = f"{EXPOSURE}/{'é' * 2**18}.fits"
     status, answer = await enqueue.post(body(record(long), record()))
     assert (status, answer["queued"]) == (200, [f"{BUCKET}/{key()}"])
     (rejected,) = answer["rejected"]

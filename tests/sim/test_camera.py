@@ -52,6 +52,7 @@ def test_headers_translate_to_one_exposure_and_all_detectors() -> None:
     detectors = set()
     for sensor in sensors():
         header, url = EXPOSURE.header(sensor), f"s3://rubin-summit/{EXPOSURE.key(sensor)}"
+        assert ("GROUPID" in header) == (sensor.purpose != "GUIDER")
         if sensor.purpose == "GUIDER":
             guider = instruments.identify_guider(header, url)
             assert guider.obs_id == EXPOSURE.obs_id

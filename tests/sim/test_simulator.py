@@ -103,7 +103,7 @@ async def test_exposure_to_bucket_and_listener(s3_client: Any, s3_bucket: str) -
     assert len(set(receiver.keys)) == len({record["eventId"] for record in receiver.records}) == 205
     assert {record["opaqueData"] for record in receiver.records} == {"opaque"}
     assert not {"User-Agent", "Accept-Encoding", "Authorization"} & set(receiver.headers[0])
-    parsed = RecordParser([s3_bucket], r"\.fits$", "auto", [SecretStr("opaque")]).parse(
+    parsed = await RecordParser([s3_bucket], r"\.fits$", "auto", [SecretStr("opaque")]).parse(
         json.dumps({"Records": receiver.records}).encode()
     )
     assert (len(parsed.notices), parsed.rejected, parsed.ignored) == (225, [], [])

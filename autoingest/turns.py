@@ -1,0 +1,28 @@
+"""Long computations in an event loop that others need, too."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Generator
+
+SLICE = 0.005
+"""Seconds of computation after which all others have their turn."""
+
+
+class Turns:
+    """Runs computations one at a time, and leaves as much time to others as they take."""
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+
+    async def run(self, steps: Generator[None, None, None]) -> None:
+        """Run `steps` to its end; it yields as often as it can."""
+        async with self._lock:
+            began = time.perf_counter()
+            for _ in steps:
+                if (taken := time.perf_counter() - began) > SLICE:
+                    await asyncio.sleep(taken)
+                    began = time.perf_counter()
+            if (taken := time.perf_counter() - began) > SLICE:
+                await asyncio.sleep(taken)
