@@ -49,6 +49,11 @@ class ExposureObject:
         return "s3://" + self.path
 
     @property
+    def counted_as(self) -> tuple[str, str]:
+        """Instrument and day of the statistics: those of the key, where LSSTComCam may be called ``ComCam``."""
+        return self.path.split("/", 2)[1], self.day_obs
+
+    @property
     def is_guider(self) -> bool:
         """Whether the file holds guider stamps."""
         return self.filename.endswith(("_guider.fits", "_guider.fits.fz"))
@@ -76,6 +81,11 @@ class LfaObject:
     def url(self) -> str:
         """Resource path of the object."""
         return "s3://" + self.path
+
+    @property
+    def counted_as(self) -> tuple[str, str]:
+        """Instrument and day of the statistics."""
+        return self.instrument, self.obs_day
 
 
 def parse(path: str) -> ExposureObject | LfaObject:

@@ -64,6 +64,12 @@ def _show(report: AuditReport) -> None:
     for bucket, counts in report.counts.items():
         table.add_row(bucket, *(f"{counts[category]:,}" for category in CATEGORIES))
     output.print(table)
+    if number := report.total("given up"):
+        output.print(
+            f"{number:,} objects were given up by services that keep no dead letters; queue them again with: "
+            "autoingest reconcile --heal",
+            soft_wrap=True,
+        )
     if report.consistent:
         output.print("[green]Every object is in exactly one place.[/green]")
         return

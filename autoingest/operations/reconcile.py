@@ -136,7 +136,7 @@ class Reconciler:
         for image, standing in zip(rest, found, strict=True):
             if standing.on_the_way:
                 report.on_the_way += 1
-            elif standing.given_up:
+            elif standing.stopped:
                 report.dead += 1
             elif now - image.stored.modified < self._grace:
                 report.young += 1

@@ -202,7 +202,7 @@ class Trigger:
                 report.on_the_way += 1
             elif (
                 not isinstance(candidate.obj, ExposureObject)
-                and standing.state == "ingested"
+                and standing.place == "ingested"
                 and standing.etag in (None, etag)
             ):
                 # What the Butler holds of the annex can't be asked for by exposure; Redis remembers it for a week.

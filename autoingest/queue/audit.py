@@ -12,22 +12,17 @@ from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, cast
 
-import orjson
 import redis.asyncio
 
 from . import keys
-from .scripts import COMMON, head
+from .places import CHUNK, SCAN_COUNT, Located, Locator, settle
 
-Category = Literal["queued", "working", "waiting", "ingested", "dead", "rejected", "dropped"]
-CATEGORIES: tuple[Category, ...] = ("queued", "working", "waiting", "ingested", "dead", "rejected", "dropped")
+Category = Literal["queued", "working", "waiting", "ingested", "dead", "rejected", "dropped", "given up"]
+CATEGORIES: tuple[Category, ...] = (
+    "queued", "working", "waiting", "ingested", "dead", "rejected", "dropped", "given up",
+)  # fmt: skip
 
 Problem = Literal["nowhere", "twice", "elsewhere"]
-
-CHUNK = 500
-"""Paths of one request."""
-
-SCAN_COUNT = 2000
-"""Keys that one step of a search looks at: less than 1 ms of the server's time."""
 
 FEW = 200
 """Suspects that are looked at one by one without another round. Each costs the server a walk through the queue."""
@@ -35,70 +30,8 @@ FEW = 200
 ROUNDS = 3
 """Further rounds at the most."""
 
-SLOW = 200_000
-"""Entries of the queue that one atomic step may walk over: about 2 ms of the server's time."""
-
 _QUEUE, _WORKER, _WAITING, _DEAD, _TWICE, _SEEN = 1, 2, 4, 8, 16, 32
 _PLACES: dict[int, Category] = {_QUEUE: "queued", _WORKER: "working", _WAITING: "waiting", _DEAD: "dead"}
-
-# ARGV: (head), JSON: list of paths
-# Result: for each path state, worker, recv_time, ingest_time, empty where there is none
-RECORDS = (
-    COMMON
-    + """
-local result = {}
-for i, path in ipairs(cjson.decode(ARGV[4])) do
-  local file = redis.call('HMGET', FILE .. path, 'state', 'worker', 'recv_time', 'ingest_time')
-  for j = 1, 4 do
-    file[j] = file[j] or ''
-  end
-  result[i] = file
-end
-return result
-"""
-)
-
-# KEYS: queue, waiting, dead letters, leaseholders
-# ARGV: (head), JSON: list of paths, prefix of the workers' lists, JSON: names of the workers that had a list
-# Result: for each path a list: state, worker, recv_time, ingest_time, empty where there is none, then its places
-LOCATE = (
-    COMMON
-    + """
-local names, known, result = cjson.decode(ARGV[6]), {}, {}
-for _, name in ipairs(names) do
-  known[name] = true
-end
-for i, path in ipairs(cjson.decode(ARGV[4])) do
-  local file = redis.call('HMGET', FILE .. path, 'state', 'worker', 'recv_time', 'ingest_time')
-  for j = 1, 4 do
-    file[j] = file[j] or ''
-  end
-  for _ in ipairs(redis.call('LPOS', KEYS[1], path, 'COUNT', 2)) do
-    file[#file + 1] = 'queued'
-  end
-  -- A worker's list may have come since the names were gathered.
-  if file[2] ~= '' and not known[file[2]] then
-    names[#names + 1], known[file[2]] = file[2], true
-  end
-  for _, name in ipairs(names) do
-    local mine = file[1] == '' or (file[1] == 'working' and file[2] == name)
-    if mine or redis.call('SISMEMBER', KEYS[4], name) == 0 then
-      for _ in ipairs(redis.call('LPOS', ARGV[5] .. name, path, 'COUNT', 2)) do
-        file[#file + 1] = 'working: ' .. name
-      end
-    end
-  end
-  if redis.call('ZSCORE', KEYS[2], path) then
-    file[#file + 1] = 'waiting'
-  end
-  if redis.call('HEXISTS', KEYS[3], path) == 1 then
-    file[#file + 1] = 'dead'
-  end
-  result[i] = file
-end
-return result
-"""
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,8 +98,7 @@ class Auditor:
     ) -> None:
         self._redis = client
         self._progress = progress
-        self._records = client.register_script(RECORDS)
-        self._locate = client.register_script(LOCATE)
+        self._locator = Locator(client)
         self._lists = _Lists()
         self._counts: Counter[tuple[str, Category]] = Counter()
 
@@ -215,17 +147,17 @@ class Auditor:
             self._progress("lists", listed, 0)
         done, total = 0, len(only) if only is not None else int(await self._redis.dbsize())
         async for paths in self._accepted(only):
-            for path, record in zip(paths, await self._fetch(paths), strict=True):
+            for path, record in zip(paths, await self._locator.records(paths), strict=True):
                 bucket = path.partition("/")[0]
                 number = hash(path)
                 place = places[bucket].get(number, 0)
                 if place:
                     places[bucket][number] = place | _SEEN
-                elif only is not None and not any(record):
+                elif only is not None and not record.exists:
                     continue
                 if place & (_TWICE | _SEEN):
                     continue
-                category = _category(record, [_PLACES[place]] if place else [])
+                category = settle(record, [_PLACES[place]] if place else [])
                 if category is None:
                     suspects.add(path)
                 elif not place:
@@ -269,11 +201,11 @@ class Auditor:
                 async for paths in self._entries(keys.worker(bucket, name)):
                     if name in leaseholders:
                         # A copy that the file has overtaken is nowhere: whatever its worker does, it only vanishes.
-                        records = await self._fetch(paths)
+                        records = await self._locator.records(paths)
                         paths = [
                             path
-                            for path, (state, worker, *_) in zip(paths, records, strict=True)
-                            if not state or (state == "working" and worker == name)
+                            for path, record in zip(paths, records, strict=True)
+                            if not record.state or (record.state == "working" and record.worker == name)
                         ]
                     yield bucket, _WORKER, paths
         for bucket in self._lists.waiting:
@@ -307,12 +239,6 @@ class Auditor:
             for first in range(0, len(paths), CHUNK):
                 yield paths[first : first + CHUNK]
 
-    async def _fetch(self, paths: Sequence[str]) -> list[list[str]]:
-        records: list[list[str]] = []
-        for first in range(0, len(paths), CHUNK):
-            records += await self._records(args=[*head(), orjson.dumps(paths[first : first + CHUNK])])
-        return records
-
     async def _confirm(self, suspects: Sequence[str], report: AuditReport, limit: int) -> None:
         by_bucket: defaultdict[str, list[str]] = defaultdict(list)
         for path in suspects:
@@ -320,54 +246,30 @@ class Auditor:
         self._lists = await self._names()
         done = 0
         for bucket, paths in by_bucket.items():
-            names = sorted(self._lists.workers[bucket])
-            lists = [keys.queue(bucket), keys.waiting(bucket), keys.dead(bucket), keys.leaseholders(bucket)]
-            depth = int(await self._redis.llen(keys.queue(bucket)))
-            step = max(1, min(CHUNK, SLOW // (depth + 1)))
-            for first in range(0, len(paths), step):
-                part = paths[first : first + step]
-                arguments: list[str | bytes] = [
-                    *head(),
-                    orjson.dumps(part),
-                    keys.worker(bucket, ""),
-                    orjson.dumps(names),
-                ]
-                reply = await self._locate(lists, arguments)
-                for path, located in zip(part, reply, strict=True):
-                    self._judge(path, located[:4], located[4:], report, limit)
+            for first in range(0, len(paths), CHUNK):
+                part = paths[first : first + CHUNK]
+                found = await self._locator.locate(bucket, part, self._lists.workers[bucket])
+                for path, located in zip(part, found, strict=True):
+                    self._judge(path, located, report, limit)
                 done += len(part)
                 self._progress("suspects", done, len(suspects))
 
-    def _judge(self, path: str, record: list[str], places: list[str], report: AuditReport, limit: int) -> None:
-        if not places and not any(record):
+    def _judge(self, path: str, located: Located, report: AuditReport, limit: int) -> None:
+        record, places = located.record, located.places
+        if not places and not record.exists:
             return  # it was on a list when that was read, and has no record: an old worker has finished it
-        category = _category(record, [place.partition(":")[0] for place in places])
+        category = located.place
         if category:
             self._counts[path.partition("/")[0], category] += 1
             return
-        if record[0] == "ingested":
+        if record.state == "ingested":
             places = [*places, "ingested"]
         problem: Problem = "nowhere" if not places else "twice" if len(places) > 1 else "elsewhere"
         report.inconsistent += 1
         if len(report.findings) < limit:
-            report.findings.append(Finding(path, problem, record[0] or None, places))
+            report.findings.append(Finding(path, problem, record.state or None, places))
 
 
 async def audit(client: redis.asyncio.Redis, limit: int = 1000) -> AuditReport:
     """Count every accepted object and find those that are in no place or in two; see `Auditor`."""
     return await Auditor(client).run(limit)
-
-
-def _category(record: Sequence[str], places: Sequence[str]) -> Category | None:
-    """Tell what an object counts as; None if it is not in exactly one place, or not in the one of its record."""
-    state, _, _, ingest_time = record
-    if not places:
-        if state in ("ingested", "dropped"):
-            return cast(Category, state)
-        # Old services write no state.
-        return "ingested" if not state and ingest_time else None
-    if len(places) > 1:
-        return None
-    # An old worker takes a path without telling.
-    agrees = not state or state == places[0] or (state == "queued" and places[0] == "working")
-    return cast(Category, places[0]) if agrees else None

@@ -36,6 +36,7 @@ from ..objects import ExposureObject, LfaObject
 from . import keys
 from .grouped import GroupedScript, Replicas
 from .scripts import COMMON, head
+from .statistics import MAX_ANNEX_INSTRUMENTS, counted_as
 
 if TYPE_CHECKING:
     from ..notify.records import Notice, Rejection
@@ -45,27 +46,40 @@ Outcome = Literal["queued", "duplicate"]
 log = structlog.get_logger(__name__)
 
 # ARGV: (head), JSON: for each notice a list of texts, empty where it is not known: its queue, dead letters, waiting,
-#   REC, RECINSTR, MAXSEQ, path, event's identity, eTag, size, created, day_obs, sequence number, 1 if it is demanded,
-#   key that is set because it came by Kafka
+#   prefix of the workers' lists, REC, RECINSTR, MAXSEQ, set of the annex's instruments that are counted, path,
+#   event's identity, eTag, size, created, day of the statistics, sequence number, 1 if it is demanded, key that is set
+#   because it came by Kafka
 # Result: for each notice 1 if the path is on the queue because of it, 0 if it is a duplicate.
 ACCEPT = (
     COMMON
     + """
+-- Whether an instrument of the annex is among the first so many.
+local function is_counted(annex, instrument)
+  return use('SISMEMBER', annex, instrument) == 1 or (redis.call('SCARD', annex) < """
+    + str(MAX_ANNEX_INSTRUMENTS)
+    + """ and redis.call('SADD', annex, instrument) == 1)
+end
+
 local time, result = now(), {}
 for i, notice in ipairs(cjson.decode(ARGV[4])) do
-  local queue, dead, waiting, day_count, instrument_count, highest, path, event, etag, size, created, day,
-    number, demanded, from_kafka = unpack(notice)
+  local queue, dead, waiting, workers, day_count, instrument_count, highest, annex, path, event, etag, size, created,
+    day, number, demanded, from_kafka = unpack(notice)
   local record = FILE .. path
-  local seen, state, received, known, failures = unpack(use('HMGET', record,
-    'event:' .. event, 'state', 'recv_time', 'etag', 'ing_fail_count'))
+  local seen, state, received, known, ingested, worker = unpack(use('HMGET', record,
+    'event:' .. event, 'state', 'recv_time', 'etag', 'ingest_time', 'worker'))
   local trigger = demanded ~= '' or (event == '' and etag == '')
   local same = etag ~= '' and known == etag
   local changed = etag ~= '' and known and known ~= etag
 
-  -- Old workers take paths, and give them up, without telling; old services queue without a state.
-  local on_queue = state == 'queued'
-  if not seen and ((on_queue and (trigger or changed or failures)) or (received and not state)) then
+  -- Old services push and take paths, finish them and give them up, without changing the state.
+  local on_queue = false
+  if received and not seen then
     on_queue = use('LPOS', queue, path) and true
+    if not on_queue and (state == 'queued'
+        or (state == 'working' and not use('LPOS', workers .. (worker or ''), path))
+        or (state == 'waiting' and not use('ZSCORE', waiting, path))) then
+      state = (tonumber(ingested) or -1) >= (tonumber(received) or 0) and 'ingested' or 'gone'
+    end
   end
 
   local duplicate
@@ -104,9 +118,13 @@ for i, notice in ipairs(cjson.decode(ARGV[4])) do
     use('HDEL', record, 'etag', 'size', 'created', 'ing_fail_exc', 'ing_fail_count', 'md_fail_exc',
       'first_fail', 'first_wait')
     mark(path, 'state', 'queued', 'recv_time', time, unpack(fields))
-    count(day_count, day)
-    count(instrument_count, day)
-    if number ~= '' and tonumber(number) > (tonumber(use('GET', highest)) or -1) then
+    if day ~= '' then
+      count(day_count, day)
+    end
+    if instrument_count ~= '' and (annex == '' or is_counted(annex, instrument_count)) then
+      count(instrument_count, day)
+    end
+    if highest ~= '' and tonumber(number) > (tonumber(use('GET', highest)) or -1) then
       redis.call('SET', highest, number)
     end
   elseif #fields > 0 then
@@ -248,16 +266,16 @@ class Intake:
 
 
 def _arguments(notice: Notice, obj: ExposureObject | LfaObject, from_kafka: bool) -> tuple[str, ...]:
-    bucket, instrument = notice.bucket, obj.instrument
-    if isinstance(obj, ExposureObject):
-        day, number = obj.day_obs, str(obj.seq_num)
-        highest = keys.max_seq(bucket, instrument, day)
-    else:
-        day, number, highest = obj.obs_day, "", ""
+    bucket, (instrument, day) = notice.bucket, counted_as(obj)
+    number = highest = annex = ""
+    if isinstance(obj, LfaObject):
+        annex = keys.annex_instruments(bucket)
+    elif day:
+        number, highest = str(obj.seq_num), keys.max_seq(bucket, instrument, day)
     return (
-        keys.queue(bucket), keys.dead(bucket), keys.waiting(bucket), keys.received(bucket),
-        keys.received_by_instrument(bucket, instrument), highest, notice.path, _identity(notice),
-        notice.etag or "", "" if notice.size is None else str(notice.size),
+        keys.queue(bucket), keys.dead(bucket), keys.waiting(bucket), keys.worker(bucket, ""), keys.received(bucket),
+        keys.received_by_instrument(bucket, instrument) if instrument else "", highest, annex, notice.path,
+        _identity(notice), notice.etag or "", "" if notice.size is None else str(notice.size),
         "" if notice.created is None else repr(notice.created), day, number,
         "1" if notice.demanded else "", keys.from_kafka(notice.path) if from_kafka else "",
     )  # fmt: skip

@@ -91,6 +91,11 @@ def confirmed() -> str:
     return "CONFIRMED"
 
 
+def annex_instruments(bucket: str) -> str:
+    """Set of the keys `received_by_instrument` of the Large File Annex, of which there is a limited number."""
+    return f"ANNEXINSTRUMENTS:{bucket}"
+
+
 def lease(bucket: str, name: str) -> str:
     """Text with a time to live: a worker's sign of life."""
     return f"LEASE:{bucket}:{name}"

@@ -245,7 +245,9 @@ for i = last_owed + 1, #ARGV, 7 do
       'butler_etag', 'tries', 'trials', 'overtaken')
     mark(path, 'state', 'ingested', 'ingest_time', time, unpack(version))
     use('LREM', KEYS[1], -1, path)
-    count(ARGV[4] .. instrument, day)
+    if instrument ~= '' then
+      count(ARGV[4] .. instrument, day)
+    end
   end
   if obs_id ~= '' then
     exposures[obs_id] = true
@@ -301,7 +303,7 @@ return state
 
 # KEYS: worker's list, waiting, dead letters, count of failed attempts
 # ARGV: (head), path, claim, reason, exception, record's field for the exception, most attempts, delay in seconds after
-#   the first attempt, day_obs or nothing
+#   the first attempt, day_obs or nothing, key that must exist for the attempt to be counted, or nothing
 # Result: retry, dead, or lost (the claim is not valid any more)
 FAILED = (
     COMMON
@@ -336,7 +338,7 @@ else
   outcome = 'dead'
 end
 use('LREM', KEYS[1], -1, path)
-if ARGV[11] ~= '' then
+if ARGV[11] ~= '' and (ARGV[12] == '' or redis.call('EXISTS', ARGV[12]) == 1) then
   count(KEYS[4], ARGV[11])
 end
 return outcome

@@ -7,59 +7,42 @@ from dataclasses import dataclass
 
 import redis.asyncio
 
-from . import keys
-from .scripts import COMMON, head
-
-CHUNK = 500
-"""Paths of one request."""
-
-# KEYS: dead letters
-# ARGV: (head), paths
-# Result: for each path its state, eTag and butler_etag, empty where there is none; dead letters outlive their files'
-#   records
-STANDING = (
-    COMMON
-    + """
-local result = {}
-for i = 4, #ARGV do
-  local path = ARGV[i]
-  local file = redis.pcall('HMGET', FILE .. path, 'state', 'etag', 'butler_etag')
-  local state = file[1] or (redis.call('HEXISTS', KEYS[1], path) == 1 and 'dead') or ''
-  result[i - 3] = {state, file[2] or '', file[3] or ''}
-end
-return result
-"""
-)
+from .places import Locator, Place
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
     """How a file stands, as far as Redis knows."""
 
-    state: str
-    """As in `autoingest.queue.keys.file`; empty if it is unknown."""
+    place: Place | None
+    """None if it is nowhere, or on several lists."""
+    on_the_way: bool
+    """Whether it is going to be ingested: it is on a list."""
     etag: str | None
-    """Version that the state is about."""
+    """Version that the record is about."""
     butler_etag: str | None
     """Version in the Butler, as far as Redis knows."""
 
     @property
-    def on_the_way(self) -> bool:
-        """Whether it is going to be ingested."""
-        return self.state in ("queued", "working", "waiting")
-
-    @property
-    def given_up(self) -> bool:
-        """Whether it is dead, or an operator has dropped it."""
-        return self.state in ("dead", "dropped")
+    def stopped(self) -> bool:
+        """Whether it is a dead letter, or an operator has dropped it."""
+        return self.place in ("dead", "dropped")
 
 
 async def standings(client: redis.asyncio.Redis, bucket: str, paths: Sequence[str]) -> list[Standing]:
     """Look files of one bucket up, in their order."""
-    script = client.register_script(STANDING)
-    found: list[Standing] = []
-    for first in range(0, len(paths), CHUNK):
-        reply = await script([keys.dead(bucket)], [*head(), *paths[first : first + CHUNK]])
-        for state, etag, before in reply:
-            found.append(Standing(state, etag or None, (etag if state == "ingested" else before) or None))
-    return found
+    locator = Locator(client)
+    found = dict(zip(paths, await locator.locate(bucket, paths), strict=True))
+    # The search for the lists of old workers takes a while.
+    if missing := [path for path, located in found.items() if not located.places and not located.is_at_rest]:
+        again = await locator.locate(bucket, missing, await locator.workers(bucket))
+        found |= dict(zip(missing, again, strict=True))
+    return [
+        Standing(
+            place=located.place,
+            on_the_way=any(place != "dead" for place in located.places),
+            etag=located.record.etag or None,
+            butler_etag=(located.record.etag if located.place == "ingested" else located.record.butler_etag) or None,
+        )
+        for located in (found[path] for path in paths)
+    ]

@@ -18,11 +18,12 @@ from typing import Literal, cast
 import redis.asyncio
 
 from ..errors import MetadataError, UnknownObjectError
-from ..objects import ExposureObject, parse
+from ..objects import LfaObject, parse
 from . import keys
 from .connection import health, is_safe
 from .owed import owed_field
 from .scripts import CLAIM, COUNT, FAILED, GIVE_BACK, INGESTED, PARK, RENEW, head
+from .statistics import counted_as
 
 EXPOSURE_KNOWN_EXPIRY = 86400
 """Seconds for which it is remembered that an exposure is in the Butler."""
@@ -64,7 +65,9 @@ class Done:
     size: int | None
     """Bytes, as the store served it."""
     instrument: str
+    """Name in the statistics; empty if it is not counted."""
     day_obs: str
+    """Day of the statistics; empty if it is not counted."""
     obs_id: str | None
     """The exposure that the Butler therefore knows; None where there is none."""
 
@@ -265,11 +268,11 @@ class WorkQueue:
         outcome
             ``lost`` if the claim was no longer valid.
         """
-        instrument, day_obs = _statistics(claim.path)
+        instrument, day, received = _statistics(claim.path, self.bucket)
         field = "md_fail_exc" if reason == MetadataError.reason else "ing_fail_exc"
         reply = await self._failed(
             [self._list, self._waiting, self._dead, keys.failed(self.bucket, instrument)],
-            [*self._head, claim.path, claim.token, reason, _utf8(exception), field, max_attempts, delay, day_obs],
+            [*self._head, claim.path, claim.token, reason, _utf8(exception), field, max_attempts, delay, day, received],
         )
         return cast(Literal["retry", "dead", "lost"], reply)
 
@@ -329,10 +332,13 @@ def _utf8(text: str) -> str:
     return text.encode(errors="backslashreplace").decode()
 
 
-def _statistics(path: str) -> tuple[str, str]:
-    """Instrument and day under which a file is counted; nothing for a path of unknown shape."""
+def _statistics(path: str, bucket: str) -> tuple[str, str, str]:
+    """Instrument and day under which a failed file is counted, and the key that must exist for that; or nothing."""
     try:
         obj = parse(path)
     except UnknownObjectError:
-        return "", ""
-    return obj.instrument, obj.day_obs if isinstance(obj, ExposureObject) else obj.obs_day
+        return "", "", ""
+    instrument, day = counted_as(obj)
+    if not instrument:
+        return "", "", ""
+    return instrument, day, keys.received_by_instrument(bucket, instrument) if isinstance(obj, LfaObject) else ""

@@ -25,6 +25,7 @@ from ..objects import ExposureObject, LfaObject, parse
 from ..queue.connection import REDIS_AWAY, cause
 from ..queue.presence import Arrival, GroupKeys, arrival
 from ..queue.scripts import TRUSTED
+from ..queue.statistics import counted_as
 from ..queue.work import Claimed, Done, WorkQueue
 from ..store.reader import HeaderReader, ObjectHeader
 
@@ -374,11 +375,8 @@ class Lane:
         for path in results:
             claim, obj = todo[path]
             header = headers[path]
-            if isinstance(obj, ExposureObject):
-                day, obs_id = obj.day_obs, None if obj.is_guider else obj.obs_id
-            else:
-                day, obs_id = obj.obs_day, None
-            done.append(Done(claim, header.etag or claim.etag, header.size, obj.instrument, day, obs_id))
+            obs_id = obj.obs_id if isinstance(obj, ExposureObject) and not obj.is_guider else None
+            done.append(Done(claim, header.etag or claim.etag, header.size, *counted_as(obj), obs_id))
         exceptions = {(visit.instrument, visit.exposure_id): visit.exception for visit in owed}
         acknowledged = set(await self._queue.ingested(done, exceptions))
         now = time.time()

@@ -48,6 +48,7 @@ def test_every_verdict(site: Site) -> None:
     # 1 is complete, and 2 never came. Of 3 one file is dead, of 4 one waits, of 5 one is unknown. 6 lacks its visit.
     site.redis.hset(f"DEAD:{site.bucket}", exposures[3][3].path, "{}")
     site.redis.hset(f"FILE:{exposures[4][3].path}", "state", "waiting")
+    site.redis.zadd(f"WAITING:{site.bucket}", {exposures[4][3].path: 9e9})
     # 7 should have one more detector, 8 is gone from the store, 9 has no list: all of the camera are expected.
     expect(site, 7, [*names(exposures[7]), "R44_SG1"])
     for file in [*exposures[8], *exposures[9]]:

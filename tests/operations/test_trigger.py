@@ -22,6 +22,7 @@ def test_only_what_is_missing_is_queued(site: Site) -> None:
     site.put_text(f"LSSTCam/{DAY_OBS}/{obs_id(1)}/deep/er.fits", "{}")
     site.ingest(files[:4])
     site.redis.hset(f"FILE:{files[4].path}", "state", "waiting")
+    site.redis.zadd(f"WAITING:{site.bucket}", {files[4].path: 9e9})
     site.redis.hset(f"FILE:{files[5].path}", "state", "ingested")
 
     looked = site.json("trigger", obs_id(1), "--dry-run")

@@ -32,7 +32,9 @@ async def _site(client: Redis) -> None:
     await client.hset(keys.rejected(BUCKET), "key", "{}")
 
 
-EXPECTED = {"queued": 3, "working": 2, "waiting": 1, "ingested": 1, "dead": 1, "rejected": 1, "dropped": 1}
+EXPECTED = {
+    "queued": 3, "working": 2, "waiting": 1, "ingested": 1, "dead": 1, "rejected": 1, "dropped": 1, "given up": 0,
+}  # fmt: skip
 
 
 async def _found(client: Redis) -> dict[str, tuple[str, list[str]]]:

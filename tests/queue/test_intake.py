@@ -18,6 +18,7 @@ from autoingest.queue import keys
 from autoingest.queue.grouped import MOST
 from autoingest.queue.intake import Intake
 from autoingest.queue.letters import drop_rejected
+from autoingest.queue.statistics import MAX_ANNEX_INSTRUMENTS
 
 BUCKET = "embargo@rubin-summit"
 FOLDER = f"{BUCKET}/LSSTCam/20251231/MC_O_20251231_000010"
@@ -64,6 +65,9 @@ async def put_on_record(client: redis.asyncio.Redis, state: str | None, etag: st
         await client.hset(FILE, "etag", etag)
     if state == "queued":
         await client.lpush(QUEUE, PATH)
+    elif state == "working":
+        await client.hset(FILE, "worker", "w")
+        await client.lpush(keys.worker(BUCKET, "w"), PATH)
     elif state == "waiting":
         await client.zadd(keys.waiting(BUCKET), {PATH: 5})
     elif state == "dead":
@@ -170,15 +174,45 @@ async def test_path_that_an_old_service_queued(intake: Intake, redis_client: red
     assert await intake.accept([notice("2", "e1")]) == ["queued"]
 
 
-async def test_file_that_an_old_worker_gave_up(intake: Intake, redis_client: redis.asyncio.Redis) -> None:
-    assert await intake.accept([notice()]) == ["queued"]
-    await redis_client.rpop(QUEUE)
-    assert await intake.accept([notice("2", "e1")]) == ["duplicate"]
-    await redis_client.hset(FILE, "ing_fail_count", 3)
-    assert await intake.accept([notice("3", "e1")]) == ["queued"]
-    await redis_client.rpop(QUEUE)
-    assert await intake.accept([TRIGGER]) == ["queued"]
-    assert await redis_client.llen(QUEUE) == 1
+@pytest.mark.parametrize(
+    ("state", "fields", "outcome"),
+    [
+        ("queued", {"ingest_time": "6"}, "duplicate"),
+        ("queued", {"ingest_time": "4"}, "queued"),
+        ("queued", {"ingest_time": "rubbish"}, "queued"),
+        ("queued", {"ing_fail_exc": "no", "ing_fail_count": "3"}, "queued"),
+        ("queued", {"md_fail_exc": "no"}, "queued"),
+        ("queued", {}, "queued"),
+        ("working", {"worker": "w", "ingest_time": "6"}, "duplicate"),
+        ("working", {"worker": "w", "md_fail_exc": "no"}, "queued"),
+        ("working", {"worker": "w"}, "queued"),
+        ("working", {}, "queued"),
+        ("waiting", {"ingest_time": "6"}, "duplicate"),
+        ("waiting", {}, "queued"),
+        ("ingested", {"ingest_time": "6"}, "duplicate"),
+    ],
+)
+async def test_what_old_services_took_is_where_the_lists_say(
+    intake: Intake, redis_client: redis.asyncio.Redis, state: str, fields: dict[str, str], outcome: str
+) -> None:
+    """They change no state: another event of the same version is a duplicate only if the file is on its way, or in."""
+    assert await intake.accept([notice("1", "e1")]) == ["queued"]
+    await redis_client.delete(QUEUE)
+    await redis_client.hset(FILE, mapping={"state": state, "recv_time": "5", **fields})
+    assert await intake.accept([notice("1", "e1")]) == ["duplicate"], "a redelivery"
+    assert await intake.accept([notice("2", "e1")]) == [outcome]
+    assert await redis_client.lrange(QUEUE, 0, -1) == [PATH] * (outcome == "queued")
+
+
+@pytest.mark.parametrize("state", ["working", "waiting", "ingested", "dead", "dropped", None])
+async def test_what_an_old_service_queued_again_is_not_queued_twice(
+    intake: Intake, redis_client: redis.asyncio.Redis, state: str | None
+) -> None:
+    await put_on_record(redis_client, state)
+    await redis_client.lpush(QUEUE, PATH)
+    for event in (notice("2", "e1"), notice("3", "e2"), TRIGGER):
+        await intake.accept([event])
+        assert await redis_client.lrange(QUEUE, 0, -1) == [PATH]
 
 
 async def test_statistics(intake: Intake, redis_client: redis.asyncio.Redis) -> None:
@@ -191,6 +225,41 @@ async def test_statistics(intake: Intake, redis_client: redis.asyncio.Redis) -> 
     assert await redis_client.hgetall(keys.received("rubinobs-lfa-cp")) == {"20251231": "1"}
     assert await redis_client.hgetall(keys.received_by_instrument("rubinobs-lfa-cp", "GC101")) == {"20251231": "1"}
     assert len(await redis_client.keys("MAXSEQ:*")) == 1
+
+
+async def test_statistics_have_the_names_of_the_old_services(intake: Intake, redis_client: redis.asyncio.Redis) -> None:
+    paths = [f"{BUCKET}/{name}/20251231/{code}_O_20251231_000009/x.fits"
+             for name, code in (("ComCam", "CC"), ("LSSTComCam", "CC"), ("TS8", "TS"), ("LATISS", "AT"))]  # fmt: skip
+    await intake.accept([notice(path=path) for path in paths])
+    for name in ("ComCam", "LSSTComCam", "TS8", "LATISS"):
+        assert await redis_client.hgetall(keys.received_by_instrument(BUCKET, name)) == {"20251231": "1"}
+        assert await redis_client.get(keys.max_seq(BUCKET, name, "20251231")) == "9"
+
+
+@pytest.mark.parametrize("day", ["99999999", "20251332", "20250229", "00000000", "20131231", "20991231"])
+async def test_days_that_are_none_are_not_counted(intake: Intake, redis_client: redis.asyncio.Redis, day: str) -> None:
+    path = f"{BUCKET}/LSSTCam/{day}/MC_O_{day}_000009/x.fits"
+    lfa = f"rubinobs-lfa-cp/GC101/{day[:4]}/{day[4:6]}/{day[6:]}/x.fits"
+    assert await intake.accept([notice(path=path), notice(path=lfa)]) == ["queued", "queued"]
+    assert sorted(await redis_client.keys("*")) == sorted(
+        [keys.file(path), keys.file(lfa), QUEUE, keys.queue("rubinobs-lfa-cp")]
+    )
+
+
+async def test_instruments_of_the_annex_are_bounded(intake: Intake, redis_client: redis.asyncio.Redis) -> None:
+    annex = "rubinobs-lfa-cp"
+
+    async def accept(*names: str) -> None:
+        paths = [f"{annex}/{name}/2025/12/31/x.fits" for name in names]
+        assert await intake.accept([notice(path=path) for path in paths]) == ["queued"] * len(paths)
+
+    await accept("GenericCamera/GC101", "a b", "é", "x" * 65)
+    await accept(*(f"Csc/{number}" for number in range(2 * MAX_ANNEX_INSTRUMENTS)))
+    await accept("GenericCamera/GC102", "Csc/7:x")
+    assert len(await redis_client.keys("RECINSTR:*")) == MAX_ANNEX_INSTRUMENTS
+    assert await redis_client.exists(keys.received_by_instrument(annex, "GenericCamera/GC101"))
+    number = 4 + 2 * MAX_ANNEX_INSTRUMENTS + 2
+    assert await redis_client.hgetall(keys.received(annex)) == {"20251231": str(number)}
 
 
 async def test_statistics_keep_no_image_out(intake: Intake, redis_client: redis.asyncio.Redis) -> None:

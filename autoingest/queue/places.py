@@ -1,0 +1,252 @@
+"""Where files are: what their records say, and on which lists they really are.
+
+The services of before take paths from the queue, and finish them or give them up, without changing the state that ours
+has written. So a state is believed only as far as the path is where the state says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import redis.asyncio
+
+from . import keys
+from .scripts import COMMON, head
+
+Place = Literal["queued", "working", "waiting", "ingested", "dead", "dropped", "given up"]
+
+CHUNK = 500
+"""Paths of one request."""
+
+SLOW = 200_000
+"""Entries of the queue that one atomic step may walk over: about 2 ms of the server's time."""
+
+SCAN_COUNT = 2000
+"""Keys that one step of a search looks at: less than 1 ms of the server's time."""
+
+RECORD = """
+-- What a command returns; nothing where the key is of the wrong type.
+local function try(...)
+  local reply = redis.pcall(...)
+  return not (type(reply) == 'table' and reply.err) and reply or nil
+end
+
+-- What is on record of a file: state, worker, recv_time, ingest_time, eTag, eTag in the Butler, 1 if an exception is;
+-- empty where there is none.
+local function record(path)
+  local file = try('HMGET', FILE .. path, 'state', 'worker', 'recv_time', 'ingest_time', 'etag', 'ing_fail_exc',
+    'md_fail_exc', 'butler_etag') or {}
+  local failed = (file[6] or file[7]) and '1' or ''
+  return {file[1] or '', file[2] or '', file[3] or '', file[4] or '', file[5] or '', file[8] or '', failed}
+end
+"""
+
+# ARGV: (head), paths
+# Result: for each path its record
+RECORDS = (
+    COMMON
+    + RECORD
+    + """
+local result = {}
+for i = 4, #ARGV do
+  result[i - 3] = record(ARGV[i])
+end
+return result
+"""
+)
+
+# KEYS: queue, waiting, dead letters, leaseholders
+# ARGV: (head), prefix of the workers' lists, number of the workers that had a list, their names, paths
+# Result: for each path its record, and its places
+LOCATE = (
+    COMMON
+    + RECORD
+    + """
+local first, names, known, result = 6 + ARGV[5], {}, {}, {}
+for i = 6, first - 1 do
+  names[i - 5], known[ARGV[i]] = ARGV[i], true
+end
+for i = first, #ARGV do
+  local path = ARGV[i]
+  local file, places = record(path), {}
+  for _ in ipairs(try('LPOS', KEYS[1], path, 'COUNT', 2) or {}) do
+    places[#places + 1] = 'queued'
+  end
+  -- A worker's list may have come since the names were gathered.
+  if file[2] ~= '' and not known[file[2]] then
+    names[#names + 1], known[file[2]] = file[2], true
+  end
+  for _, name in ipairs(names) do
+    local mine = file[1] == '' or (file[1] == 'working' and file[2] == name)
+    if mine or try('SISMEMBER', KEYS[4], name) ~= 1 then
+      for _ in ipairs(try('LPOS', ARGV[4] .. name, path, 'COUNT', 2) or {}) do
+        places[#places + 1] = 'working: ' .. name
+      end
+    end
+  end
+  if try('ZSCORE', KEYS[2], path) then
+    places[#places + 1] = 'waiting'
+  end
+  if try('HEXISTS', KEYS[3], path) == 1 then
+    places[#places + 1] = 'dead'
+  end
+  result[i - first + 1] = {file, places}
+end
+return result
+"""
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What is on record of a file; empty where there is nothing."""
+
+    state: str = ""
+    worker: str = ""
+    recv_time: str = ""
+    ingest_time: str = ""
+    etag: str = ""
+    butler_etag: str = ""
+    failed: str = ""
+    """Not empty if there is an exception."""
+
+    @property
+    def exists(self) -> bool:
+        """Whether anything is on record."""
+        return self != Record()
+
+    @property
+    def finished(self) -> bool:
+        """Whether it was ingested after it was received last."""
+        return bool(self.ingest_time) and _seconds(self.ingest_time) >= _seconds(self.recv_time)
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """A file's record and its places, as they were at one instant."""
+
+    record: Record
+    places: list[str]
+    """``queued``, ``working: {worker}``, ``waiting``, ``dead``."""
+
+    @property
+    def place(self) -> Place | None:
+        """Where the file is; None if it is nowhere, in two places, or in another than its record says."""
+        return settle(self.record, [place.partition(":")[0] for place in self.places])
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether the record alone tells that nobody has the file."""
+        return self.record.state == "dropped" or self.record.finished
+
+
+def settle(record: Record, places: Sequence[str]) -> Place | None:
+    """Tell where a file is from its record and the lists that have it.
+
+    Parameters
+    ----------
+    record
+        What is on record of it.
+    places
+        ``queued``, ``working``, ``waiting`` or ``dead``, once for each entry.
+
+    Returns
+    -------
+    place
+        None if it is nowhere, in two places, or in another than its record says.
+    """
+    state = record.state
+    if not places:
+        if state in ("ingested", "dropped"):
+            return state  # type: ignore[return-value]
+        if state in ("", "queued", "working", "waiting") and record.finished:
+            return "ingested"
+        return "given up" if state in ("", "queued", "working") and record.failed else None
+    if len(places) > 1:
+        return None
+    place = places[0]
+    # Old services push and take paths without changing the state.
+    agrees = (
+        state in ("", place)
+        or (state == "queued" and place == "working")
+        or (state == "ingested" and place in ("queued", "working") and not record.finished)
+    )
+    return place if agrees else None  # type: ignore[return-value]
+
+
+def _seconds(text: str) -> float:
+    """Return a time; 0 where it is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0
+
+
+class Locator:
+    """Looks files up, each in one atomic step. A key of the wrong type counts as empty.
+
+    Reading the list of an old worker, which holds no lease, counts as its sign of life, as any read does.
+
+    Parameters
+    ----------
+    client
+        Redis client that decodes responses.
+    """
+
+    def __init__(self, client: redis.asyncio.Redis) -> None:
+        self._redis = client
+        self._records = client.register_script(RECORDS)
+        self._locate = client.register_script(LOCATE)
+
+    async def records(self, paths: Sequence[str]) -> list[Record]:
+        """Return what is on record of files, in their order."""
+        found: list[Record] = []
+        for first in range(0, len(paths), CHUNK):
+            reply = await self._records(args=[*head(), *paths[first : first + CHUNK]])
+            found += [Record(*fields) for fields in reply]
+        return found
+
+    async def locate(self, bucket: str, paths: Sequence[str], workers: Collection[str] = ()) -> list[Located]:
+        """Look at the lists of a bucket for files.
+
+        Parameters
+        ----------
+        bucket
+            Bucket with its profile.
+        paths
+            The files.
+        workers
+            Names of workers whose lists to look at, beside that of the worker whom a file's record names.
+
+        Returns
+        -------
+        located
+            In the order of `paths`.
+        """
+        names = sorted(workers)
+        lists = [keys.queue(bucket), keys.waiting(bucket), keys.dead(bucket), keys.leaseholders(bucket)]
+        found: list[Located] = []
+        step = max(1, min(CHUNK, SLOW // (await self._depth(bucket) + 1)))
+        for first in range(0, len(paths), step):
+            arguments = [*head(), keys.worker(bucket, ""), str(len(names)), *names, *paths[first : first + step]]
+            reply = await self._locate(lists, arguments)
+            found += [Located(Record(*fields), places) for fields, places in reply]
+        return found
+
+    async def _depth(self, bucket: str) -> int:
+        try:
+            return int(await self._redis.llen(keys.queue(bucket)))
+        except redis.ResponseError:  # of the wrong type
+            return 0
+
+    async def workers(self, bucket: str) -> set[str]:
+        """Return the names of the workers that have a list."""
+        names = set()
+        prefix = keys.worker(bucket, "")
+        async for key in self._redis.scan_iter(match=keys.worker("*", "*"), count=SCAN_COUNT):
+            # A bucket may hold a colon, a worker's name does not.
+            if str(key).rpartition(":")[0] + ":" == prefix:
+                names.add(str(key).rpartition(":")[2])
+        return names
