@@ -272,6 +272,10 @@ class IngestConfig(Block):
     retry_delay: Seconds = 5.0
     """Seconds before a failed file is tried again; doubles with every attempt."""
 
+    unreadable_wait: Seconds = 3600.0
+    """Seconds from its first failure before which a file does not become a dead letter while the store answers for it
+    with errors of its own (5xx) or too late, but serves other files. It is tried again and again meanwhile."""
+
     batch_timeout: Seconds = 40.0
     """Seconds that the Butler may take for one batch before its process is replaced."""
 

@@ -303,7 +303,8 @@ return state
 
 # KEYS: worker's list, waiting, dead letters, count of failed attempts
 # ARGV: (head), path, claim, reason, exception, record's field for the exception, most attempts, delay in seconds after
-#   the first attempt, day_obs or nothing, key that must exist for the attempt to be counted, or nothing
+#   the first attempt, day_obs or nothing, key that must exist for the attempt to be counted, or nothing, seconds from
+#   the first failure before which it is not dead
 # Result: retry, dead, or lost (the claim is not valid any more)
 FAILED = (
     COMMON
@@ -324,8 +325,9 @@ end
 mark(path, 'ing_fail_count', attempts, 'first_fail', first, ARGV[8], ARGV[7])
 survived(path, false)
 local outcome
-if attempts < tonumber(ARGV[9]) then
-  use('ZADD', KEYS[2], time + ARGV[10] * 2 ^ (attempts - 1), path)
+local over, delay = tonumber(ARGV[13]), ARGV[10] * 2 ^ math.min(attempts - 1, 60)
+if attempts < tonumber(ARGV[9]) or tonumber(time) < first + over then
+  use('ZADD', KEYS[2], time + (over > 0 and math.min(delay, over / 4) or delay), path)
   mark(path, 'state', 'waiting')
   outcome = 'retry'
 else

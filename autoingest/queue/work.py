@@ -246,7 +246,7 @@ class WorkQueue:
         return cast(Literal["waiting", "queued", "lost"], reply)
 
     async def failed(
-        self, claim: Claimed, reason: str, exception: str, *, max_attempts: int, delay: float
+        self, claim: Claimed, reason: str, exception: str, *, max_attempts: int, delay: float, over: float = 0.0
     ) -> Literal["retry", "dead", "lost"]:
         """Count a failed attempt; the file is tried again later, or becomes a dead letter.
 
@@ -262,6 +262,9 @@ class WorkQueue:
             Failed attempts after which it is dead.
         delay
             Seconds to wait after the first attempt; doubles with each.
+        over
+            Seconds from the first failure before which it is not dead, however many attempts failed. The attempts are
+            then no further apart than a quarter of it.
 
         Returns
         -------
@@ -272,8 +275,11 @@ class WorkQueue:
         field = "md_fail_exc" if reason == MetadataError.reason else "ing_fail_exc"
         reply = await self._failed(
             [self._list, self._waiting, self._dead, keys.failed(self.bucket, instrument)],
-            [*self._head, claim.path, claim.token, reason, _utf8(exception), field, max_attempts, delay, day, received],
-        )
+            [
+                *self._head, claim.path, claim.token, reason, _utf8(exception), field, max_attempts, delay, day,
+                received, over,
+            ],
+        )  # fmt: skip
         return cast(Literal["retry", "dead", "lost"], reply)
 
     async def give_up(self, claim: Claimed, reason: str, exception: str) -> bool:

@@ -56,6 +56,7 @@ class IngestRole:
         self._config = config
         self._redis = client
         self._butlers = butlers
+        self._reader = HeaderReader(config.ingest.header_requests)
         url = config.ingest.exposure_webhook
         self._webhook = _exposure_webhook(url) if url else None
 
@@ -75,7 +76,6 @@ class IngestRole:
         """Ingest until `stop` is set, then finish the batches in hand."""
         settings = self._config.ingest
         groups = GroupKeys(self._redis, self._config.presence.expiry)
-        reader = HeaderReader(settings.header_requests)
         # Never the name of a worker before us: its list is the idle role's to judge.
         # A colon in it would be taken for the end of the bucket's name.
         host = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())
@@ -87,7 +87,7 @@ class IngestRole:
                     tasks.create_task(self._define_owed(butler, bucket, stop))
                     for lane in range(LANES):
                         queue = WorkQueue(self._redis, bucket, f"{owner}-{number}{'ab'[lane]}", settings.lease)
-                        tasks.create_task(Lane(queue, butler, reader, groups, self._webhook, settings).run(stop))
+                        tasks.create_task(Lane(queue, butler, self._reader, groups, self._webhook, settings).run(stop))
 
     async def _open(self, butler: ButlerProcess) -> bool:
         try:
@@ -149,8 +149,8 @@ class IngestRole:
             await self._webhook.close()
 
     def missing(self) -> list[str]:
-        """Tell which Butler processes are not there yet."""
-        return [f"Butler: {why}" for butler in self._butlers if (why := butler.missing())]
+        """Tell which Butler processes are not there yet, and of which buckets nothing can be read."""
+        return [f"Butler: {why}" for butler in self._butlers if (why := butler.missing())] + self._reader.missing()
 
     async def idle(self) -> bool:
         """Tell whether queues and workers' lists are empty; files that wait stay waiting."""

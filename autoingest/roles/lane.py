@@ -20,7 +20,7 @@ from ..backoff import Backoff, pause
 from ..butler.engine import FileResult, IngestFile, OwedVisit
 from ..butler.process import ButlerEndedError, ButlerProcess
 from ..config import IngestConfig
-from ..errors import ConfigurationError, PermanentError, TransientError, UnknownObjectError
+from ..errors import ConfigurationError, PermanentError, TransientError, UnknownObjectError, UnreadableObjectError
 from ..objects import ExposureObject, LfaObject, parse
 from ..queue.connection import REDIS_AWAY, cause
 from ..queue.presence import Arrival, GroupKeys, arrival
@@ -107,6 +107,8 @@ class Lane:
         self._webhook = webhook
         self._config = config
         self._progress = 0.0
+        self._store_away = Backoff(first=1.0)
+        self._pause = 0.0
         self._log = log.bind(bucket=queue.bucket, worker=queue.name)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -116,6 +118,7 @@ class Lane:
             try:
                 if claimed := await self._queue.claim(self._config.batch_size):
                     await self._batch(claimed, stop)
+                    await pause(stop, self._pause)
                 else:
                     await self._queue.wait(WAIT)
                 backoff.reset()
@@ -178,20 +181,25 @@ class Lane:
     ) -> dict[str, TransientError]:
         """Take every file of `todo` as far as it goes, and those that come before the Butler is free.
 
+        Files that can't be read leave `todo`. Those whose store is slow keep nobody waiting: the others are written,
+        and more are claimed meanwhile.
+
         Returns
         -------
         away
-            The files that could not be worked on because something is away, with what.
+            The files that could not be written because something is away, with what.
         """
         away: dict[str, TransientError] = {}
+        unread: dict[str, TransientError] = {}
         reads = self._reads(todo, headers)
-        pending = set(reads)
+        pending, slow = set(reads), set[asyncio.Task[Arrival | None]]()
         try:
-            while pending:
-                started = time.monotonic()
+            while pending or slow:
+                started = self._progress = time.monotonic()
                 read: list[str] = []
-                while pending and not (read and time.monotonic() - started > STRAGGLERS):
-                    done, pending = await asyncio.wait(pending, timeout=FLUSH)
+                while (pending or (slow and not read)) and time.monotonic() - started <= STRAGGLERS:
+                    done, _ = await asyncio.wait(pending | slow, timeout=FLUSH)
+                    pending, slow = pending - done, slow - done
                     arrivals = []
                     for task in done:
                         path = reads[task]
@@ -200,35 +208,60 @@ class Lane:
                                 arrivals.append((path, found))
                             read.append(path)
                         except TransientError as err:
-                            away[path] = err
+                            unread[path] = err
                         except PermanentError as err:
-                            await self._failed(todo[path][0], err.reason, str(err))
+                            may_pass = isinstance(err, UnreadableObjectError) and err.passing
+                            over = self._config.unreadable_wait if may_pass else 0.0
+                            await self._failed(todo[path][0], err.reason, str(err), over)
                         except OSError as err:
                             away[path] = TransientError(f"{type(err).__name__}: {err}")
                         except Exception as err:  # whatever a header makes of its reader
                             await self._failed(todo[path][0], PermanentError.reason, f"{type(err).__name__}: {err}")
                     await self._present(arrivals, todo)
-                    if not pending and (more := await self._more(todo, stop)):
+                    if not pending and (more := await self._more(todo, bool(slow), stop)):
                         todo |= more
-                        reads = self._reads(more, headers)
-                        pending, started = set(reads), time.monotonic()
-                metrics.BATCH_SECONDS.labels("read").observe(time.monotonic() - started)
-                away |= await self._steps(read, headers, todo, stop)
+                        new = self._reads(more, headers)
+                        reads |= new
+                        pending, started = set(new), time.monotonic()
+                slow |= pending
+                pending = set()
+                if read:
+                    self._store_away.reset()
+                    metrics.BATCH_SECONDS.labels("read").observe(time.monotonic() - started)
+                    away |= await self._steps(read, headers, todo, stop)
         finally:
-            for task in pending:
+            for task in pending | slow:
                 task.cancel()
+        await self._defer(unread, todo)
         return away
 
-    async def _more(self, todo: Todo, stop: asyncio.Event) -> Todo:
+    async def _defer(self, unread: dict[str, TransientError], todo: Todo) -> None:
+        """Let files wait whose store is away; where it serves nothing at all, this lane pauses after the batch."""
+        self._pause = 0.0
+        if not unread:
+            return
+        metrics.OUTAGES.labels(self._queue.bucket).inc()
+        delay = self._store_away.next()
+        error = str(next(iter(unread.values())))
+        self._log.warning("store away", files=len(unread), error=error, retry_s=round(delay, 1))
+        for path in unread:
+            await self._park(todo.pop(path)[0], delay)
+        if not todo:
+            self._pause = delay
+
+    async def _more(self, todo: Todo, is_slow: bool, stop: asyncio.Event) -> Todo:
         """Claim more while another's batch is being written, so that the presence of these need not wait for it.
 
-        What is claimed a second time stays on the worker's list for the next batch.
+        While the store is slow with files in hand, look once. What is claimed a second time stays on the worker's list
+        for the next batch.
         """
-        while self._butler.is_busy and len(todo) < self._config.batch_size and not stop.is_set():
+        while (self._butler.is_busy or is_slow) and len(todo) < self._config.batch_size and not stop.is_set():
             if await self._queue.wait(MORE) and not stop.is_set():
                 claimed = await self._queue.claim(self._config.batch_size)
                 if more := await self._known([claim for claim in claimed if claim.path not in todo]):
                     return more
+            if is_slow:
+                break
         return {}
 
     def _reads(self, batch: Todo, headers: dict[str, ObjectHeader]) -> dict[asyncio.Task[Arrival | None], str]:
@@ -240,7 +273,8 @@ class Lane:
         """Read a header unless an earlier attempt did; tell the arrival that is new by it."""
         if obj.path in headers:
             return None
-        header = await self._reader.read(obj, claim.size)
+        # A file that has failed once may have been failed by its sidecar.
+        header = await self._reader.read(obj, claim.size, use_sidecar=not claim.attempts)
         headers[obj.path] = header
         return arrival(header.header, obj)
 
@@ -402,10 +436,10 @@ class Lane:
             metrics.WAITING.labels(self._queue.bucket, "exposure").inc()
         await self._queue.park(claim, min(self._config.guider_recheck, left), item.obs_id)
 
-    async def _failed(self, claim: Claimed, reason: str, exception: str) -> None:
+    async def _failed(self, claim: Claimed, reason: str, exception: str, over: float = 0.0) -> None:
         metrics.FAILED.labels(self._queue.bucket, reason).inc()
         outcome = await self._queue.failed(
-            claim, reason, exception, max_attempts=self._config.max_attempts, delay=self._config.retry_delay
+            claim, reason, exception, max_attempts=self._config.max_attempts, delay=self._config.retry_delay, over=over
         )
         self._log.warning("file failed", path=claim.path, reason=reason, error=exception, outcome=outcome)
         if outcome == "dead":
