@@ -9,10 +9,11 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 import sqlalchemy
 
@@ -48,8 +49,10 @@ def registry_locked(repository: Repository) -> Iterator[None]:
 async def ended(pid: int) -> None:
     """Wait until a process that is not our child has gone."""
     async with asyncio.timeout(60):
-        while Path(f"/proc/{pid}").exists() and "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text():
-            await asyncio.sleep(0.02)
+        # It may end between any two looks at it.
+        with suppress(psutil.NoSuchProcess):
+            while psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+                await asyncio.sleep(0.02)
 
 
 async def test_launched_before_it_is_needed(repository: Repository) -> None:
@@ -80,7 +83,9 @@ async def test_killed_between_launch_and_start(repository: Repository) -> None:
     await process.launch()
     assert process.pid is not None
     os.kill(process.pid, signal.SIGKILL)
-    await ended(process.pid)
+    async with asyncio.timeout(60):
+        while process.pid is not None:
+            await asyncio.sleep(0.02)
     await process.start()
     assert process.missing() is None
     await process.close()

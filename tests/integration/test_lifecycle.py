@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import redis
 import yaml
@@ -169,8 +170,8 @@ def test_second_signal_kills_at_once(site: Site, client: redis.Redis, store: Sto
 def is_alive(pid: int) -> bool:
     try:
         # A process whose parent has not asked yet how it ended is as good as gone.
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
         return False
 
 

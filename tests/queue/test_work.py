@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Awaitable
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from redis.asyncio import Redis
@@ -13,7 +14,7 @@ from redis.asyncio import Redis
 from autoingest.queue import keys
 from autoingest.queue.reclaim import Reclaimer
 from autoingest.queue.work import Claimed, Done, WorkQueue
-from tests.support.redis import BUCKET, claim_of, done, image, put, state, upcoming
+from tests.support.redis import BUCKET, claim_of, done, image, put, state, until, upcoming
 
 OBS_ID = "MC_O_20250415_000001"
 
@@ -112,16 +113,14 @@ async def test_cancelled_claims_lose_nothing(valkey_url: str, redis_client: Redi
     assert sorted(lists + await upcoming(redis_client)) == sorted(paths)
 
 
+async def blocked(client: Redis, number: int) -> bool:
+    return (await client.info("clients"))["blocked_clients"] >= number
+
+
 async def test_wait_wakes_every_waiter_and_takes_nothing(valkey_url: str, redis_client: Redis) -> None:
     waiters = [asyncio.create_task(lane(redis_client, name).wait(20)) for name in "abc"]
 
-    async def blocked() -> int:
-        return (await redis_client.info("clients"))["blocked_clients"]
-
-    deadline = time.monotonic() + 10
-    while await blocked() < 3:
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.005)
+    await until(partial(blocked, redis_client, 3))
     await put(redis_client, image(0))
     async with asyncio.timeout(60):
         assert await asyncio.gather(*waiters) == [True] * 3
@@ -131,10 +130,7 @@ async def test_wait_wakes_every_waiter_and_takes_nothing(valkey_url: str, redis_
 async def test_wait_leaves_the_object_to_an_old_worker_that_blocks_behind_it(redis_client: Redis) -> None:
     waiter = asyncio.create_task(lane(redis_client).wait(20))
     old = asyncio.create_task(redis_client.blmove(keys.queue(BUCKET), keys.worker(BUCKET, "old"), 20, "RIGHT", "LEFT"))
-    deadline = time.monotonic() + 10
-    while (await redis_client.info("clients"))["blocked_clients"] < 2:
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.005)
+    await until(partial(blocked, redis_client, 2))
     await put(redis_client, image(0))
     async with asyncio.timeout(60):
         assert await old == image(0)
