@@ -32,8 +32,20 @@ ONCE_SETTLED = 3
 log = structlog.get_logger(__name__)
 
 
-def build_role(name: RoleName, config: Config, client: redis.asyncio.Redis, butlers: Sequence[ButlerProcess]) -> Role:
-    """Make a role; only what this role needs is imported. `butlers` are those of the ingest role."""
+def build_role(
+    name: RoleName, config: Config, client: redis.asyncio.Redis, butlers: Sequence[ButlerProcess], *, alone: bool
+) -> Role:
+    """Make a role; only what this role needs is imported.
+
+    Parameters
+    ----------
+    name, config, client
+        As they are.
+    butlers
+        Butler processes of the ingest role.
+    alone
+        Whether the process has nothing to do without this role.
+    """
     match name:
         case "enqueue":
             from .roles.enqueue import EnqueueRole
@@ -42,7 +54,7 @@ def build_role(name: RoleName, config: Config, client: redis.asyncio.Redis, butl
         case "ingest":
             from .roles.ingest import IngestRole
 
-            return IngestRole(config, client, butlers)
+            return IngestRole(config, client, butlers, alone=alone)
         case "idle":
             from .roles.idle import IdleRole
 
@@ -78,8 +90,13 @@ async def serve(config: Config, names: Sequence[RoleName], stop: asyncio.Event, 
     -------
     code
         Exit code: 0 after a stop, 1 if a role ended unexpectedly or the drain time did not suffice.
+
+    Notes
+    -----
+    What an operator can mend while the program runs (a server, a repository, rights) ends nothing: the role that is
+    concerned is not ready and says why, and the others go on. A wrong configuration or environment ends the start.
     """
-    code = 0
+    code, why = 0, ""
     async with AsyncExitStack() as ending:
         with _uncollected():
             butlers: list[ButlerProcess] = []
@@ -97,7 +114,8 @@ async def serve(config: Config, names: Sequence[RoleName], stop: asyncio.Event, 
             client = connect(config.redis)
             ending.push_async_callback(client.aclose)
             ending.push_async_callback(end, asyncio.create_task(client.keep_looking(), name="redis watch"))
-            roles = [build_role(name, config, client, butlers) for name in names]
+            alone = once or len(names) == 1
+            roles = [build_role(name, config, client, butlers, alone=alone) for name in names]
             admin = Admin(config, client, roles)
             ending.push_async_callback(admin.close)
             for role in reversed(roles):
@@ -108,8 +126,11 @@ async def serve(config: Config, names: Sequence[RoleName], stop: asyncio.Event, 
             log.info("roles started", roles=list(names))
             if ready:
                 ready(roles, admin)
-            code = await run_roles(config, roles, stop, once=once)
-    log.info("process ends", code=code)
+            code, why = await run_roles(config, roles, stop, once=once)
+    if code:
+        log.error("process ends", code=code, why=why)
+    else:
+        log.info("process ends", code=code)
     return code
 
 
@@ -147,32 +168,45 @@ async def _start(roles: Sequence[Role], stop: asyncio.Event) -> bool:
     return True
 
 
-async def run_roles(config: Config, roles: Sequence[Role], stop: asyncio.Event, *, once: bool = False) -> int:
-    """Run started roles to their end; parameters and result are those of `serve`."""
+async def run_roles(
+    config: Config, roles: Sequence[Role], stop: asyncio.Event, *, once: bool = False
+) -> tuple[int, str]:
+    """Run started roles to their end; return the exit code and, unless it is 0, the reason. Parameters as of `serve`.
+
+    A role that ends before the stop ends the process: a supervisor starts all of it anew.
+    """
     tasks = {asyncio.create_task(role.run(stop), name=role.name): role for role in roles}
     watchers: list[asyncio.Task[object]] = [asyncio.create_task(stop.wait())]
     if once:
         watchers.append(asyncio.create_task(_stop_when_done(roles, stop)))
     await asyncio.wait([*tasks, watchers[0]], return_when=asyncio.FIRST_COMPLETED)
-    code = 0 if stop.is_set() else 1
+    code, why = 0, ""
+    early = [task for task in tasks if task.done()] if not stop.is_set() else []
     stop.set()
     log.info("stopping", drain_s=config.ingest.drain)
     _, unfinished = await asyncio.wait(tasks, timeout=config.ingest.drain)
     for task in unfinished:
         log.error("drain time is over", role=task.get_name())
         task.cancel()
-        code = 1
+        code, why = 1, f"role {task.get_name()} did not end within ingest.drain ({config.ingest.drain:g} s)"
     await asyncio.gather(*tasks, return_exceptions=True)
     for task in tasks:
         if not task.cancelled() and (error := task.exception()):
             log.error("role ended unexpectedly", role=task.get_name(), exc_info=error)
-            code = 1
-        elif code and task not in unfinished:
-            log.error("role ended", role=task.get_name())
+            code, why = 1, f"role {task.get_name()}: {brief(error)}"
+        elif task in early and not why:
+            code, why = 1, f"role {task.get_name()} ended before the stop"
     for watcher in watchers:
         watcher.cancel()
     await asyncio.gather(*watchers, return_exceptions=True)
-    return code
+    return code, why
+
+
+def brief(error: BaseException) -> str:
+    """Return an error in one line; of a group of them, the first."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 async def _stop_when_done(roles: Sequence[Role], stop: asyncio.Event) -> None:
@@ -185,6 +219,9 @@ async def _stop_when_done(roles: Sequence[Role], stop: asyncio.Event) -> None:
             settled = settled + 1 if all([await role.idle() for role in roles]) else 0
         except REDIS_AWAY:
             settled = 0
+        except Exception:
+            settled = 0
+            log.exception("not known whether all is done")
     stop.set()
 
 
@@ -203,6 +240,8 @@ def stop_on_signal(stop: asyncio.Event) -> Iterator[None]:
     def second(number: int, _frame: object) -> None:
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
+        # The kernel keeps it from a container's first process.
+        os._exit(128 + number)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, first, number)

@@ -59,7 +59,9 @@ async def run(*roles: FakeRole, once: bool = False, stop_at_once: bool = False) 
     if stop_at_once:
         stop.set()
     async with asyncio.timeout(60):
-        return await daemon.run_roles(CONFIG, roles, stop, once=once)
+        code, why = await daemon.run_roles(CONFIG, roles, stop, once=once)
+    assert (code == 0) == (why == "")
+    return code
 
 
 async def test_stop_ends_well() -> None:
@@ -77,6 +79,20 @@ async def test_role_that_ends_ends_the_process(
     other = FakeRole("a", dutiful)
     assert await run(other, FakeRole("b", work)) == 1
     assert other.events == ["ran"], "the other role was ended in order"
+
+
+async def test_reason_is_one_line() -> None:
+    async def worse(stop: asyncio.Event) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(broken(stop))
+
+    stop = asyncio.Event()
+    roles = [FakeRole("a", dutiful), FakeRole("ingest", worse)]
+    async with asyncio.timeout(60):
+        found = await daemon.run_roles(CONFIG, roles, stop)
+        assert found == (1, "role ingest: LookupError: no such thing")
+        roles = [FakeRole("a", dutiful), FakeRole("idle", quitter)]
+        assert await daemon.run_roles(CONFIG, roles, asyncio.Event()) == (1, "role idle ended before the stop")
 
 
 async def test_drain_time_is_the_limit() -> None:

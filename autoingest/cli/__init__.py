@@ -5,11 +5,15 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import traceback
 
 import click
 
 from .. import __version__
 from ..errors import AutoingestError
+
+TRACEBACK = 10
+"""Calls that the traceback of an error in the program shows, those nearest to it."""
 
 _COMMANDS = {
     "run": ("autoingest.cli.run", "run", "Run roles: enqueue, ingest, idle, presence, reconcile."),
@@ -61,6 +65,10 @@ def main() -> None:
         code = 2
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except Exception as err:
+        traceback.print_exc(limit=-TRACEBACK)
+        click.echo(f"autoingest: error in the program: {type(err).__name__}: {err}", err=True)
+        code = 1
     # Everything is closed by now. The threads of the store's client may still look at the interpreter; taking it down
     # under them aborts the process now and then.
     sys.stdout.flush()

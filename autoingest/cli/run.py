@@ -29,7 +29,8 @@ def run(config_file: Path | None, port: int, roles: str | None, once: bool) -> N
     """Run roles until SIGTERM or Ctrl-C.
 
     The first signal ends in order: what is in hand is finished, listeners close last. A second signal kills.
-    The exit code is 0 after such an end, 1 if a role ended unexpectedly, 2 for a wrong configuration.
+    The exit code is 0 after such an end, 143 if SIGTERM comes before anything is started, 1 after an error of the
+    program itself, which the last line names, 2 for a wrong configuration.
 
     \b
     Examples:
@@ -73,9 +74,10 @@ def _roles(text: str) -> tuple[Role, ...]:
 
 async def _serve(config: Config, names: tuple[Role, ...], once: bool) -> int:
     from ..daemon import serve, stop_on_signal
+    from ..descriptors import fit, raise_limit
     from ..log import configure_logging
 
     configure_logging(config.logging)
     stop = asyncio.Event()
     with stop_on_signal(stop):
-        return await serve(config, names, stop, once=once)
+        return await serve(fit(config, names, raise_limit()), names, stop, once=once)

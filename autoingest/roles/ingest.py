@@ -48,14 +48,20 @@ class IngestRole:
         The process's Redis client.
     butlers
         The Butler processes, which the caller ends.
+    alone
+        Whether a repository that can't be used ends the start; otherwise it is `missing`, and tried again.
     """
 
     name = "ingest"
 
-    def __init__(self, config: Config, client: redis.asyncio.Redis, butlers: Sequence[ButlerProcess]) -> None:
+    def __init__(
+        self, config: Config, client: redis.asyncio.Redis, butlers: Sequence[ButlerProcess], *, alone: bool = True
+    ) -> None:
         self._config = config
         self._redis = client
         self._butlers = butlers
+        self._alone = alone
+        self._running = False
         self._reader = HeaderReader(config.ingest.header_requests)
         url = config.ingest.exposure_webhook
         self._webhook = _exposure_webhook(url) if url else None
@@ -66,7 +72,7 @@ class IngestRole:
         Raises
         ------
         ConfigurationError
-            If the repository can't be used, or a bucket's credentials are missing.
+            If a bucket's credentials are missing, or the repository can't be used and the role is alone.
         """
         for bucket in self._config.buckets:
             resolve(bucket)
@@ -74,12 +80,11 @@ class IngestRole:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Ingest until `stop` is set, then finish the batches in hand."""
+        self._running = True
         settings = self._config.ingest
         groups = GroupKeys(self._redis, self._config.presence.expiry)
         # Never the name of a worker before us: its list is the idle role's to judge.
-        # A colon in it would be taken for the end of the bucket's name.
-        host = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())
-        owner = f"{host}-{os.getpid()}-{secrets.token_hex(3)}"
+        owner = worker_name()
         async with asyncio.TaskGroup() as tasks:
             for number, butler in enumerate(self._butlers):
                 tasks.create_task(self._keep_open(butler, stop))
@@ -95,17 +100,19 @@ class IngestRole:
         except TransientError as err:
             log.warning("repository away", repo=self._config.ingest.repo, error=str(err))
             return False
+        except ConfigurationError as err:
+            if self._alone and not self._running:
+                raise
+            log.error("repository can't be used", repo=self._config.ingest.repo, error=str(err))
+            return False
         return True
 
     async def _keep_open(self, butler: ButlerProcess, stop: asyncio.Event) -> None:
         """Open a repository that was away at the start, so that the role is ready before the first file comes."""
         backoff = Backoff(first=1.0)
         while butler.missing() and not stop.is_set():
-            try:
-                if await self._open(butler):
-                    return
-            except ConfigurationError as err:
-                log.error("repository can't be used", repo=self._config.ingest.repo, error=str(err))
+            if await self._open(butler):
+                return
             await pause(stop, backoff.next())
 
     async def _define_owed(self, butler: ButlerProcess, bucket: str, stop: asyncio.Event) -> None:
@@ -155,6 +162,12 @@ class IngestRole:
     async def idle(self) -> bool:
         """Tell whether queues and workers' lists are empty; files that wait stay waiting."""
         return not await unfinished(self._redis, self._config.buckets)
+
+
+def worker_name() -> str:
+    """Return a name that no other process has or had; a colon in it would be taken for the end of a bucket's name."""
+    host = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())
+    return f"{host}-{os.getpid()}-{secrets.token_hex(3)}"
 
 
 def _exposure_webhook(url: str) -> ExposureWebhook:

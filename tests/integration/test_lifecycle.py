@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import signal
 import socket
+import subprocess
 import urllib.error
 import urllib.request
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager, closing
+from contextlib import ExitStack, asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,6 +33,7 @@ from benchmarks.s3server import S3Server, Stored
 
 from ..support.postgres import postgres_folder
 from ..support.repository import contents
+from ..support.requirements import missing
 from ..support.site import Site, wait_for
 from ..support.threads import in_thread
 
@@ -193,6 +196,80 @@ def test_no_repository(site: Site) -> None:
     (line,) = [line for line in site.logs().splitlines() if line.startswith("autoingest: ")]
     assert site.repo in line
     assert "Traceback" not in site.logs()
+
+
+def test_no_repository_is_nothing_to_the_others(site: Site, client: redis.Redis, store: Store) -> None:
+    made = site.repo
+    site.repo += "-later"
+    process = site.start("enqueue,ingest,idle")
+    wait_for(lambda: any(site.repo in text for text in readiness(site)[1]), "ingest says what it lacks")
+    announce(site, store.put(BUCKET, 1, 3))
+    shutil.copytree(made, site.repo)
+    wait_for(lambda: ingested(client) == 3, "all is ingested once the repository is there")
+    assert site.stop(process) == 0
+
+
+def in_namespace(site: Site, roles: str) -> tuple[psutil.Process, psutil.Process]:
+    """Start the program as the first process of a container; return what started it, and it."""
+    if os.geteuid() or subprocess.run(["unshare", "--pid", "--fork", "true"], capture_output=True).returncode:
+        missing("unshare", "a namespace of processes needs root")
+    site.command = ["unshare", "--pid", "--fork", "--kill-child"]
+    outer = psutil.Process(site.start(roles, ready=False).pid)
+    (inner,) = wait_for(outer.children, "it is started")
+    return outer, inner
+
+
+def test_first_process_of_a_container_ends_while_it_starts(site: Site) -> None:
+    outer, inner = in_namespace(site, "enqueue,ingest,idle,presence")
+    status = Path(f"/proc/{inner.pid}/status")
+
+    def listens_to_sigterm() -> bool:
+        (caught,) = [line.split()[1] for line in status.read_text().splitlines() if line.startswith("SigCgt")]
+        return bool(int(caught, 16) & 1 << signal.SIGTERM - 1)
+
+    wait_for(listens_to_sigterm, "SIGTERM is asked for")
+    inner.send_signal(signal.SIGTERM)
+    assert outer.wait(60) in (0, 143)
+
+
+def test_first_process_of_a_container_ends_at_a_second_signal(site: Site, client: redis.Redis, store: Store) -> None:
+    paths = store.put(BUCKET, 1, 10)
+    store.server.delay = 30.0
+    outer, inner = in_namespace(site, "enqueue,ingest")
+    site.wait_ready(0)
+    announce(site, paths)
+    wait_for(lambda: held(client) == 10, "a batch in hand")
+    inner.send_signal(signal.SIGTERM)
+    wait_for(lambda: events(site, "stopping"), "the first signal is received")
+    inner.send_signal(signal.SIGTERM)
+    assert outer.wait(60) == 128 + signal.SIGTERM
+
+
+def test_few_file_descriptors(site: Site, client: redis.Redis) -> None:
+    """Clients that take all that the listeners have leave the admin listener its own."""
+    site.command = ["prlimit", "--nofile=160:160", "--"]
+    process = site.start("enqueue,presence")
+    with ExitStack() as crowd:
+        for port in [site.notify_port, site.presence_port] * 150:
+            with suppress(OSError):
+                crowd.enter_context(socket.create_connection(("127.0.0.1", port), 1))
+        assert readiness(site) == (200, [])
+        assert site.metric("autoingest_redis_up") == 1
+    assert site.stop(process) == 0
+    assert len(events(site, "few file descriptors: listeners take fewer connections")) == 1
+    assert len(events(site, "no file descriptor left for a connection")) <= 2
+
+
+def test_bug_is_named_in_the_last_line(site: Site, client: redis.Redis) -> None:
+    site.environment = {**site.environment, "PYTHONPATH": str(site.folder)}
+    (site.folder / "sitecustomize.py").write_text(
+        "from autoingest.roles.idle import IdleRole\n"
+        "async def run(self, stop): raise LookupError('no such thing')\n"
+        "IdleRole.run = run\n"
+    )
+    assert site.start("enqueue,idle", ready=False).wait(60) == 1
+    last = json.loads(site.logs().splitlines()[-1])
+    assert (last["event"], last["why"]) == ("process ends", "role idle: LookupError: no such thing")
 
 
 def test_bucket_without_credentials(site: Site) -> None:

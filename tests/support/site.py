@@ -45,6 +45,8 @@ class Site:
     settings: Mapping[str, Any] = field(default_factory=dict)
     notify_port: int = field(default_factory=free_port)
     presence_port: int = field(default_factory=free_port)
+    command: Sequence[str] = ()
+    """What the program is started by, if not by this process itself."""
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
     admin_ports: list[int] = field(default_factory=list)
 
@@ -71,7 +73,18 @@ class Site:
         log = self.folder / f"process-{number}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "autoingest", "run", "--config", str(file), "--roles", roles, *options],
+                [
+                    *self.command,
+                    sys.executable,
+                    "-m",
+                    "autoingest",
+                    "run",
+                    "--config",
+                    str(file),
+                    "--roles",
+                    roles,
+                    *options,
+                ],
                 env={**os.environ, **self.environment},
                 stdout=output,
                 stderr=output,
