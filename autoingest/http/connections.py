@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import structlog
-from aiohttp import web
+from aiohttp import hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from .. import metrics
@@ -29,6 +29,9 @@ MAX_HEADERS = 64
 
 READ_AHEAD = 2**14
 """Bytes of a body beyond which reading pauses until it is taken."""
+
+CLOSING = (400, 408, 413, 501, 505)
+"""Statuses after which nothing more is taken from a connection."""
 
 log = structlog.get_logger(__name__)
 
@@ -157,8 +160,12 @@ class Connection(web.RequestHandler):
         """Send an answer; those of aiohttp itself get our form."""
         if type(resp) is not web.Response and isinstance(resp, web.HTTPException):
             headers = {name: value for name, value in resp.headers.items() if name in ("Allow", "Retry-After")}
-            resp = answer(self._connections.form(resp.status, _said(request, resp)), resp.status, headers)
-        if self._connections.closing:
+            status = resp.status
+            resp = answer(self._connections.form(status, _said(request, resp)), status, headers)
+            if status in CLOSING:
+                resp.force_close()
+        # aiohttp loses what follows an upgrade that it does not know in the same packet.
+        if self._connections.closing or hdrs.UPGRADE in request.headers:
             resp.force_close()
         return await super().finish_response(request, resp, start_time)
 

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import cast
 
 import structlog
-from aiohttp import hdrs, web
+from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 from aiohttp.typedefs import Handler
 
 from .. import metrics
@@ -194,13 +194,23 @@ def _served(handler: Handler) -> Handler:
         connection = cast(Connection, request.protocol)
         connection.served = True
         try:
-            if not _is_host(request.headers.get(hdrs.HOST, "")):
-                raise web.HTTPBadRequest(text="the header Host is malformed")
+            _check(request)
             return await handler(request)
         finally:
             connection.waits()
 
     return serve
+
+
+def _check(request: web.Request) -> None:
+    """Refuse what aiohttp takes although HTTP forbids it."""
+    if not _is_host(request.headers.get(hdrs.HOST, "")):
+        raise web.HTTPBadRequest(text="the header Host is malformed")
+    if request.version != HttpVersion11 and request.version != HttpVersion10:
+        raise web.HTTPVersionNotSupported(text="HTTP/1.1 and HTTP/1.0 are spoken here")
+    coding = request.headers.get(hdrs.TRANSFER_ENCODING)
+    if coding is not None and (coding.lower() != "chunked" or request.version == HttpVersion10):
+        raise web.HTTPNotImplemented(text="of transfer codings, chunked is known, in HTTP/1.1")
 
 
 @lru_cache(1000)

@@ -25,7 +25,7 @@ from ..tokens import Secrets
 SHUTDOWN = 2.0
 """Seconds that open connections get to finish at the end."""
 
-ROUTE = "/{before:/*}presence/{question:.*}"
+ROUTE = "/{before:/*}presence/{question:(?s:.*)}"
 """Slashes may be doubled: a client whose base URL ends with one asks so."""
 
 _SNAP = re.compile(r"[0-9]{1,9}")
