@@ -1,4 +1,4 @@
-"""Which errors are outages: conditions of database or machine that an operator fixes, and no file's fault."""
+"""Which errors are outages: conditions of database, store or machine that an operator fixes, and no file's fault."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import sqlite3
 
 import psycopg
 import sqlalchemy.exc
+from botocore.exceptions import BotoCoreError, ClientError
 
 from ..errors import ConfigurationError, PermanentError, TransientError
+from ..store.failure import told
 
 _DATA_CLASSES = {"21", "22", "23", "44", "54"}
 """SQLSTATE classes that a file's values can cause: cardinality, data exception, integrity, view's check option, program
@@ -49,10 +51,14 @@ def is_outage(error: BaseException) -> bool:
 
 
 def cause(error: BaseException) -> str:
-    """Return type and message, in one line, of what the database or the machine said."""
+    """Return type and message, in one line, of what the database, the store or the machine said."""
     seen, found = error, error
+    if isinstance(error, BotoCoreError):
+        return told(error)
     while (following := seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)) is not None:
         seen = following
+        if isinstance(seen, BotoCoreError):
+            return told(seen)
         if _one_is_outage(seen):
             found = seen
     if isinstance(found, sqlalchemy.exc.DBAPIError) and found.orig is not None:
@@ -62,8 +68,10 @@ def cause(error: BaseException) -> str:
 
 def _one_is_outage(error: BaseException) -> bool:
     match error:
-        case TransientError() | ConfigurationError():
+        case TransientError() | ConfigurationError() | BotoCoreError():
             return True
+        case ClientError():
+            return bool(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") != 404)
         case sqlalchemy.exc.TimeoutError() | ConnectionError() | TimeoutError():
             return True
         case OSError(errno=int() as number):

@@ -18,6 +18,7 @@ from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from yarl import URL
 
 from ..errors import AutoingestError, ConfigurationError, TransientError
+from ..store.failure import told
 from ..store.profiles import open_client, resolve
 from .blocks import BucketSpec
 from .spec import Spec
@@ -171,11 +172,13 @@ class Gateway:
         try:
             async with (
                 aiohttp.ClientSession(timeout=REQUEST_TIMEOUT) as session,
-                session.delete(URL(prepared.url, encoded=True), headers=dict(prepared.headers)) as response,
+                session.delete(
+                    URL(prepared.url, encoded=True), headers=dict(prepared.headers), ssl=location.tls()
+                ) as response,
             ):
                 status = response.status
         except (aiohttp.ClientError, TimeoutError) as err:
-            raise TransientError(f"can't {what}: Ceph does not answer ({type(err).__name__})") from err
+            raise TransientError(f"can't {what}: Ceph does not answer ({told(err)})") from err
         if status >= 300:
             raise _refusal(what, status, None)
 
@@ -243,7 +246,7 @@ def _explained(what: str) -> Iterator[None]:
         answer = err.response.get("ResponseMetadata", {})
         raise _refusal(what, answer.get("HTTPStatusCode", 0), err.response.get("Error", {}).get("Code")) from None
     except (BotoCoreError, HTTPClientError, OSError) as err:
-        raise TransientError(f"can't {what}: Ceph does not answer ({type(err).__name__})") from err
+        raise TransientError(f"can't {what}: Ceph does not answer ({told(err)})") from err
 
 
 def _refusal(what: str, status: int, code: str | None) -> AutoingestError:

@@ -79,7 +79,7 @@ def explain(error: BaseException) -> Failure:
     debug = str(error).rpartition(_DEBUG)[2]
     if found := _STATUS.search(debug):
         status, code = int(found[1]), match[1] if (match := _CODE.search(debug)) else ""
-        return Failure(_kind(status, code), _answer(status, code), status, code)
+        return Failure(_kind(status, code), answer(status, code), status, code)
     if "BareRedirect" in debug:
         return Failure("refused", "the store redirects to nowhere: check endpoint and region")
     return Failure("passing", _silence(debug))
@@ -93,10 +93,20 @@ def _kind(status: int, code: str) -> Kind:
     return "missing" if status == 404 else "refused"
 
 
-def _answer(status: int, code: str) -> str:
+def answer(status: int, code: str) -> str:
+    """Say what a store answers, and what to do about it."""
     text = f"the store answers {status} {code}".rstrip()
     remedy = _REMEDIES.get(code) or ("check credentials and policy" if status in (401, 403) else "")
     return f"{text} ({remedy})" if remedy else text
+
+
+def told(error: BaseException) -> str:
+    """Return what an error of another client says, with what it comes from; in one line."""
+    messages = [str(error)]
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    messages.append(f"{type(error).__name__}: {error}")
+    return " ".join(" - ".join(dict.fromkeys(messages)).split())
 
 
 def _silence(debug: str) -> str:

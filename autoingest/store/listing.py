@@ -16,6 +16,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from ..errors import ConfigurationError, TransientError
 from ..objects import CAMERA_CODES, INSTRUMENT_ALIASES, bare_etag
+from .failure import answer, told
 from .profiles import open_client, resolve
 
 T = TypeVar("T")
@@ -116,15 +117,11 @@ class Listing:
             status = err.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
             if status == 404:
                 raise _MissingError from None
-            if status in (401, 403):
-                raise TransientError(
-                    f"the store refuses bucket {self.bucket}: check the credentials and the bucket's policy, "
-                    "which must allow s3:ListBucket and s3:GetObject",
-                    bucket=self.bucket,
-                ) from err
-            raise TransientError(f"the store did not answer for bucket {self.bucket}", bucket=self.bucket) from err
+            said = answer(status, err.response.get("Error", {}).get("Code", ""))
+            needs = "; s3:ListBucket and s3:GetObject are needed" if status in (401, 403) else ""
+            raise TransientError(f"bucket {self.bucket}: {said}{needs}", bucket=self.bucket) from err
         except (BotoCoreError, aiohttp.ClientError, OSError) as err:
-            raise TransientError(f"the store of bucket {self.bucket} is away", bucket=self.bucket) from err
+            raise TransientError(f"bucket {self.bucket}: the store is away: {told(err)}", bucket=self.bucket) from err
 
 
 @asynccontextmanager

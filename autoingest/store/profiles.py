@@ -9,16 +9,21 @@ and every reader of the Butler agree:
   name in the AWS credentials file, else ``AWS_ACCESS_KEY_ID`` and ``AWS_SECRET_ACCESS_KEY``, the file's default section
   or the machine's role.
 
+``AWS_CA_BUNDLE`` names a PEM file of the authorities that certify the servers, where they are not public ones. It goes
+for every client of a store, those of the Butler included.
+
 A Ceph bucket of another tenant is written ``tenant:bucket``.
 """
 
 from __future__ import annotations
 
 import os
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote, unquote
 
@@ -32,7 +37,7 @@ from urllib3.util import Url, parse_url
 from ..errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from obstore.store import S3Config, S3Credential
+    from obstore.store import ClientConfig, S3Config, S3Credential
 
 ENDPOINT = "S3_ENDPOINT_URL"
 PROFILE = "LSST_RESOURCES_S3_PROFILE_"
@@ -59,6 +64,12 @@ class Location:
     """Region that requests are signed for."""
     credential: Callable[[], S3Credential] = field(repr=False)
     """Gives the credentials of the moment."""
+    authorities: str | None
+    """PEM file of the authorities that certify the server; `None` stands for the public ones."""
+
+    def tls(self) -> ssl.SSLContext:
+        """Return the context for connections to the server."""
+        return ssl.create_default_context(cafile=self.authorities)
 
 
 def resolve(bucket: str) -> Location:
@@ -76,15 +87,29 @@ def resolve(bucket: str) -> Location:
     Raises
     ------
     ConfigurationError
-        If the environment does not say where the bucket is or what to sign with; the message says what to set and
-        never holds a secret.
+        If the environment does not say where the bucket is or what to sign with, or names a file of authorities that
+        can't be used; the message says what to set and never holds a secret.
     """
     profile, _, name = bucket.rpartition("@")
     variable = PROFILE + profile if profile and os.environ.get(PROFILE + profile) else ENDPOINT
     endpoint, keys = _parse_endpoint(variable)
     session = botocore.session.Session(profile=profile if profile and not keys else None)
     credential = _fixed(*keys) if keys else _from_session(session, bucket, profile)
-    return Location(name, endpoint, session.get_config_variable("region") or "us-east-1", credential)
+    location = Location(
+        name,
+        endpoint,
+        session.get_config_variable("region") or "us-east-1",
+        credential,
+        session.get_config_variable("ca_bundle"),
+    )
+    if location.authorities:
+        try:
+            location.tls()
+        except (OSError, ValueError) as err:
+            raise ConfigurationError(
+                f"AWS_CA_BUNDLE: {location.authorities!r} is no PEM file of certificates: {err}"
+            ) from err
+    return location
 
 
 def open_store(bucket: str) -> S3Store:
@@ -112,14 +137,13 @@ def open_store(bucket: str) -> S3Store:
     }
     if location.endpoint:
         config["endpoint"] = config["aws_endpoint_url_s3"] = location.endpoint
+    options: ClientConfig = {"allow_http": True, "connect_timeout": CONNECT_TIMEOUT, "timeout": REQUEST_TIMEOUT}
+    if location.authorities:
+        options["root_certificate"] = Path(location.authorities).read_bytes()
     return S3Store(
         quote(location.bucket, safe=""),
         config=config,
-        client_options={
-            "allow_http": True,
-            "connect_timeout": CONNECT_TIMEOUT,
-            "timeout": REQUEST_TIMEOUT,
-        },
+        client_options=options,
         retry_config={
             "max_retries": RETRIES,
             "retry_timeout": REQUEST_TIMEOUT,
@@ -161,6 +185,7 @@ async def open_client(bucket: str, connections: int = 32, service: Literal["s3",
         aws_access_key_id=credential["access_key_id"],
         aws_secret_access_key=credential["secret_access_key"],
         aws_session_token=credential.get("token"),
+        verify=location.authorities,
         config=AioConfig(
             connect_timeout=5,
             read_timeout=30,

@@ -6,7 +6,7 @@ import asyncio
 import ipaddress
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -101,16 +101,26 @@ async def tls_before(url: str, files: tuple[Path, Path]) -> AsyncIterator[int]:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(*files)
     target = urlsplit(url)
+    writers: list[asyncio.StreamWriter] = []
 
     async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(65536):
-            writer.write(data)
+        with suppress(ConnectionError):
+            while data := await reader.read(65536):
+                writer.write(data)
         writer.close()
 
     async def passing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         further = await asyncio.open_connection(target.hostname, target.port)
+        writers.extend((writer, further[1]))
         await asyncio.gather(copy(reader, further[1]), copy(further[0], writer))
 
     server = await asyncio.start_server(passing, "127.0.0.1", 0, ssl=context)
-    async with server:
-        yield server.sockets[0].getsockname()[1]
+    try:
+        async with server:
+            yield server.sockets[0].getsockname()[1]
+    finally:
+        for writer in writers:
+            writer.close()
+        for writer in writers:
+            with suppress(ConnectionError, ssl.SSLError):
+                await writer.wait_closed()
