@@ -303,6 +303,10 @@ class IngestConfig(Block):
     guider_recheck: Seconds = 60.0
     """Seconds after which a waiting guider is looked at again even though nobody has announced its exposure."""
 
+    record_expiry: Annotated[float, Field(ge=3600)] = 7 * 86400.0
+    """Seconds that Redis keeps the record of an ingested file, which tells a repeated notification from a new version;
+    about 400 bytes a file. All other records are kept for a week after their last change."""
+
     exposure_webhook: str | None = None
     """URL that is told which files of an exposure are in, if any."""
 

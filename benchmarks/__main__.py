@@ -16,7 +16,7 @@ import uvloop
 
 from autoingest import embedded
 
-from . import bench, burst, ceph, ingest, listeners, scale, start
+from . import bench, burst, ceph, ingest, listeners, memory, scale, start
 from .report import Row, machine, save, show
 
 BENCHMARKS = {
@@ -26,6 +26,7 @@ BENCHMARKS = {
     "enqueue": listeners.enqueue,
     "presence": listeners.presence,
     "ceph": ceph.measure,
+    "memory": memory.measure,
 }
 
 SCALE = {

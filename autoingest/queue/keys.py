@@ -7,7 +7,7 @@ second group is ours. ``bucket`` includes the profile, as in ``embargo@rubin-sum
 from __future__ import annotations
 
 FILE_EXPIRY = 7 * 86400
-"""Seconds that a file's record is kept after its last change."""
+"""Seconds that a file's record is kept after its last change, unless the file is ingested."""
 
 CANARY_EXPIRY = 3600
 """Seconds that arrived canaries are kept after the last one; who sent one removes it at once."""
@@ -37,7 +37,8 @@ def file(path: str) -> str:
     version that a worker wrote whose claim was not valid any more), ``created`` (epoch seconds of the event),
     ``first_wait`` (epoch seconds), ``waits_for`` (obs_id), ``first_fail`` (epoch seconds), ``tries`` (claims of which
     nothing was heard again), ``trials`` (the same, where the file was written alone) and one ``event:{id}`` for each
-    event seen.
+    event seen. Of an ingested file only ``state``, ``recv_time``, ``ingest_time``, ``etag`` and ``size`` are kept, and
+    the events where they told several versions.
 
     Who puts a path on the queue sets ``state`` to ``queued``, whatever it was. A worker that still has an earlier
     version then changes the record no more: only the worker named in it does, while it says ``working`` and by the

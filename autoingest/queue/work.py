@@ -87,9 +87,18 @@ class WorkQueue:
         The worker's name, without colon, that no other worker has or had.
     lease
         Seconds after the last `claim` or `renew` at which the worker's list is given to others.
+    record_expiry
+        Seconds that the record of an ingested file is kept.
     """
 
-    def __init__(self, client: redis.asyncio.Redis, bucket: str, name: str, lease: float) -> None:
+    def __init__(
+        self,
+        client: redis.asyncio.Redis,
+        bucket: str,
+        name: str,
+        lease: float,
+        record_expiry: float = keys.FILE_EXPIRY,
+    ) -> None:
         if not name or ":" in name:
             raise ValueError(f"worker's name {name!r} is empty or holds a colon")
         self.bucket = bucket
@@ -98,6 +107,7 @@ class WorkQueue:
         """What is wrong with Redis."""
         self._redis = client
         self._lease_ms = max(1, round(lease * 1000))
+        self._record_expiry = max(1, round(record_expiry))
         self._head = head(name)
         self._queue = keys.queue(bucket)
         self._list = keys.worker(bucket, name)
@@ -212,7 +222,7 @@ class WorkQueue:
         ]
         reply = await self._ingested(
             [self._list, self._queue, self._waiting, self._owed],
-            [*self._head, *prefixes, EXPOSURE_KNOWN_EXPIRY, len(visits), *visits, *files],
+            [*self._head, *prefixes, EXPOSURE_KNOWN_EXPIRY, len(visits), self._record_expiry, *visits, *files],
         )
         return cast(list[str], reply)
 

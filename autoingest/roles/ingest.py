@@ -91,7 +91,8 @@ class IngestRole:
                 for bucket in self._config.buckets:
                     tasks.create_task(self._define_owed(butler, bucket, stop))
                     for lane in range(LANES):
-                        queue = WorkQueue(self._redis, bucket, f"{owner}-{number}{'ab'[lane]}", settings.lease)
+                        name = f"{owner}-{number}{'ab'[lane]}"
+                        queue = WorkQueue(self._redis, bucket, name, settings.lease, settings.record_expiry)
                         tasks.create_task(Lane(queue, butler, self._reader, groups, self._webhook, settings).run(stop))
 
     async def _open(self, butler: ButlerProcess) -> bool:

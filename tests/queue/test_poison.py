@@ -185,7 +185,7 @@ async def test_path_that_is_none_goes_all_ways(redis_client: Redis, path: str) -
     assert (await queue_status(redis_client, BUCKET)).depth == 1
     await queue.claim(5)
     assert await queue.give_up(await claim_of(redis_client, path), "unknown", f"{path}?")
-    assert [one.state for one in await standings(redis_client, BUCKET, [path])] == ["dead"]
+    assert [one.place for one in await standings(redis_client, BUCKET, [path])] == ["dead"]
 
     async def letters(selection: Selection) -> list[str]:
         return [item.path async for item in dead_letters(redis_client, [BUCKET], selection)]

@@ -155,7 +155,7 @@ async def test_ingested_is_acknowledged_once(redis_client: Redis) -> None:
 
     record = await redis_client.hgetall(keys.file(image(0)))
     assert abs(float(record.pop("ingest_time")) - time.time()) < 5
-    assert record == {"state": "ingested", "worker": "a", "recv_time": "1.5", "etag": "e2", "size": "17"}
+    assert record == {"state": "ingested", "recv_time": "1.5", "etag": "e2", "size": "17"}
     assert await redis_client.hgetall(keys.ingested(BUCKET, "LSSTCam")) == {"20250415": "1"}
     assert await held(redis_client) == []
 
