@@ -11,41 +11,55 @@ import orjson
 from rich.table import Column, Table
 
 from ..config import Config
-from ..queue.audit import CATEGORIES, Auditor, AuditReport
+from ..operations.versions import other_versions
+from ..queue.audit import CATEGORIES, LONGEST_WAIT, Auditor, AuditReport
+from ..store.listing import open_listing
+from ..text import printable
 from .site import config_option, console, json_option, load, open_redis, progress, run
 
 _MEANING = {
     "nowhere": "accepted, but in no place",
     "twice": "in more than one place",
     "elsewhere": "not where its record says",
+    "unreadable": "its record is of the wrong type",
+    "other-version": "the store has another version than was ingested",
 }
 
 
 @click.command(context_settings={"show_default": True})
 @config_option
 @click.option("--limit", type=click.IntRange(1), default=1000, help="Inconsistent objects to list at the most.")
+@click.option("--store", is_flag=True, help="Ask the store, too, whether it has the versions that were ingested.")
 @json_option
-def audit(config_file: Path, limit: int, as_json: bool) -> None:
+def audit(config_file: Path, limit: int, store: bool, as_json: bool) -> None:
     """Count every accepted object, and show those that are in no place or in two.
 
     Each is queued, with a worker, waiting, ingested, dead, or dropped by an operator; rejected records are counted
     beside them. It may be used while everything runs: what looks wrong is looked at again before it is told.
-    Exits with 0 if all is consistent, with 1 if not.
+
+    It also warns of what keeps objects where they are: queues that nobody takes from, files that are to wait for longer
+    than the configuration tells, and keys of the wrong type.
+
+    Exits with 0 if all is consistent and there is no warning, else with 1.
 
     \b
     Example:
         autoingest audit --config config/summit.yaml
     """  # noqa: D301 - click's mark is a real backspace
-    report = run(_audit(load(config_file), limit, as_json))
+    report = run(_audit(load(config_file), limit, store, as_json))
     if as_json:
         content = {**dataclasses.asdict(report), "consistent": report.consistent}
+        for finding in content["findings"]:
+            finding["path"] = printable(finding["path"])
         click.echo(orjson.dumps(content, option=orjson.OPT_INDENT_2))
     else:
         _show(report)
-    sys.exit(0 if report.consistent else 1)
+    sys.exit(0 if report.consistent and not report.warnings else 1)
 
 
-async def _audit(config: Config, limit: int, quiet: bool) -> AuditReport:
+async def _audit(config: Config, limit: int, store: bool, quiet: bool) -> AuditReport:
+    settings = config.ingest
+    longest = max(LONGEST_WAIT, settings.guider_recheck, settings.retry_delay * 2.0**settings.max_attempts)
     with progress(quiet) as bar:
         tasks = {name: bar.add_task(f"{name:>8}", total=None, text="") for name in ("lists", "records", "suspects")}
 
@@ -53,7 +67,13 @@ async def _audit(config: Config, limit: int, quiet: bool) -> AuditReport:
             bar.update(tasks[step], completed=done, total=total or None, text=f"{done:,}")
 
         async with open_redis(config) as client:
-            return await Auditor(client, show).run(limit)
+            auditor = Auditor(client, show, buckets=config.buckets, longest_wait=longest)
+            report = await auditor.run(limit)
+            for bucket in config.buckets if store else ():
+                async with open_listing(bucket) as listing:
+                    async for finding in other_versions(client, listing, auditor.folders, config.reconcile.grace):
+                        report.add(finding, limit)
+            return report
 
 
 def _show(report: AuditReport) -> None:
@@ -70,14 +90,16 @@ def _show(report: AuditReport) -> None:
             "autoingest reconcile --heal",
             soft_wrap=True,
         )
+    for warning in report.warnings:
+        output.print(f"Warning: {warning}", soft_wrap=True, highlight=False, markup=False)
     if report.consistent:
         output.print("[green]Every object is in exactly one place.[/green]")
         return
     for finding in report.findings:
-        where = ", ".join(finding.places) or "nowhere"
+        path, where = printable(finding.path) or "(empty path)", ", ".join(finding.places) or "nowhere"
         output.print(
-            f"{finding.path}: {_MEANING[finding.problem]}: its record says {finding.state or 'nothing'}, it is {where}",
+            f"{path}: {_MEANING[finding.problem]}: its record says {finding.state or 'nothing'}, it is {where}",
             soft_wrap=True, highlight=False, markup=False,
         )  # fmt: skip
     output.print(f"[red]{report.inconsistent:,} objects are inconsistent[/red]")
-    output.print("What is in no place goes back to the queue with: autoingest trigger --force OBS_ID")
+    output.print("What is in no place, or in another version, is queued by: autoingest trigger --force OBS_ID")

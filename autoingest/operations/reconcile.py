@@ -18,7 +18,7 @@ from ..butler.held import ButlerReader, HeldExposure
 from ..objects import CAMERA_CODES, ExposureObject
 from ..queue.intake import Intake
 from ..queue.owed import note_owed
-from ..queue.standing import standings
+from ..queue.standing import replaced, standings
 from ..store.listing import Listing, exposure_prefixes, is_lfa
 from .candidates import Candidate, Sieve
 from .exposures import StoredExposure, stored_exposures
@@ -129,8 +129,11 @@ class Reconciler:
             report.expected = len(expected)
             in_butler = {name for name, _ in held.detectors} if held else set()
             report.absent = tuple(sorted(expected - exposure.detectors - in_butler))
-        rest = [image for image in exposure.images if not _held(image, held)]
-        report.in_butler = len(exposure.images) - len(rest)
+        kept = {image.stored.path: image.stored.etag for image in exposure.images if _held(image, held)}
+        for path in await replaced(self._redis, kept):
+            del kept[path]
+        rest = [image for image in exposure.images if image.stored.path not in kept]
+        report.in_butler = len(kept)
         missing = []
         found = await standings(self._redis, listing.bucket, [image.stored.path for image in rest])
         for image, standing in zip(rest, found, strict=True):

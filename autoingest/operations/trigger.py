@@ -13,7 +13,7 @@ from ..butler.held import ButlerReader, HeldExposure
 from ..errors import ConfigurationError
 from ..objects import ExposureObject
 from ..queue.intake import Intake
-from ..queue.standing import standings
+from ..queue.standing import replaced, standings
 from ..store.listing import Listing, day_prefixes, exposure_prefixes, is_lfa
 from .candidates import Candidate, Sieve, by_exposure
 
@@ -177,6 +177,8 @@ class Trigger:
     async def _without_held(self, candidates: list[Candidate]) -> list[Candidate]:
         if self._reader is None:
             return candidates
+        etags = {candidate.stored.path: candidate.stored.etag for candidate in candidates}
+        other = await replaced(self._redis, etags) if self._redis else {}
         held: dict[tuple[str, str], HeldExposure] = {}
         for instrument, obs_ids in by_exposure(candidates).items():
             found = await self._reader.exposures(instrument, sorted(obs_ids))
@@ -185,7 +187,8 @@ class Trigger:
             candidate
             for candidate in candidates
             if not (
-                isinstance(candidate.obj, ExposureObject)
+                candidate.stored.path not in other
+                and isinstance(candidate.obj, ExposureObject)
                 and (exposure := held.get((candidate.obj.instrument, candidate.obj.obs_id)))
                 and exposure.holds(candidate.obj, candidate.stored.size)
             )

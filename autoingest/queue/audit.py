@@ -3,10 +3,15 @@
 Accepted is what has a record (``FILE:``, kept for 7 days) and what is on a list. The lists are read first, then the
 records. Meanwhile work goes on, so whatever looks wrong is looked at again, and in the end by one atomic step for each
 path. Of a path that is in order only its hash is kept, about 100 bytes, and that only while it is on a list.
+
+An object can be in its one place and yet get nowhere, so the audit also warns of what keeps objects where they are:
+keys of the wrong type, a time to wait that never comes, and queues that nobody takes from.
 """
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass, field
@@ -14,15 +19,16 @@ from typing import Literal, cast
 
 import redis.asyncio
 
+from ..text import printable
 from . import keys
-from .places import CHUNK, SCAN_COUNT, Located, Locator, settle
+from .places import CHUNK, SCAN_COUNT, UNREADABLE, Located, Locator, settle
 
 Category = Literal["queued", "working", "waiting", "ingested", "dead", "rejected", "dropped", "given up"]
 CATEGORIES: tuple[Category, ...] = (
     "queued", "working", "waiting", "ingested", "dead", "rejected", "dropped", "given up",
 )  # fmt: skip
 
-Problem = Literal["nowhere", "twice", "elsewhere"]
+Problem = Literal["nowhere", "twice", "elsewhere", "unreadable", "other-version"]
 
 FEW = 200
 """Suspects that are looked at one by one without another round. Each costs the server a walk through the queue."""
@@ -30,7 +36,28 @@ FEW = 200
 ROUNDS = 3
 """Further rounds at the most."""
 
-_QUEUE, _WORKER, _WAITING, _DEAD, _TWICE, _SEEN = 1, 2, 4, 8, 16, 32
+LONGEST_WAIT = 86400.0
+"""Seconds that a file waits at the most, unless the configuration says more."""
+
+PATIENCE = 3.0
+"""Seconds in which something must be taken from a queue that is not empty."""
+
+TYPES = {
+    "QUEUE": "list", "WORKER": "list", "FILE": "hash", "REC": "hash", "RECINSTR": "hash", "MAXSEQ": "string",
+    "INGEST": "hash", "FAIL": "hash", "GROUP": "string", "ENQ": "string", "LEASE": "string", "LEASEHOLDERS": "set",
+    "WAITING": "zset", "WAITINGFOR": "set", "EXPOSURE": "string", "OWED": "hash", "DEAD": "hash", "CANARY": "hash",
+    "REJECTED": "hash", "REJECTEDTIMES": "zset",
+}  # fmt: skip
+"""Type of each kind of key, by the first part of its name."""
+
+LISTS = "[QWDR]*"
+"""Pattern of the keys that hold paths."""
+
+FAILURES = "FAIL:*"
+OTHERS = "[^F]*"
+"""Patterns of all other keys but those of records, which are read one by one."""
+
+_QUEUE, _WORKER, _WAITING, _DEAD, _TWICE, _SEEN, _BUCKET = 1, 2, 4, 8, 16, 32, 64
 _PLACES: dict[int, Category] = {_QUEUE: "queued", _WORKER: "working", _WAITING: "waiting", _DEAD: "dead"}
 
 
@@ -40,7 +67,8 @@ class Finding:
 
     path: str
     problem: Problem
-    """In no place, in two, or in another than its record says."""
+    """In no place, in two, or in another than its record says; its record is of the wrong type; or the store has
+    another version than was ingested."""
     state: str | None
     """What the record says."""
     places: list[str]
@@ -57,6 +85,14 @@ class AuditReport:
     """As many as were asked for."""
     inconsistent: int = 0
     """Number of all findings."""
+    warnings: list[str] = field(default_factory=list)
+    """What keeps objects where they are, and keys that are not what their names say."""
+
+    def add(self, finding: Finding, limit: int) -> None:
+        """Count a finding, and list it unless there are many."""
+        self.inconsistent += 1
+        if len(self.findings) < limit:
+            self.findings.append(finding)
 
     @property
     def consistent(self) -> bool:
@@ -91,16 +127,32 @@ class Auditor:
     progress
         Called with what is done (``lists``, ``records``, ``suspects``), how far, and how much there is in all, as far
         as that is known.
+    buckets
+        Buckets that the site has. Without, other buckets are not told from them.
+    longest_wait
+        Seconds that a file may wait.
     """
 
     def __init__(
-        self, client: redis.asyncio.Redis, progress: Callable[[str, int, int], None] = lambda step, done, total: None
+        self,
+        client: redis.asyncio.Redis,
+        progress: Callable[[str, int, int], None] = lambda step, done, total: None,
+        *,
+        buckets: Collection[str] | None = None,
+        longest_wait: float = LONGEST_WAIT,
     ) -> None:
         self._redis = client
         self._progress = progress
+        self._buckets = buckets
+        self._longest_wait = longest_wait
+        self.folders: set[str] = set()
+        """Folders, with their buckets, that hold ingested files."""
+        self._strange: dict[str, str] = {}
+        self._aside: set[str] = set()
         self._locator = Locator(client)
         self._lists = _Lists()
         self._counts: Counter[tuple[str, Category]] = Counter()
+        self._bucket_of: dict[str, str] = {}
 
     async def run(self, limit: int = 1000) -> AuditReport:
         """Look at everything.
@@ -111,6 +163,10 @@ class Auditor:
             Findings to list at the most; all are counted.
         """
         self._counts.clear()
+        for pattern in (FAILURES, OTHERS):
+            self._lists = await self._names(pattern)
+        begun = time.monotonic()
+        unread = await self._unread()
         suspects = await self._look(None)
         for _ in range(ROUNDS):
             if len(suspects) <= FEW:
@@ -122,37 +178,97 @@ class Auditor:
             self._counts[bucket, "rejected"] += int(await self._redis.hlen(keys.rejected(bucket)))
         for bucket in sorted({bucket for bucket, _ in self._counts}):
             report.counts[bucket] = {category: self._counts[bucket, category] for category in CATEGORIES}
+        await self._warn_of_keys(report)
+        await self._warn_of_waits(report)
+        await self._warn_of_queues(report, unread, begun)
         return report
+
+    async def _warn_of_keys(self, report: AuditReport) -> None:
+        for key, kind in sorted(self._strange.items()):
+            right = TYPES[key.partition(":")[0]]
+            report.warnings.append(
+                f"{printable(key)} is of type {kind}, not {right}: it is set aside when it is needed"
+            )
+        for key in sorted(self._aside):
+            report.warnings.append(
+                f"{printable(key)} was set aside, as it had the wrong type: look at it and delete it"
+            )
+
+    async def _warn_of_waits(self, report: AuditReport) -> None:
+        seconds, _ = await self._redis.time()
+        far = f"({seconds + self._longest_wait}"
+        for bucket in sorted(self._lists.waiting):
+            key = keys.waiting(bucket)
+            if number := await self._redis.zcount(key, far, "+inf"):
+                first = cast(list[str], await self._redis.zrange(key, far, "+inf", byscore=True, offset=0, num=1))
+                report.warnings.append(
+                    f"{bucket}: {number:,} files are to wait for more than {self._longest_wait:,.0f} s from now, the"
+                    f" first is {', '.join(map(printable, first))}: queue them with autoingest trigger --force"
+                )
+
+    async def _warn_of_queues(self, report: AuditReport, unread: dict[str, str], begun: float) -> None:
+        if self._buckets is not None:
+            working = {bucket for bucket, names in self._lists.workers.items() if names}
+            for bucket in sorted((self._lists.queues | self._lists.waiting | working) - set(self._buckets)):
+                report.warnings.append(f"{bucket}: files are queued, in work or waiting, but it is not configured")
+        if not unread:
+            return
+        await asyncio.sleep(begun + PATIENCE - time.monotonic())
+        for bucket, path in (await self._unread()).items():
+            if unread.get(bucket) == path:
+                report.warnings.append(f"{bucket}: nobody takes from its queue")
+
+    async def _unread(self) -> dict[str, str]:
+        """Return the queues that hold something while no worker of theirs has a lease, with what is to be taken next.
+
+        A worker of the old services has none: then only what it takes shows that there is one.
+        """
+        found = {}
+        for bucket in (await self._names()).queues:
+            path = cast(str | None, await self._redis.lindex(keys.queue(bucket), -1))
+            leases = [keys.lease(bucket, name) for name in await self._leaseholders(bucket)]
+            if path is not None and not (leases and await self._redis.exists(*leases)):
+                found[bucket] = path
+        return found
+
+    async def _leaseholders(self, bucket: str) -> set[str]:
+        key = keys.leaseholders(bucket)
+        return set() if await self._redis.type(key) != "set" else cast(set[str], await self._redis.smembers(key))
 
     async def _look(self, only: Collection[str] | None) -> set[str]:
         """Count what is in order and return what is not, of all paths or of some."""
         self._lists = await self._names()
         hashes = None if only is None else {hash(path) for path in only}
-        places: defaultdict[str, dict[int, int]] = defaultdict(dict)
+        known: dict[int, int] = {}
+        buckets: list[str] = []
         suspects: set[str] = set()
         listed = 0
         async for bucket, place, paths in self._listed():
-            known = places[bucket]
+            if bucket not in buckets:
+                buckets.append(bucket)
+            where = buckets.index(bucket) * _BUCKET
             for path in paths:
                 number = hash(path)
                 if hashes is not None and number not in hashes:
                     continue
                 before = known.get(number, 0)
-                if before & ~place or (before and place in (_QUEUE, _WORKER)):
+                if before & ~(where | place) or (before and place in (_QUEUE, _WORKER)):
                     known[number] = before | place | _TWICE
                     suspects.add(path)
+                    self._bucket_of[path] = bucket
                 else:
-                    known[number] = place
+                    known[number] = where | place
             listed += len(paths)
             self._progress("lists", listed, 0)
         done, total = 0, len(only) if only is not None else int(await self._redis.dbsize())
         async for paths in self._accepted(only):
             for path, record in zip(paths, await self._locator.records(paths), strict=True):
-                bucket = path.partition("/")[0]
                 number = hash(path)
-                place = places[bucket].get(number, 0)
+                entry = known.get(number, 0)
+                place = entry % _BUCKET
+                bucket = buckets[entry // _BUCKET] if place else path.partition("/")[0]
                 if place:
-                    places[bucket][number] = place | _SEEN
+                    known[number] = entry | _SEEN
                 elif only is not None and not record.exists:
                     continue
                 if place & (_TWICE | _SEEN):
@@ -160,34 +276,50 @@ class Auditor:
                 category = settle(record, [_PLACES[place]] if place else [])
                 if category is None:
                     suspects.add(path)
+                    self._bucket_of[path] = bucket
                 elif not place:
                     self._counts[bucket, category] += 1
+                    if category == "ingested":
+                        self.folders.add(_folder(path))
             done += len(paths)
             self._progress("records", min(done, total), total)
         strange = {hash(path) for path in suspects}
-        for bucket, known in places.items():
-            for number, place in known.items():
-                if number not in strange:
-                    self._counts[bucket, _PLACES[place & ~_SEEN]] += 1
+        for number, entry in known.items():
+            if number not in strange:
+                self._counts[buckets[entry // _BUCKET], _PLACES[entry % _SEEN]] += 1
         return suspects
 
-    async def _names(self) -> _Lists:
+    async def _names(self, pattern: str = LISTS) -> _Lists:
+        """Find the keys that hold paths, and remember those of the wrong type."""
         lists = _Lists()
-        async for key in self._redis.scan_iter(match="[QWDR]*", count=SCAN_COUNT):
-            kind, _, rest = key.partition(":")
-            match kind:
-                case "QUEUE":
-                    lists.queues.add(rest)
-                case "WAITING":
-                    lists.waiting.add(rest)
-                case "DEAD":
-                    lists.dead.add(rest)
-                case "REJECTED":
-                    lists.rejected.add(rest)
-                case "WORKER":
-                    # A bucket may hold a colon, a worker's name does not.
-                    bucket, _, name = rest.rpartition(":")
-                    lists.workers[bucket].add(name)
+        cursor = -1
+        while cursor:
+            cursor, reply = await self._redis.scan(max(cursor, 0), match=pattern, count=SCAN_COUNT)
+            found = cast(list[str], reply)
+            self._aside.update(key for key in found if key.startswith(keys.set_aside("")))
+            names = [key for key in found if key.partition(":")[0] in TYPES]
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for key in names:
+                    pipe.type(key)
+                kinds = await pipe.execute()
+            for key, kind in zip(names, kinds, strict=True):
+                first, _, rest = key.partition(":")
+                if kind not in (TYPES[first], "none"):
+                    self._strange[key] = kind
+                    continue
+                match first:
+                    case "QUEUE":
+                        lists.queues.add(rest)
+                    case "WAITING":
+                        lists.waiting.add(rest)
+                    case "DEAD":
+                        lists.dead.add(rest)
+                    case "REJECTED":
+                        lists.rejected.add(rest)
+                    case "WORKER":
+                        # A bucket may hold a colon, a worker's name does not.
+                        bucket, _, name = rest.rpartition(":")
+                        lists.workers[bucket].add(name)
         return lists
 
     async def _listed(self) -> AsyncIterator[tuple[str, int, list[str]]]:
@@ -196,7 +328,7 @@ class Auditor:
             async for paths in self._entries(keys.queue(bucket)):
                 yield bucket, _QUEUE, paths
         for bucket, names in self._lists.workers.items():
-            leaseholders = cast(set[str], await self._redis.smembers(keys.leaseholders(bucket)))
+            leaseholders = await self._leaseholders(bucket)
             for name in names:
                 async for paths in self._entries(keys.worker(bucket, name)):
                     if name in leaseholders:
@@ -242,7 +374,7 @@ class Auditor:
     async def _confirm(self, suspects: Sequence[str], report: AuditReport, limit: int) -> None:
         by_bucket: defaultdict[str, list[str]] = defaultdict(list)
         for path in suspects:
-            by_bucket[path.partition("/")[0]].append(path)
+            by_bucket[self._bucket_of[path]].append(path)
         self._lists = await self._names()
         done = 0
         for bucket, paths in by_bucket.items():
@@ -250,24 +382,30 @@ class Auditor:
                 part = paths[first : first + CHUNK]
                 found = await self._locator.locate(bucket, part, self._lists.workers[bucket])
                 for path, located in zip(part, found, strict=True):
-                    self._judge(path, located, report, limit)
+                    self._judge(bucket, path, located, report, limit)
                 done += len(part)
                 self._progress("suspects", done, len(suspects))
 
-    def _judge(self, path: str, located: Located, report: AuditReport, limit: int) -> None:
+    def _judge(self, bucket: str, path: str, located: Located, report: AuditReport, limit: int) -> None:
         record, places = located.record, located.places
         if not places and not record.exists:
             return  # it was on a list when that was read, and has no record: an old worker has finished it
         category = located.place
         if category:
-            self._counts[path.partition("/")[0], category] += 1
+            self._counts[bucket, category] += 1
             return
         if record.state == "ingested":
             places = [*places, "ingested"]
         problem: Problem = "nowhere" if not places else "twice" if len(places) > 1 else "elsewhere"
-        report.inconsistent += 1
-        if len(report.findings) < limit:
-            report.findings.append(Finding(path, problem, record.state or None, places))
+        if record.state == UNREADABLE:
+            problem = "unreadable"
+        report.add(Finding(path, problem, record.state or None, places), limit)
+
+
+def _folder(path: str) -> str:
+    """Return the folder of a day."""
+    parts = path.split("/")
+    return "/".join(parts[:3] if len(parts) == 5 else parts[:-1])
 
 
 async def audit(client: redis.asyncio.Redis, limit: int = 1000) -> AuditReport:

@@ -26,7 +26,11 @@ SLOW = 200_000
 SCAN_COUNT = 2000
 """Keys that one step of a search looks at: less than 1 ms of the server's time."""
 
-RECORD = """
+UNREADABLE = "unreadable"
+"""State of a record that is of the wrong type."""
+
+RECORD = (
+    """
 -- What a command returns; nothing where the key is of the wrong type.
 local function try(...)
   local reply = redis.pcall(...)
@@ -37,11 +41,14 @@ end
 -- empty where there is none.
 local function record(path)
   local file = try('HMGET', FILE .. path, 'state', 'worker', 'recv_time', 'ingest_time', 'etag', 'ing_fail_exc',
-    'md_fail_exc', 'butler_etag') or {}
+    'md_fail_exc', 'butler_etag') or {'"""
+    + UNREADABLE
+    + """'}
   local failed = (file[6] or file[7]) and '1' or ''
   return {file[1] or '', file[2] or '', file[3] or '', file[4] or '', file[5] or '', file[8] or '', failed}
 end
 """
+)
 
 # ARGV: (head), paths
 # Result: for each path its record

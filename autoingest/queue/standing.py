@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import redis.asyncio
@@ -20,8 +20,6 @@ class Standing:
     """Whether it is going to be ingested: it is on a list."""
     etag: str | None
     """Version that the record is about."""
-    butler_etag: str | None
-    """Version in the Butler, as far as Redis knows."""
 
     @property
     def stopped(self) -> bool:
@@ -42,7 +40,29 @@ async def standings(client: redis.asyncio.Redis, bucket: str, paths: Sequence[st
             place=located.place,
             on_the_way=any(place != "dead" for place in located.places),
             etag=located.record.etag or None,
-            butler_etag=(located.record.etag if located.place == "ingested" else located.record.butler_etag) or None,
         )
         for located in (found[path] for path in paths)
     ]
+
+
+async def replaced(client: redis.asyncio.Redis, etags: Mapping[str, str | None]) -> dict[str, str]:
+    """Find the files of which the Butler is known to have another version than the store.
+
+    Parameters
+    ----------
+    client
+        Redis client.
+    etags
+        eTags in the store, by path; None where it told none.
+
+    Returns
+    -------
+    versions
+        eTags that were ingested, by path, of those where they differ.
+    """
+    found = {}
+    for path, record in zip(etags, await Locator(client).records(list(etags)), strict=True):
+        known = record.etag if record.state == "ingested" else record.butler_etag
+        if known and etags[path] not in (None, known):
+            found[path] = known
+    return found

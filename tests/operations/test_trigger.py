@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import threading
@@ -54,6 +55,33 @@ def test_an_image_a_prefix_and_a_replaced_object(site: Site) -> None:
     name = files[4].path.rsplit("/", 1)[1].removesuffix(".fits")
     assert site.json("trigger", name, "--force")["selected"] == [files[4].path]
     assert site.queued == [files[2].path, files[4].path]
+
+
+def test_a_version_of_the_same_size_that_was_not_ingested(site: Site) -> None:
+    """The Butler can't tell it from the one that it has; the eTag of the file's record does."""
+    first, second, unknown = files = site.files(1, range(3))
+    site.put(files)
+    site.ingest(files)
+    etags = [hashlib.md5(bytes(file.size), usedforsecurity=False).hexdigest() for file in files]
+    for file, etag in zip((first, second), etags, strict=False):
+        site.redis.hset(f"FILE:{file.path}", mapping={"state": "ingested", "etag": etag, "size": file.size})
+    for file in (first, unknown):
+        site.s3.put_object(Bucket=site.bucket, Key=file.path.partition("/")[2], Body=b"x" * file.size)
+    site.config.write_text(site.config.read_text() + "reconcile: {grace: 0.001}\n")
+    assert site.json("audit")["consistent"]
+    (finding,) = site.json("audit", "--store", code=1)["findings"]
+    assert (finding["path"], finding["problem"]) == (first.path, "other-version")
+    assert "another version" in site.run("audit", "--store", code=1)
+    report = site.json("reconcile", "--day", str(DAY_OBS), "--grace", "0s", "--all", code=1)
+    (exposure,) = report["exposures"]
+    assert (exposure["verdict"], exposure["missing"], exposure["in_butler"]) == ("missing", 1, 2)
+    assert site.json("trigger", "--day", str(DAY_OBS), "--dry-run")["selected"] == [first.path]
+    site.json("reconcile", "--day", str(DAY_OBS), "--grace", "0s", "--heal")
+    assert site.queued == [first.path]
+    record = site.redis.hgetall(f"FILE:{first.path}")
+    assert (record["state"], record["butler_etag"]) == ("queued", etags[0])
+    report = site.json("reconcile", "--day", str(DAY_OBS), "--grace", "0s", "--all")
+    assert report["exposures"][0]["verdict"] == "arriving"
 
 
 @pytest.mark.parametrize(

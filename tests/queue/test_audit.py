@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from redis.asyncio import Redis
 
 from autoingest.notify.records import Notice
@@ -134,3 +135,84 @@ async def test_many_suspects_are_looked_at_again_together(redis_client: Redis, m
     assert (report.inconsistent, len(report.findings)) == (50, 10)
     assert steps.count("records") > 1
     assert steps[-1] == "suspects"
+
+
+async def test_paths_of_any_kind_are_counted_where_they_are(redis_client: Redis) -> None:
+    """Their names say nothing of the bucket that they are in."""
+    odd = ["", "x", "\udcff", f"{BUCKET}/\udcff", "other/x.fits", "y" * 100_000]
+    queue = WorkQueue(redis_client, BUCKET, "w", 60)
+    await redis_client.lpush(keys.queue(BUCKET), *odd)
+    for step in ("queued", "working", "waiting", "dead"):
+        if step == "working":
+            await queue.claim(10)
+        elif step == "waiting":
+            for path in odd:
+                await queue.park(await claim_of(redis_client, path), -1, None)
+        elif step == "dead":
+            await redis_client.zremrangebyrank(keys.waiting(BUCKET), 0, -1)
+            await redis_client.lpush(keys.queue(BUCKET), *odd)
+            await queue.claim(10)
+            for path in odd:
+                await queue.give_up(await claim_of(redis_client, path), "unknown", "x")
+        report = await audit(redis_client)
+        assert report.findings == [], step
+        assert {bucket: {name: n for name, n in counts.items() if n} for bucket, counts in report.counts.items()} == {
+            BUCKET: {step: len(odd)}
+        }
+    await redis_client.hdel(keys.dead(BUCKET), *odd)
+    assert {finding.path for finding in (await audit(redis_client)).findings} == set(odd)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in module.TYPES if kind != "FILE"])
+async def test_a_key_of_the_wrong_type_is_told_and_harms_nothing_else(redis_client: Redis, kind: str) -> None:
+    await _site(redis_client)
+    key = f"{kind}:{BUCKET}:spoilt"
+    await (redis_client.hset(key, "x", "y") if module.TYPES[kind] != "hash" else redis_client.set(key, "x"))
+    report = await audit(redis_client)
+    assert report.findings == []
+    assert report.counts == {BUCKET: EXPECTED}
+    assert [warning for warning in report.warnings if key in warning]
+
+
+async def test_a_record_of_the_wrong_type_is_told(redis_client: Redis) -> None:
+    await _site(redis_client)
+    for path in (image(0), image(1), image(6)):
+        await redis_client.set(keys.file(path), "x")
+    found = await _found(redis_client)
+    assert found == {
+        image(0): ("unreadable", []), image(1): ("unreadable", ["waiting"]), image(6): ("unreadable", ["queued"]),
+    }  # fmt: skip
+    assert await WorkQueue(redis_client, BUCKET, "v", 60).claim(10), "which sets the bad record of one aside"
+    assert [
+        warning for warning in (await audit(redis_client)).warnings if "set aside" in warning and image(6) in warning
+    ]
+
+
+async def test_files_that_wait_for_ever_are_told(redis_client: Redis) -> None:
+    await redis_client.hset(keys.file(image(0)), "state", "waiting")
+    await redis_client.zadd(keys.waiting(BUCKET), {image(0): 9e9})
+    report = await audit(redis_client)
+    assert report.consistent
+    assert image(0) in report.warnings[0]
+    assert (await Auditor(redis_client, longest_wait=1e10).run()).warnings == []
+
+
+async def test_queues_that_nobody_reads_are_told(redis_client: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PATIENCE", 0.2)
+    await put(redis_client, image(0), image(1))
+    auditor = Auditor(redis_client, buckets=[BUCKET])
+    assert (await auditor.run()).warnings == [f"{BUCKET}: nobody takes from its queue"]
+
+    async def old_worker() -> None:
+        while await redis_client.lmove(keys.queue(BUCKET), keys.worker(BUCKET, "old"), "RIGHT", "LEFT"):
+            await asyncio.sleep(0.05)
+
+    taking = asyncio.create_task(old_worker())
+    assert (await auditor.run()).warnings == []
+    await taking
+    await put(redis_client, image(2), image(3))
+    await WorkQueue(redis_client, BUCKET, "w", 60).claim(1)
+    assert (await auditor.run()).warnings == []
+    await put(redis_client, "unknown/x", bucket="unknown")
+    found = (await auditor.run()).warnings
+    assert "unknown: files are queued, in work or waiting, but it is not configured" in found
