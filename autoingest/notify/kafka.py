@@ -8,8 +8,10 @@ while Redis is away the messages simply stay in Kafka.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -35,6 +37,15 @@ WATCH = 5.0
 HAND_OVER = 10.0
 """Seconds that messages in hand get to reach Redis when their partitions are given to others, and that a commit may
 take. Both together are less than the `kafka_client.SESSION` for which the group waits."""
+
+ASIDE = 60.0
+"""Seconds after which a partition that can't be read is tried again."""
+
+PAUSE = 0.1
+"""Seconds after which partitions are fetched from by themselves again, if there was nothing."""
+
+POSITION = 0.05
+"""Seconds for which a partition's position is waited for, where each partition is fetched from by itself."""
 
 LEAVE = 10.0
 """Seconds that leaving the group may take."""
@@ -82,6 +93,8 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
         self._empty_handed = asyncio.Event()
         self._empty_handed.set()
         self._uncommitted: dict[TopicPartition, int] = {}
+        self._apart_until = 0.0
+        self._aside: dict[TopicPartition, _Aside] = {}
 
     async def run(self, stop: asyncio.Event) -> None:
         """Read until `stop` is set; what is in hand then is finished and committed, and the group is left."""
@@ -103,7 +116,10 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
             return [self._trouble]
         if not self._joined or self._consumer is None:
             return ["not a member of the consumer group yet"]
-        return [f"topic {topic} does not exist" for topic in unknown(self._consumer, self._topics)]
+        return [
+            *unknown(self._consumer, self._topics).values(),
+            *(f"{_name(partition)} can't be read: {aside.why}" for partition, aside in self._aside.items()),
+        ]
 
     async def idle(self) -> bool:
         """Whether all messages of this member's partitions are in Redis and committed."""
@@ -156,12 +172,63 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
             await _leave(consumer)
             self._consumer, self._joined = None, False
             self._uncommitted.clear()
+            self._aside.clear()
             metrics.KAFKA_LAG.clear()
 
     async def _fetch(self, consumer: AIOKafkaConsumer) -> None:
-        self._batch = await consumer.getmany(timeout_ms=int(POLL * 1000), max_records=MOST)
+        if time.monotonic() < self._apart_until:
+            self._batch = await self._fetch_apart(consumer)
+        else:
+            try:
+                self._batch = await consumer.getmany(timeout_ms=int(POLL * 1000), max_records=MOST)
+            except Exception:
+                # It may be about one partition, but the messages of all are lost with it: read again from the commits,
+                # and find the one.
+                self._apart_until = time.monotonic() + 2 * ASIDE
+                raise
         if self._batch:
             self._empty_handed.clear()
+
+    async def _fetch_apart(self, consumer: AIOKafkaConsumer) -> dict[TopicPartition, list[ConsumerRecord]]:
+        """Fetch from each partition by itself, and set those aside that can't be read."""
+        batch: dict[TopicPartition, list[ConsumerRecord]] = {}
+        room = MOST
+        for partition in consumer.assignment():
+            aside = self._aside.get(partition)
+            if not room or (aside and time.monotonic() < aside.until):
+                continue
+            try:
+                async with asyncio.timeout(POSITION):
+                    position = await consumer.position(partition)
+            except (TimeoutError, IllegalStateError):
+                continue
+            try:
+                if partition in consumer.paused():
+                    consumer.resume(partition)
+                found = (await consumer.getmany(partition, timeout_ms=0, max_records=room)).get(partition)
+            except IllegalStateError:
+                continue
+            except Exception as err:
+                consumer.seek(partition, position)
+                consumer.pause(partition)
+                self._set_aside(partition, position, err)
+                continue
+            if found:
+                batch[partition] = found
+                room -= len(found)
+                if self._aside.pop(partition, None):
+                    log.info("kafka partition can be read again", partition=_name(partition))
+        if not batch:
+            await asyncio.sleep(PAUSE)
+        return batch
+
+    def _set_aside(self, partition: TopicPartition, position: int, err: Exception) -> None:
+        now = time.monotonic()
+        why = f"{type(err).__name__}: {err}"
+        if partition not in self._aside:
+            log.error("kafka partition can't be read", partition=_name(partition), offset=position, error=why)
+        self._aside[partition] = _Aside(now + ASIDE, why)
+        self._apart_until = now + 2 * ASIDE
 
     async def _handle(self, consumer: AIOKafkaConsumer, stopping: asyncio.Task[Any]) -> None:
         """Take what is in hand; if that fails, go back to where it began."""
@@ -251,6 +318,19 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
                     log.info("kafka is back")
                 self._trouble = None
             await asyncio.sleep(WATCH)
+
+
+@dataclass(frozen=True, slots=True)
+class _Aside:
+    """A partition that can't be read."""
+
+    until: float
+    """Monotonic time at which it is tried again."""
+    why: str
+
+
+def _name(partition: TopicPartition) -> str:
+    return f"topic {partition.topic} partition {partition.partition}"
 
 
 async def _leave(consumer: AIOKafkaConsumer) -> None:

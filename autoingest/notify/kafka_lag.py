@@ -54,6 +54,11 @@ async def measure(
     return lag
 
 
-def unknown(consumer: AIOKafkaConsumer, topics: Sequence[str]) -> list[str]:
-    """Return those of the topics that don't exist."""
-    return [topic for topic in topics if not consumer.partitions_for_topic(topic)]
+def unknown(consumer: AIOKafkaConsumer, topics: Sequence[str]) -> dict[str, str]:
+    """Return those of the topics that Kafka does not show, and why in words."""
+    refused = consumer._client.cluster.unauthorized_topics
+    return {
+        topic: f"topic {topic} {'may not be read: no authorization' if topic in refused else 'does not exist'}"
+        for topic in topics
+        if not consumer.partitions_for_topic(topic)
+    }

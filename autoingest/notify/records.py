@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
@@ -269,6 +270,9 @@ def _canary(bucket: str, key: str, s3: dict[str, Any], event: str | None) -> Rej
 def _load(body: bytes) -> Generator[None, None, list[object]]:
     if body.count(b"[") + body.count(b"{") > min(max(2 * MAX_RECORDS, len(body) // 8), 32 * MAX_RECORDS):
         raise TooLongError("message has too many objects and lists")
+    if body.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise MalformedMessageError("message is UTF-16 or UTF-32, JSON must be UTF-8")
+    body = body.removeprefix(codecs.BOM_UTF8)
     try:
         message = orjson.loads(body)
     except orjson.JSONDecodeError:

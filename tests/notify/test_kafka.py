@@ -13,8 +13,9 @@ import aiohttp
 import orjson
 import pytest
 import structlog
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.consumer.group_coordinator import CoordinatorGroupRebalance
+from aiokafka.record._crecords import default_records
 
 from autoingest import embedded, metrics
 from autoingest.config import NOTIFICATION_SECRETS, AdminConfig, Config, Listen
@@ -35,6 +36,7 @@ QUEUE = keys.queue(BUCKET)
 TOPIC = "rubin-summit-notification-8"
 GROUP = "embargo-butler-enqueue-summit"
 UNKNOWN_TOPIC = 3
+NOT_AUTHORIZED = 29
 
 
 def configuration(redis_url: str, kafka: dict[str, Any], listen: Any = None) -> Config:
@@ -200,6 +202,64 @@ async def test_bad_messages_are_rejected_and_committed(valkey_url: str, redis_cl
     assert sorted(rejected) == ["-", *(f"{TOPIC}/0/{offset}" for offset in range(len(bad)))]
     assert orjson.loads(rejected[f"{TOPIC}/0/3"])["reason"] == "message has no list of Records"
     assert await redis_client.hkeys(keys.rejected(BUCKET)) == ["x.fits"]
+
+
+async def _committed(broker: Kafka, number: int) -> bool:
+    return sum(offset or 0 for offset in await asyncio.to_thread(broker.committed, GROUP, TOPIC, 3)) == number
+
+
+@pytest.mark.parametrize("compression", ["gzip", "snappy", "lz4", "zstd"])
+async def test_compressed_messages(valkey_url: str, redis_client: Any, broker: Kafka, compression: str) -> None:
+    broker.create(TOPIC, 1)
+    broker.send(TOPIC, exposures(0, 50), compression=compression)
+    async with member(valkey_url, broker) as reader:
+        await reader.idle()
+        assert await reader.queued() == [name(n) for n in range(50)]
+
+
+async def garble(broker: Kafka, topic: str, good: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Append a message, and behind it one that says that it is compressed and is not."""
+    async with AIOKafkaProducer(bootstrap_servers=broker.bootstrap) as producer:
+        await producer.send_and_wait(topic, good, partition=0)
+    with monkeypatch.context() as patch:
+        patch.setattr(default_records, "snappy_encode", lambda data: b"garbage" * 20)
+        async with AIOKafkaProducer(bootstrap_servers=broker.bootstrap, compression_type="snappy") as producer:
+            await producer.send_and_wait(topic, bytes(2000), partition=0)
+
+
+async def test_partition_that_cannot_be_read_is_nothing_to_the_others(
+    valkey_url: str, redis_client: Any, broker: Kafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source, "ASIDE", 0.3)
+    topics = [TOPIC, "bad"]
+    broker.create(TOPIC, 3)
+    broker.create("bad", 1)
+    broker.send(TOPIC, exposures(0, 30), 3)
+    await garble(broker, "bad", *exposures(30, 1), monkeypatch)
+    with structlog.testing.capture_logs() as logs:
+        async with member(valkey_url, broker, topics=topics) as reader:
+            await until(lambda: _holds(reader, 31))
+            for first in range(100, 200, 10):
+                broker.send(TOPIC, exposures(first, 10), 3)
+                await until(lambda first=first: _holds(reader, first - 59))
+            assert [text.partition(":")[0] for text in reader.role.missing()] == ["topic bad partition 0 can't be read"]
+            await until(lambda: _logged(logs, "kafka partition can't be read"))
+            await until(lambda: _committed(broker, 130))
+            assert broker.committed(GROUP, "bad") == [1]
+    assert [entry["event"] for entry in logs].count("kafka partition can't be read") == 1
+    assert [entry["event"] for entry in logs].count("kafka away") <= 1
+
+
+async def test_topic_without_authorization_is_nothing_to_the_others(
+    valkey_url: str, redis_client: Any, broker: Kafka
+) -> None:
+    broker.create(TOPIC, 1)
+    broker.create("secret", 1)
+    broker.refuse("secret", NOT_AUTHORIZED)
+    broker.send(TOPIC, exposures(0, 5))
+    async with member(valkey_url, broker, topics=[TOPIC, "secret"]) as reader:
+        await until(lambda: _holds(reader, 5))
+        await until(lambda: _says(reader, ["topic secret may not be read: no authorization"]))
 
 
 @pytest.fixture

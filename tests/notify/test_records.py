@@ -243,3 +243,17 @@ async def test_malformed_at_length(content: bytes) -> None:
 async def test_malformed(content: bytes) -> None:
     with pytest.raises(MalformedMessageError):
         await parser().parse(content)
+
+
+async def test_byte_order_mark_is_no_part_of_the_message() -> None:
+    message = await parser().parse(b"\xef\xbb\xbf" + body(record()))
+    assert [notice.key for notice, _ in message.notices] == [key()]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+async def test_other_encodings_are_refused_by_name(encoding: str) -> None:
+    content = body(record()).decode().encode(encoding)
+    with pytest.raises(MalformedMessageError) as caught:
+        await parser().parse(content)
+    if encoding in ("utf-16", "utf-32"):  # those with a byte order mark
+        assert "must be UTF-8" in str(caught.value)

@@ -49,11 +49,16 @@ class Kafka:
     def create(self, topic: str, partitions: int) -> None:
         assert not self._library.rd_kafka_mock_topic_create(self._cluster, topic.encode(), partitions, 1)
 
-    def send(self, topic: str, messages: Iterable[bytes | None], partitions: int = 1) -> None:
+    def send(
+        self, topic: str, messages: Iterable[bytes | None], partitions: int = 1, compression: str = "none"
+    ) -> None:
         """Append messages, to the partitions in turn."""
+        producer = self._producer
+        if compression != "none":
+            producer = confluent_kafka.Producer({**self._settings, "compression.type": compression, "linger.ms": 100})
         for number, message in enumerate(messages):
-            self._producer.produce(topic, message, partition=number % partitions)
-        assert self._producer.flush(10) == 0
+            producer.produce(topic, message, partition=number % partitions)
+        assert producer.flush(60) == 0
 
     def committed(self, group: str, topic: str, partitions: int = 1) -> list[int | None]:
         """Committed offset of each partition."""
