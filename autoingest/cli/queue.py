@@ -28,6 +28,7 @@ from ..queue.letters import (
     rejected_records,
     requeue,
 )
+from ..queue.site import owner_of, site_of, take_over
 from ..queue.status import queue_status, rejected_count
 from ..text import printable
 from .site import (
@@ -246,6 +247,49 @@ def drop_command(
         click.confirm(f"Drop these {len(found)} for good?", abort=True, err=True)
     dropped = run(_drop(config, found, of_rejected))
     click.echo(orjson.dumps({"dropped": dropped}) if as_json else f"{dropped} dropped")
+
+
+@queue.command("site")
+@config_option
+@bucket_option
+@click.option("--take", is_flag=True, help="Let the queues belong to this configuration's repository, after asking.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
+def site_command(config_file: Path, bucket: str | None, take: bool, yes: bool, as_json: bool) -> None:
+    """Show to which Butler repository the queue of each bucket belongs, or take it over.
+
+    Only workers of that repository take from the queue: two sites that use one Redis database by mistake can't take
+    each other's images. Take it over when the repository has moved. Exits with 1 if a queue belongs to another one.
+
+    \b
+    Examples:
+        autoingest queue site --config config/summit.yaml
+        autoingest queue site --config config/summit.yaml --take
+    """  # noqa: D301 - click's mark is a real backspace
+    config = load(config_file)
+    mine = site_of(config.ingest.repo)
+    found = run(_sites(config, bucket, []))
+    foreign = [name for name, owner in found.items() if owner not in (None, mine)]
+    if take:
+        for name in foreign:
+            click.echo(f"{name}: belongs to {found[name]}", err=True)
+        if foreign and not yes:
+            click.confirm(f"From now on only workers of {mine} shall take from these queues?", abort=True, err=True)
+        found, foreign = run(_sites(config, bucket, list(found))), []
+    if as_json:
+        click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2))
+    else:
+        for name, owner in found.items():
+            click.echo(f"{name}: {owner or 'nobody has taken from it yet'}")
+    sys.exit(1 if foreign else 0)
+
+
+async def _sites(config: Config, bucket: str | None, take: list[str]) -> dict[str, str | None]:
+    """Return the repositories to which the queues belong, after taking some over."""
+    async with open_redis(config) as client:
+        for name in take:
+            await take_over(client, name, config.ingest.repo)
+        return {name: await owner_of(client, name) for name in chosen(config, bucket)}
 
 
 def _careful(selection: Selection, bucket: str | None, everything: bool) -> Selection:

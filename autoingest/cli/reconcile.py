@@ -19,6 +19,7 @@ from ..operations.candidates import Sieve
 from ..operations.reconcile import Reconciler, last_days
 from ..operations.verdict import AMISS, VERDICTS, ExposureReport
 from ..queue.intake import Intake
+from ..queue.site import check_site
 from ..store.listing import is_lfa, open_listing
 from .site import (
     bucket_option,
@@ -114,6 +115,9 @@ async def _reconcile(
     async with AsyncExitStack() as stack:
         bar = stack.enter_context(progress(quiet))
         client = await stack.enter_async_context(open_redis(config))
+        if heal:
+            for bucket in buckets:
+                await check_site(client, bucket, config.ingest.repo)
         reader = await stack.enter_async_context(open_reader(config.ingest, config.logging))
         intake = Intake(client)
         stack.push_async_callback(intake.close)

@@ -16,6 +16,7 @@ from ..operations.candidates import Sieve
 from ..operations.remote import open_sink
 from ..operations.trigger import IntakeSink, Sink, Target, Trigger, TriggerReport
 from ..queue.intake import Intake
+from ..queue.site import check_site
 from ..store.listing import open_listing
 from .site import bucket_option, chosen, config_option, day, json_option, load, open_redis, progress, run
 
@@ -103,6 +104,8 @@ async def _trigger(
                 assert notify is not None
                 sink = await stack.enter_async_context(open_sink(notify, next(iter(notification_secrets()), None)))
             else:
+                for bucket in buckets:
+                    await check_site(client, bucket, config.ingest.repo)
                 intake = Intake(client)
                 stack.push_async_callback(intake.close)
                 sink = IntakeSink(intake)

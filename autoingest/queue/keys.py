@@ -97,6 +97,11 @@ def annex_instruments(bucket: str) -> str:
     return f"ANNEXINSTRUMENTS:{bucket}"
 
 
+def site(bucket: str) -> str:
+    """Text: repository whose workers take from the queue; set by the first, never expires."""
+    return f"SITE:{bucket}"
+
+
 def lease(bucket: str, name: str) -> str:
     """Text with a time to live: a worker's sign of life."""
     return f"LEASE:{bucket}:{name}"

@@ -123,16 +123,25 @@ end
 3: worker's name, or empty."""
 
 
-# KEYS: queue, worker's list, lease, leaseholders, waiting, dead letters
-# ARGV: (head), most paths to hold, lease in ms, token of this claim
-# Result: all paths on the worker's list, in the queue's order, each with the time and claim, size, etag, created,
-#   recv_time, ing_fail_count, first_wait, butler_etag, tries of its record. A path that is met a second time is
-#   dropped, and so is one that the list still held and that has come anew since. A path keeps the token of the claim
-#   that took it from the queue last, so that what a lost answer told is told again.
+# KEYS: queue, worker's list, lease, leaseholders, waiting, dead letters, site
+# ARGV: (head), most paths to hold, lease in ms, token of this claim, repository that the queue must belong to, or
+#   nothing
+# Result: the repository that it belongs to instead; nothing is taken then. Otherwise all paths on the worker's list, in
+#   the queue's order, each with the time and claim, size, etag, created, recv_time, ing_fail_count, first_wait,
+#   butler_etag, tries of its record. A path that is met a second time is dropped, and so is one that the list still
+#   held and that has come anew since. A path keeps the token of the claim that took it from the queue last, so that
+#   what a lost answer told is told again.
 CLAIM = (
     COMMON
     + """
 local TOKEN, held, seen, time = ARGV[6], {}, {}, now()
+local site = use('GET', KEYS[7])
+if ARGV[7] ~= '' and site ~= ARGV[7] then
+  if site then
+    return site
+  end
+  redis.call('SET', KEYS[7], ARGV[7])
+end
 local list = use('LRANGE', KEYS[2], 0, -1)
 if #list == 0 and use('LLEN', KEYS[1]) == 0 then
   return {}

@@ -23,6 +23,7 @@ from . import keys
 from .connection import health, is_safe
 from .owed import owed_field
 from .scripts import CLAIM, COUNT, FAILED, GIVE_BACK, INGESTED, PARK, RENEW, head
+from .site import ForeignQueueError, site_of
 from .statistics import counted_as
 
 EXPOSURE_KNOWN_EXPIRY = 86400
@@ -89,6 +90,8 @@ class WorkQueue:
         Seconds after the last `claim` or `renew` at which the worker's list is given to others.
     record_expiry
         Seconds that the record of an ingested file is kept.
+    repo
+        Repository that the queue must belong to; the first worker that has one makes it belong to that.
     """
 
     def __init__(
@@ -98,6 +101,7 @@ class WorkQueue:
         name: str,
         lease: float,
         record_expiry: float = keys.FILE_EXPIRY,
+        repo: str = "",
     ) -> None:
         if not name or ":" in name:
             raise ValueError(f"worker's name {name!r} is empty or holds a colon")
@@ -107,6 +111,7 @@ class WorkQueue:
         """What is wrong with Redis."""
         self._redis = client
         self._lease_ms = max(1, round(lease * 1000))
+        self._site = site_of(repo)
         self._record_expiry = max(1, round(record_expiry))
         self._head = head(name)
         self._queue = keys.queue(bucket)
@@ -156,13 +161,21 @@ class WorkQueue:
         limit
             Paths to hold at the most.
 
+        Raises
+        ------
+        ForeignQueueError
+            If the queue belongs to another repository.
+
         Notes
         -----
         While Redis may drop what is acknowledged, nothing is taken from the queue.
         """
         limit = limit if await is_safe(self._redis) else 0
         lists = [self._queue, self._list, self._lease, self._leaseholders, self._waiting, self._dead]
-        reply = await self._claim(lists, [*self._head, limit, self._lease_ms, secrets.token_hex(6)])
+        lists.append(keys.site(self.bucket))
+        reply = await self._claim(lists, [*self._head, limit, self._lease_ms, secrets.token_hex(6), self._site])
+        if isinstance(reply, str):
+            raise ForeignQueueError(self.bucket, reply, self._site)
         return [
             Claimed(
                 path=path,

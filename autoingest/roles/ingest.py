@@ -21,6 +21,7 @@ from ..errors import ConfigurationError, TransientError
 from ..queue.connection import REDIS_AWAY, health
 from ..queue.owed import OwedVisits
 from ..queue.presence import GroupKeys
+from ..queue.site import ForeignQueueError, check_site
 from ..queue.status import unfinished
 from ..queue.work import WorkQueue
 from ..store.profiles import resolve
@@ -30,6 +31,9 @@ from .lane import LANES, Lane
 if TYPE_CHECKING:
     from ..butler.process import ButlerProcess
     from .exposure_webhook import ExposureWebhook
+
+SITE_INTERVAL = 2.0
+"""Seconds between two looks whether a bucket's queue belongs to this repository."""
 
 OWED_INTERVAL = 10.0
 """Seconds between two looks for owed visits that are due."""
@@ -62,6 +66,7 @@ class IngestRole:
         self._butlers = butlers
         self._alone = alone
         self._running = False
+        self._foreign: dict[str, str] = {}
         self._reader = HeaderReader(config.ingest.header_requests)
         url = config.ingest.exposure_webhook
         self._webhook = _exposure_webhook(url) if url else None
@@ -86,13 +91,17 @@ class IngestRole:
         # Never the name of a worker before us: its list is the idle role's to judge.
         owner = worker_name()
         async with asyncio.TaskGroup() as tasks:
+            for bucket in self._config.buckets:
+                tasks.create_task(self._watch_site(bucket, stop))
             for number, butler in enumerate(self._butlers):
                 tasks.create_task(self._keep_open(butler, stop))
                 for bucket in self._config.buckets:
                     tasks.create_task(self._define_owed(butler, bucket, stop))
                     for lane in range(LANES):
                         name = f"{owner}-{number}{'ab'[lane]}"
-                        queue = WorkQueue(self._redis, bucket, name, settings.lease, settings.record_expiry)
+                        queue = WorkQueue(
+                            self._redis, bucket, name, settings.lease, settings.record_expiry, settings.repo
+                        )
                         tasks.create_task(Lane(queue, butler, self._reader, groups, self._webhook, settings).run(stop))
 
     async def _open(self, butler: ButlerProcess) -> bool:
@@ -116,6 +125,22 @@ class IngestRole:
                 return
             await pause(stop, backoff.next())
 
+    async def _watch_site(self, bucket: str, stop: asyncio.Event) -> None:
+        """Tell whether a bucket's queue belongs to another repository; its lanes look for themselves."""
+        while not stop.is_set():
+            try:
+                await check_site(self._redis, bucket, self._config.ingest.repo)
+            except ForeignQueueError as err:
+                if self._foreign.get(bucket) != str(err):
+                    log.error("nothing is taken from the queue", bucket=bucket, error=str(err))
+                self._foreign[bucket] = str(err)
+            except REDIS_AWAY:
+                pass  # the lanes tell of it
+            else:
+                if self._foreign.pop(bucket, None):
+                    log.info("queue belongs to this repository now", bucket=bucket)
+            await pause(stop, SITE_INTERVAL)
+
     async def _define_owed(self, butler: ButlerProcess, bucket: str, stop: asyncio.Event) -> None:
         """Define owed visits when they are due, until `stop` is set."""
         settings = self._config.ingest
@@ -124,8 +149,11 @@ class IngestRole:
         state, user = health(self._redis), f"owed visits of {bucket}"
         while not stop.is_set():
             try:
+                await check_site(self._redis, bucket, settings.repo)
                 if exposures := await owed.claim():
                     await self._define(butler, bucket, owed, exposures)
+                state.worked(user)
+            except ForeignQueueError:
                 state.worked(user)
             except REDIS_AWAY as err:
                 state.failed(user, err, interval)
@@ -157,8 +185,9 @@ class IngestRole:
             await self._webhook.close()
 
     def missing(self) -> list[str]:
-        """Tell which Butler processes are not there yet, and of which buckets nothing can be read."""
-        return [f"Butler: {why}" for butler in self._butlers if (why := butler.missing())] + self._reader.missing()
+        """Tell which Butler processes are not there yet, and from which buckets nothing can be read or taken."""
+        butlers = [f"Butler: {why}" for butler in self._butlers if (why := butler.missing())]
+        return butlers + self._reader.missing() + list(self._foreign.values())
 
     async def idle(self) -> bool:
         """Tell whether queues and workers' lists are empty; files that wait stay waiting."""

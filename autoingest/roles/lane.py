@@ -9,7 +9,7 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,7 @@ from ..objects import ExposureObject, LfaObject, parse
 from ..queue.connection import REDIS_AWAY, cause
 from ..queue.presence import Arrival, GroupKeys, arrival
 from ..queue.scripts import TRUSTED
+from ..queue.site import ForeignQueueError
 from ..queue.statistics import counted_as
 from ..queue.work import Claimed, Done, WorkQueue
 from ..store.reader import HeaderReader, ObjectHeader
@@ -123,6 +124,11 @@ class Lane:
                     await self._queue.wait(WAIT)
                 backoff.reset()
                 self._health.worked(self._queue.name)
+            except ForeignQueueError:  # the role tells of it
+                with suppress(*REDIS_AWAY):
+                    await self._queue.give_back()
+                self._health.worked(self._queue.name)
+                await pause(stop, WAIT)
             except REDIS_AWAY as err:
                 delay = backoff.next()
                 self._health.failed(self._queue.name, err, delay)
@@ -257,7 +263,10 @@ class Lane:
         """
         while (self._butler.is_busy or is_slow) and len(todo) < self._config.batch_size and not stop.is_set():
             if await self._queue.wait(MORE) and not stop.is_set():
-                claimed = await self._queue.claim(self._config.batch_size)
+                try:
+                    claimed = await self._queue.claim(self._config.batch_size)
+                except ForeignQueueError:  # since this batch was taken
+                    break
                 if more := await self._known([claim for claim in claimed if claim.path not in todo]):
                     return more
             if is_slow:

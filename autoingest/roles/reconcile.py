@@ -20,6 +20,7 @@ from ..operations.reconcile import Reconciler, last_days
 from ..operations.verdict import AMISS, VERDICTS
 from ..queue.connection import REDIS_AWAY, health
 from ..queue.intake import Intake
+from ..queue.site import check_site
 from ..store.listing import is_lfa, open_listing
 from ..store.profiles import resolve
 
@@ -100,6 +101,9 @@ class ReconcileRole:
         counts: Counter[tuple[str, str]] = Counter()
         healed: Counter[str] = Counter()
         async with AsyncExitStack() as stack:
+            if settings.heal:
+                for bucket in self._buckets:
+                    await check_site(self._redis, bucket, self._config.ingest.repo)
             reader = await stack.enter_async_context(open_reader(self._config.ingest, self._config.logging))
             listings = [await stack.enter_async_context(open_listing(bucket)) for bucket in self._buckets]
             reconciler = Reconciler(

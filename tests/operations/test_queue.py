@@ -80,3 +80,16 @@ def test_audit_tells_and_exits(site: Site) -> None:
     assert site.json("audit", code=1)["findings"] == [
         {"path": path, "problem": "twice", "state": "dead", "places": ["queued", "dead"]}
     ]
+
+
+def test_whose_queue_it_is(site: Site) -> None:
+    """What would fill another repository's queue is refused, until this one takes it over."""
+    assert "nobody has taken from it yet" in site.run("queue site")
+    site.redis.set(f"SITE:{site.bucket}", "s3://elsewhere")
+    assert "s3://elsewhere" in site.run("queue site", code=1)
+    for command in (["trigger", "MC_O_20251231_000010"], ["reconcile", "--day", "20251231", "--heal"]):
+        error = site.run(*command, code=2)
+        assert "s3://elsewhere" in error
+        assert site.repo in error
+    assert site.json("queue site", "--take", "--yes") == {site.bucket: site.repo}
+    assert site.run("queue site") == f"{site.bucket}: {site.repo}\n"
