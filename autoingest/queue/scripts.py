@@ -379,17 +379,18 @@ return outcome
 )
 
 # KEYS: worker's list
-# ARGV: (head), field, then for each file path and claim
-# Result: for each file the new number in this field of its record; 0 where the claim is not valid any more
+# ARGV: (head), field, least number, then for each file path and claim
+# Result: for each file the number in this field of its record, one more than before; 0 where the claim is not valid any
+#   more
 COUNT = (
     COMMON
     + """
 local result = {}
-for i = 5, #ARGV, 2 do
-  local number = 0
-  if holds(KEYS[1], ARGV[i], ARGV[i + 1]) then
-    count(FILE .. ARGV[i], ARGV[4])
-    number = tonumber(use('HGET', FILE .. ARGV[i], ARGV[4])) or 1
+for i = 6, #ARGV, 2 do
+  local path, number = ARGV[i], 0
+  if holds(KEYS[1], path, ARGV[i + 1]) then
+    number = math.max((tonumber(use('HGET', FILE .. path, ARGV[4])) or 0) + 1, tonumber(ARGV[5]))
+    mark(path, ARGV[4], number)
   end
   result[#result + 1] = number
 end

@@ -309,15 +309,15 @@ class WorkQueue:
         """Make a file a dead letter at once; False if the claim was no longer valid."""
         return await self.failed(claim, reason, exception, max_attempts=0, delay=0) == "dead"
 
-    async def tried(self, claims: Sequence[Claimed]) -> list[int]:
-        """Count that a process has ended with these files in hand.
+    async def tried(self, claims: Sequence[Claimed], least: int = 0) -> list[int]:
+        """Count that a process has ended with these files in hand, and to `least` at the least.
 
         Returns
         -------
         tries
             The new `Claimed.tries` of each; 0 where the claim is no longer valid.
         """
-        return await self._counted("tries", claims)
+        return await self._counted("tries", claims, least)
 
     async def on_trial(self, claim: Claimed) -> int:
         """Count that a file is now written alone, as nothing else shows whether it ends processes.
@@ -329,11 +329,11 @@ class WorkQueue:
         number
             Trials in a row, this one included; 0 if the claim is no longer valid.
         """
-        return (await self._counted("trials", [claim]))[0]
+        return (await self._counted("trials", [claim], 0))[0]
 
-    async def _counted(self, field: str, claims: Sequence[Claimed]) -> list[int]:
+    async def _counted(self, field: str, claims: Sequence[Claimed], least: int) -> list[int]:
         files = [text for claim in claims for text in (claim.path, claim.token)]
-        return cast(list[int], await self._count([self._list], [*self._head, field, *files]))
+        return cast(list[int], await self._count([self._list], [*self._head, field, least, *files]))
 
     async def give_back(self) -> int:
         """Return everything that this worker holds to the front of the queue, in its old order, and end the lease.

@@ -321,7 +321,8 @@ class Lane:
             except ButlerEndedError as err:
                 if alone and await self._ended_alone(claim, err, limit):
                     continue
-                suspects = await self._suspect(step, todo)
+                # Where a process crashed, one of the files is to blame; where it took too long, maybe not.
+                suspects = await self._suspect(step, todo, certain=err.own_doing and not err.too_long)
                 away |= dict.fromkeys(suspects, err)
             except TransientError as err:
                 if alone:
@@ -332,9 +333,10 @@ class Lane:
                 return away | dict.fromkeys(rest, TransientError("the program is about to end"))
         return away
 
-    async def _suspect(self, paths: Sequence[str], todo: Todo) -> list[str]:
+    async def _suspect(self, paths: Sequence[str], todo: Todo, *, certain: bool = False) -> list[str]:
         """Count one more try of files of which nothing was heard; return those that are still ours."""
-        numbers = await self._queue.tried([todo[path][0] for path in paths])
+        least = TRUSTED + 1 if certain else 0
+        numbers = await self._queue.tried([todo[path][0] for path in paths], least)
         for path, number in zip(paths, numbers, strict=True):
             claim, obj = todo[path]
             todo[path] = (replace(claim, tries=number), obj)

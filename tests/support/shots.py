@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import random
 import threading
 import time
@@ -53,21 +54,25 @@ def take(exposures: int, detectors: int) -> list[Shot]:
     ]
 
 
-def put(server: S3Server, shot: Shot, *, sidecar: bool = True, more: bytes = b"") -> SentFile:
-    """Write an image, `more` bytes longer than it is, and its sidecar."""
+def put(
+    server: S3Server, shot: Shot, *, sidecar: bool = True, more: bytes = b"", cards: Mapping[str, object] | None = None
+) -> SentFile:
+    """Write an image, `more` bytes longer than it is, and its sidecar with some more cards."""
     objects = server.buckets.setdefault(BUCKET, {})
     body = shot.exposure.image(shot.sensor) + more
     etag = hashlib.md5(body, usedforsecurity=False).hexdigest()
     now = time.time()
     if sidecar:
-        put_sidecar(server, shot)
+        put_sidecar(server, shot, cards)
     objects[shot.key] = Stored(body, etag, now)
     return SentFile(shot.path, len(body), etag, now)
 
 
-def put_sidecar(server: S3Server, shot: Shot) -> None:
-    """Write an image's sidecar."""
+def put_sidecar(server: S3Server, shot: Shot, cards: Mapping[str, object] | None = None) -> None:
+    """Write an image's sidecar, with some more cards."""
     body = shot.exposure.sidecar(shot.sensor)
+    if cards:
+        body = json.dumps({**json.loads(body), **cards}).encode()
     server.buckets[BUCKET][shot.exposure.sidecar_key(shot.sensor)] = Stored(body, "sidecar", time.time())
 
 
@@ -107,6 +112,8 @@ class Camera:
     cadence: float = 1.0
     """Seconds from one exposure to the next."""
     sidecars: bool = True
+    cards: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    """More cards of some images, by path."""
     lost: Collection[str] = ()
     """Paths of which nobody is told."""
     duplicates: int = 0
@@ -150,7 +157,9 @@ class Camera:
             begin = time.monotonic()
             for number, exposure in enumerate(self._exposures()):
                 await asyncio.sleep(max(0.0, begin + number * self.cadence - time.monotonic()))
-                files = [put(self.server, shot, sidecar=self.sidecars) for shot in exposure]
+                files = [
+                    put(self.server, shot, sidecar=self.sidecars, cards=self.cards.get(shot.path)) for shot in exposure
+                ]
                 self.sent += files
                 told = [file for file in files if file.path not in self.lost]
                 if not self.shuffled:

@@ -42,13 +42,22 @@ def harm(what):
                 if resource.getrlimit(resource.RLIMIT_DATA)[0] == resource.RLIM_INFINITY:
                     os.kill(os.getpid(), signal.SIGKILL)  # as the kernel does once all memory is used
                 taken.append(bytearray(16 * 2**20))
+        case "pod":
+            # As the kernel does where it kills all of a container, unless the process may not take that much.
+            if resource.getrlimit(resource.RLIMIT_DATA)[0] != resource.RLIM_INFINITY:
+                raise MemoryError
+            os.kill(os.getppid(), signal.SIGKILL)
+            time.sleep(1e6)
+        case "pod always":
+            os.kill(os.getppid(), signal.SIGKILL)
+            time.sleep(1e6)
         case "flood":
             for _ in range(20_000):
                 os.write(2, b"x" * 999 + b"\n")
         case "garbage":
             for descriptor in range(3, 64):
                 try:
-                    if stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+                    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                         os.write(descriptor, b"\xff" * 64)
                 except OSError:
                     continue
