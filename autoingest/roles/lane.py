@@ -51,6 +51,9 @@ MORE = 0.005
 STRAGGLERS = 1.0
 """Seconds after which a batch is written without the files whose headers are still being read."""
 
+NEW_PROCESS = 30.0
+"""Seconds that a new Butler process may take to be ready, on a busy machine."""
+
 ALONE = TRUSTED + 2
 """Tries from which a file is written alone; with fewer, but more than `TRUSTED`, it is written in a `GROUP`."""
 
@@ -152,8 +155,8 @@ class Lane:
                 if not away:
                     break
                 metrics.OUTAGES.labels(self._queue.bucket).inc()
-                delay = backoff.next()
                 ended = any(isinstance(err, ButlerEndedError) for err in away.values())
+                delay = 0.0 if ended else backoff.next()  # a new process takes its time anyway
                 if len(away) < len(todo) and not ended:
                     # The others went through: what remains must not hold up this lane.
                     for path in away:
@@ -220,7 +223,7 @@ class Lane:
                             over = self._config.unreadable_wait if may_pass else 0.0
                             await self._failed(todo[path][0], err.reason, str(err), over)
                         except OSError as err:
-                            away[path] = TransientError(f"{type(err).__name__}: {err}")
+                            unread[path] = TransientError(f"{type(err).__name__}: {err}")
                         except Exception as err:  # whatever a header makes of its reader
                             await self._failed(todo[path][0], PermanentError.reason, f"{type(err).__name__}: {err}")
                     await self._present(arrivals, todo)
@@ -478,9 +481,10 @@ class Lane:
         user = f"lease of {self._queue.name}"
         while True:
             await asyncio.sleep(interval)
-            # A batch may have to wait while the other lane's is written.
-            if time.monotonic() - self._progress > LANES * self._config.batch_timeout:
-                self._log.error("no progress", limit_s=LANES * self._config.batch_timeout)
+            # A batch may have to wait while the other lane's is written, each by a new process.
+            limit = LANES * (self._config.batch_timeout + NEW_PROCESS)
+            if time.monotonic() - self._progress > limit:
+                self._log.error("no progress", limit_s=limit)
                 return
             try:
                 if not await self._queue.renew():

@@ -57,9 +57,13 @@ def take(exposures: int, detectors: int) -> list[Shot]:
 def put(
     server: S3Server, shot: Shot, *, sidecar: bool = True, more: bytes = b"", cards: Mapping[str, object] | None = None
 ) -> SentFile:
-    """Write an image, `more` bytes longer than it is, and its sidecar with some more cards."""
+    """Write an image, `more` bytes longer than it is, and its sidecar; both with some more cards."""
     objects = server.buckets.setdefault(BUCKET, {})
     body = shot.exposure.image(shot.sensor) + more
+    for name, value in (cards or {}).items():
+        card, end = f"{name:8}= '{value}'".ljust(80).encode(), b"END".ljust(80)
+        body = body.replace(end + end.replace(b"END", b"   "), card + end, 1)
+        assert card in body, "there is room for one more card"
     etag = hashlib.md5(body, usedforsecurity=False).hexdigest()
     now = time.time()
     if sidecar:

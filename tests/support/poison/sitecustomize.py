@@ -54,11 +54,12 @@ def harm(what):
         case "flood":
             for _ in range(20_000):
                 os.write(2, b"x" * 999 + b"\n")
-        case "garbage":
+        case "garbage":  # as an answer
             for descriptor in range(3, 64):
                 try:
                     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                         os.write(descriptor, b"\xff" * 64)
+                        break
                 except OSError:
                     continue
         case "closed":
