@@ -24,9 +24,12 @@ DEVELOPMENT_DATA = Path("autoingest-data")
               "notifications; presence and health take the next two.")  # fmt: skip
 @click.option("--roles", help="Comma-separated subset of enqueue,ingest,idle,presence,reconcile; by default the "
               "configuration's.")  # fmt: skip
-@click.option("--once", is_flag=True, help="End when queues and workers' lists are empty.")
+@click.option("--once", is_flag=True, help="End when nothing is left to do.")
 def run(config_file: Path | None, port: int, roles: str | None, once: bool) -> None:
     """Run roles until SIGTERM or Ctrl-C.
+
+    With --once it ends when nothing is queued, in work or waiting for another attempt. Guiders that wait for their
+    exposures may be left; they are logged, and the exit code is 0 all the same.
 
     The first signal ends in order: what is in hand is finished, listeners close last. A second signal kills.
     The exit code is 0 after such an end, 143 if SIGTERM comes before anything is started, 1 after an error of the

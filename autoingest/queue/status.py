@@ -15,6 +15,9 @@ import redis.asyncio
 from . import keys
 from .work import seconds
 
+CHUNK = 500
+"""Files of one request."""
+
 
 @dataclass(frozen=True, slots=True)
 class QueueStatus:
@@ -82,3 +85,18 @@ async def unfinished(client: redis.asyncio.Redis, buckets: Iterable[str]) -> int
     """Count the files on the queues and on the lists of workers that hold, or held, a lease; not those that wait."""
     statuses = [await queue_status(client, bucket) for bucket in buckets]
     return sum(status.depth + status.working for status in statuses)
+
+
+async def waiting_files(client: redis.asyncio.Redis, bucket: str) -> dict[str, str]:
+    """Return the files that wait, with the exposure that each waits for; empty where it waits for another attempt."""
+    found: dict[str, str] = {}
+    cursor = -1
+    while cursor:
+        cursor, members = await client.zscan(keys.waiting(bucket), max(cursor, 0), count=CHUNK)
+        paths = [str(path) for path, _ in members]
+        async with client.pipeline(transaction=False) as pipe:
+            for path in paths:
+                pipe.hget(keys.file(path), "waits_for")
+            obs_ids = await pipe.execute(raise_on_error=False)  # a record may be of the wrong type
+        found |= {path: obs_id if isinstance(obs_id, str) else "" for path, obs_id in zip(paths, obs_ids, strict=True)}
+    return found

@@ -21,8 +21,9 @@ from ..errors import ConfigurationError, TransientError
 from ..queue.connection import REDIS_AWAY, health
 from ..queue.owed import OwedVisits
 from ..queue.presence import GroupKeys
+from ..queue.reclaim import Reclaimer
 from ..queue.site import ForeignQueueError, check_site
-from ..queue.status import unfinished
+from ..queue.status import unfinished, waiting_files
 from ..queue.work import WorkQueue
 from ..store.profiles import resolve
 from ..store.reader import HeaderReader
@@ -67,6 +68,8 @@ class IngestRole:
         self._alone = alone
         self._running = False
         self._foreign: dict[str, str] = {}
+        self._reclaimer = Reclaimer(client, config.buckets, config.idle.old_worker_idle)
+        self._left: dict[str, str] = {}
         self._reader = HeaderReader(config.ingest.header_requests)
         url = config.ingest.exposure_webhook
         self._webhook = _exposure_webhook(url) if url else None
@@ -103,6 +106,8 @@ class IngestRole:
                             self._redis, bucket, name, settings.lease, settings.record_expiry, settings.repo
                         )
                         tasks.create_task(Lane(queue, butler, self._reader, groups, self._webhook, settings).run(stop))
+        for path, obs_id in sorted(self._left.items()):
+            log.warning("guider still waits for its exposure", path=path, obs_id=obs_id)
 
     async def _open(self, butler: ButlerProcess) -> bool:
         try:
@@ -190,8 +195,15 @@ class IngestRole:
         return butlers + self._reader.missing() + list(self._foreign.values())
 
     async def idle(self) -> bool:
-        """Tell whether queues and workers' lists are empty; files that wait stay waiting."""
-        return not await unfinished(self._redis, self._config.buckets)
+        """Tell whether only guiders are left that wait for their exposures; files whose time has come are tried again.
+
+        Role idle, which else has them tried again, need not run.
+        """
+        self._left = {}
+        for bucket in self._config.buckets:
+            await self._reclaimer.release_due(bucket)
+            self._left |= await waiting_files(self._redis, bucket)
+        return all(self._left.values()) and not await unfinished(self._redis, self._config.buckets)
 
 
 def worker_name() -> str:

@@ -356,6 +356,31 @@ def test_store_away(site: Site, client: redis.Redis, store: Store) -> None:
     assert ingested(client) == len(contents(site.repo).raws) == 10
 
 
+@pytest.mark.parametrize("roles", ["ingest", "ingest,idle"])
+def test_once_ends_when_only_guiders_wait(site: Site, client: redis.Redis, store: Store, roles: str) -> None:
+    """Files that wait for another attempt are tried until they are in or dead; guiders without exposure are listed."""
+    site.ingest = {"retryDelay": 1.0, "maxAttempts": 2}
+    here = store.put(BUCKET, 1, 3)
+    gone = [path.replace("_000001", "_000002") for path in here]
+    exposure = Exposure(20300101, 3, datetime(2030, 1, 2, 3, tzinfo=UTC))
+    sensor = next(sensor for sensor in sensors() if sensor.purpose == "GUIDER")
+    store.server.buckets[BUCKET] |= {
+        exposure.sidecar_key(sensor): Stored(exposure.sidecar(sensor), "etag", 0.0),
+        exposure.key(sensor): Stored(b"", "etag", 0.0),
+    }
+    guider = f"{BUCKET}/{exposure.key(sensor)}"
+    enqueue = site.start("enqueue")
+    announce(site, [*here, *gone, guider])
+    assert site.stop(enqueue) == 0
+    assert site.start(roles, "--once", ready=False).wait(120) == 0, site.logs()[-3000:]
+    assert ingested(client) == 3
+    assert sorted(client.hkeys(keys.dead(BUCKET))) == sorted(gone)
+    assert client.zrange(keys.waiting(BUCKET), 0, -1) == [guider]
+    assert [(line["path"], line["obs_id"]) for line in events(site, "guider still waits for its exposure")] == [
+        (guider, exposure.obs_id)
+    ]
+
+
 class Receiver:
     """Receives the exposure webhook, and answers as it is told."""
 
