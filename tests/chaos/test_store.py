@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import random
+import time
+from typing import Any
 
 import pytest
 
 from autoingest.sim import SentFile
-from benchmarks.s3server import Fault
+from benchmarks.s3server import Fault, Stored
 
 from ..support.chaos import Chaos
 from ..support.shots import BUCKET, Shot, put, put_sidecar
@@ -56,7 +59,7 @@ def test_store_away(chaos: Chaos) -> None:
 
     chaos.store.fault = fault
     chaos.camera.start()
-    wait_for(lambda: "batch held" in chaos.log(worker), "the batch is held")
+    wait_for(lambda: "store away" in chaos.log(worker), "the outage is noticed")
     chaos.camera.join()
     chaos.store.fault = lambda method, bucket, key: None
     chaos.finish()
@@ -107,3 +110,87 @@ def replaced(chaos: Chaos, shots: list[Shot], blocks: int) -> list[SentFile]:
     chaos.camera.sent += files
     chaos.fault("object replaced", len(files))
     return files
+
+
+@pytest.mark.short
+@pytest.mark.parametrize(
+    "fault", [Fault(status=403), Fault(status=500), Fault(delay=60)], ids=["refused", "error", "hanging"]
+)
+def test_some_images_are_not_served(chaos: Chaos, fault: Fault) -> None:
+    """More than there are lanes; they become dead letters, and every other image comes in as it is taken."""
+    bad = chaos.chance.sample(chaos.shots, 5)
+    break_(chaos, fault, *(shot.key.removesuffix(".fits") for shot in bad))
+    chaos.site.ingest = {**chaos.site.ingest, "unreadableWait": 3}
+    chaos.start(ALL)
+    chaos.camera.start()
+    chaos.camera.join()
+    wait_for(lambda: chaos.ingested() == len(chaos.shots) - len(bad), "all that can be read is in")
+    chaos.finish(dead={shot.path: "unreadable" for shot in bad})
+
+
+def test_store_refuses_one_exposure(chaos: Chaos) -> None:
+    """While others come in before and after it."""
+    refused = chaos.chance.choice([shot.exposure for shot in chaos.shots])
+    bad = [shot for shot in chaos.shots if shot.exposure == refused]
+    break_(chaos, Fault(status=403, code="AccessDenied"), bad[0].key.rpartition("/")[0])
+    chaos.start(ALL)
+    chaos.camera.start()
+    chaos.finish(dead={shot.path: "unreadable" for shot in bad})
+
+
+def test_store_errs_for_one_exposure_and_recovers(chaos: Chaos) -> None:
+    """Its images are tried as long as it takes."""
+    failing = chaos.chance.choice([shot.exposure for shot in chaos.shots])
+    bad = [shot for shot in chaos.shots if shot.exposure == failing]
+    break_(chaos, Fault(status=500), bad[0].key.rpartition("/")[0])
+    chaos.start(ALL)
+    chaos.camera.start()
+    chaos.camera.join()
+    wait_for(lambda: chaos.ingested() == len(chaos.shots) - len(bad), "the other exposures are in")
+    wait_for(lambda: chaos.site.logs().count("file failed") > 4 * len(bad), "they were tried more often than others")
+    chaos.store.fault = lambda method, bucket, key: None
+    chaos.finish()
+
+
+@pytest.mark.short
+def test_unusable_sidecars(chaos: Chaos) -> None:
+    """Each image is read instead."""
+    kinds = [
+        b"", b"no JSON", b"[]", b'{"A": 1}', b"\xff" * 100, b" " * 3_000_000, Fault(status=403), Fault(status=500),
+        Fault(delay=60), Fault(cut=100), _changed(nested=True), _changed(nested=False),
+    ]  # fmt: skip
+    faults: dict[str, Fault] = {}
+    for number, shot in enumerate(chaos.chance.sample(chaos.shots, len(chaos.shots) // 2)):
+        kind = kinds[number % len(kinds)]
+        key = shot.exposure.sidecar_key(shot.sensor)
+        if isinstance(kind, Fault):
+            faults[key] = kind
+        else:
+            body = kind if isinstance(kind, bytes) else kind(shot)
+            chaos.store.buckets.setdefault(BUCKET, {})[key] = Stored(body, "sidecar", time.time())
+        chaos.fault("sidecar that can't be used")
+    chaos.camera.sidecars = False
+    chaos.store.fault = lambda method, bucket, key: faults.get(key)
+    chaos.start(ALL)
+    chaos.camera.start()
+    chaos.finish()
+
+
+def _changed(*, nested: bool) -> Any:
+    def sidecar(shot: Shot) -> bytes:
+        cards = json.loads(shot.exposure.sidecar(shot.sensor))
+        return json.dumps({"header": cards} if nested else {name.lower(): cards[name] for name in cards}).encode()
+
+    return sidecar
+
+
+def break_(chaos: Chaos, fault: Fault, *begins: str) -> None:
+    """Break all objects whose keys begin so."""
+
+    def broken(method: str, bucket: str, key: str) -> Fault | None:
+        if not any(key.startswith(begin) for begin in begins):
+            return None
+        chaos.fault("request for what is not served")
+        return fault
+
+    chaos.store.fault = broken
