@@ -308,15 +308,16 @@ class Chaos:
         assert acknowledged == len(expected) + more or (doubled and acknowledged > len(expected)), logs
         where = self.site.logs().find("Traceback")
         assert where < 0, self.site.logs()[max(0, where - 500) : where + 6000]
-        sizes = {file.path: file.size for file in self.camera.sent}
-        assert_equal(self.site.repo, self._reference(sorted(expected), sizes))
+        assert_equal(self.site.repo, self.reference(sorted(expected)))
         self.outcome.passed = True
         return report
 
-    def _reference(self, expected: Sequence[str], sizes: Mapping[str, int]) -> str:
+    def reference(self, expected: Sequence[str] | None = None) -> str:
+        """Return a repository that was filled without faults, with all objects sent or only some."""
         repo = self.folder / "reference"
         shutil.copytree(self.made, repo)
-        wanted = set(expected)
+        sizes = {file.path: file.size for file in self.camera.sent}
+        wanted = set(sizes if expected is None else expected)
         fill(str(repo), [shot for shot in self.shots if shot.path in wanted], sizes)
         return str(repo)
 
@@ -332,7 +333,7 @@ class Chaos:
         words = ["--config", str(self.folder / "process-0.yaml"), *options, "--json"]
         environment = {**os.environ, **self.site.environment}
         done = subprocess.run(
-            [sys.executable, "-m", "autoingest", command, *words],
+            [sys.executable, "-m", "autoingest", *command.split(), *words],
             env=environment, capture_output=True, text=True, timeout=120,
         )  # fmt: skip
         assert done.returncode in codes, done.stdout + done.stderr
