@@ -20,7 +20,7 @@ from autoingest.queue.grouped import GroupedScript, Replicas
 from autoingest.queue.health import Health
 from autoingest.queue.intake import Intake
 from autoingest.queue.work import WorkQueue
-from tests.support.redis import BUCKET, image, put, sentinel, until
+from tests.support.redis import BUCKET, Service, image, put, sentinel, until
 
 
 @asynccontextmanager
@@ -92,51 +92,11 @@ async def swap(first: redis.asyncio.Redis, second: redis.asyncio.Redis) -> None:
     await first.replicaof("127.0.0.1", second.connection_pool.connection_kwargs["port"])
 
 
-class Service:
-    """A port behind which servers can be exchanged: connections stay where they lead."""
-
-    def __init__(self, port: int) -> None:
-        self.target = port
-        self.port = 0
-        self._used = 0
-
-    @asynccontextmanager
-    async def run(self) -> AsyncIterator[None]:
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.port = server.sockets[0].getsockname()[1]
-        async with server:
-            yield
-        await until(self._is_unused)
-
-    async def _is_unused(self) -> bool:
-        return not self._used
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._used += 1
-        onward, back = await asyncio.open_connection("127.0.0.1", self.target)
-        copies = [asyncio.create_task(_copy(reader, back)), asyncio.create_task(_copy(onward, writer))]
-        try:
-            await asyncio.wait(copies, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for copy in copies:
-                copy.cancel()
-            await asyncio.gather(*copies, return_exceptions=True)
-            writer.close()
-            back.close()
-            self._used -= 1
-
-
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while data := await reader.read(65536):
-        writer.write(data)
-        await writer.drain()
-
-
 @pytest.mark.parametrize("how", ["write", "script", "blocked", "look"])
 async def test_demoted_primary_is_left(tmp_path: Path, how: str) -> None:
     async with pair(tmp_path) as (one, other, first, second):
         service = Service(urlsplit(one).port or 0)
-        async with service.run(), connected(f"redis://127.0.0.1:{service.port}/0") as client:
+        async with service.run() as url, connected(url) as client:
             await asyncio.gather(*(client.set(f"key {n}", "1") for n in range(5)))
             blocked = asyncio.create_task(client.blmove("q", "q", 5, "RIGHT", "RIGHT"))
             await asyncio.sleep(0)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 from redis.asyncio import Redis
@@ -65,6 +65,47 @@ def sentinel(folder: Path, primary: int) -> Iterator[str]:
     command = [embedded.valkey_binary(), str(settings), "--sentinel"]
     with embedded.child("sentinel", command, folder / "sentinel.log", lambda: embedded.listens(port)):
         yield f"127.0.0.1:{port}"
+
+
+class Service:
+    """A port behind which servers can be exchanged: connections stay where they lead."""
+
+    def __init__(self, port: int) -> None:
+        self.target = port
+        self.port = 0
+        self._used = 0
+
+    @asynccontextmanager
+    async def run(self) -> AsyncIterator[str]:
+        """Yield the URL."""
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        async with server:
+            yield f"redis://127.0.0.1:{self.port}/0"
+        await until(self._is_unused)
+
+    async def _is_unused(self) -> bool:
+        return not self._used
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._used += 1
+        onward, back = await asyncio.open_connection("127.0.0.1", self.target)
+        copies = [asyncio.create_task(_copy(reader, back)), asyncio.create_task(_copy(onward, writer))]
+        try:
+            await asyncio.wait(copies, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for copy in copies:
+                copy.cancel()
+            await asyncio.gather(*copies, return_exceptions=True)
+            writer.close()
+            back.close()
+            self._used -= 1
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(65536):
+        writer.write(data)
+        await writer.drain()
 
 
 async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 60.0) -> None:
