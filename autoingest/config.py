@@ -35,6 +35,11 @@ KAFKA_PASSWORD = "AUTOINGEST_KAFKA_PASSWORD"  # noqa: S105
 ADMIN_TOKEN = "AUTOINGEST_ADMIN_TOKEN"  # noqa: S105
 PRESENCE_TOKEN = "AUTOINGEST_PRESENCE_TOKEN"  # noqa: S105
 
+FOREIGN_SECRETS = (
+    "S3_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "PGPASSWORD",
+)  # fmt: skip
+"""Variables of other programs that may hold a secret."""
+
 EngineName = Literal["native", "stack"]
 Grouping = Literal["one-to-one", "one-to-one-and-by-counter", "none"]
 DifferingMetadata = Literal["keep", "update", "fail"]
@@ -439,6 +444,13 @@ def _password(name: str) -> SecretStr | None:
 def tokens(name: str) -> tuple[SecretStr, ...]:
     """Secrets from the environment variable `name`: several that are valid at once are separated by white space."""
     return tuple(SecretStr(text) for text in (secret(name) or "").split())
+
+
+def strip_foreign_secrets() -> None:
+    """Take white space from around what libraries, and the Butler process, read from the environment themselves."""
+    for name, value in os.environ.items():
+        if name in FOREIGN_SECRETS or name.startswith("LSST_RESOURCES_S3_PROFILE_"):
+            os.environ[name] = value.strip()
 
 
 def secret(name: str) -> str | None:

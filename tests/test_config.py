@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -6,7 +7,7 @@ from typing import Any
 import pytest
 
 from autoingest.ceph.spec import Spec
-from autoingest.config import Config, notification_secrets, redis_password
+from autoingest.config import Config, notification_secrets, redis_password, secret, strip_foreign_secrets
 from autoingest.errors import ConfigurationError
 
 ROOT = Path(__file__).parent.parent
@@ -64,6 +65,31 @@ def test_secrets_come_from_environment_or_file(monkeypatch: pytest.MonkeyPatch, 
     assert "swordfish" not in repr(password)
     monkeypatch.setenv("AUTOINGEST_NOTIFICATION_SECRETS", "old new")
     assert [secret.get_secret_value() for secret in notification_secrets()] == ["old", "new"]
+
+
+@pytest.mark.parametrize("value", [" swordfish", "swordfish\n", "\tswordfish\r\n"])
+@pytest.mark.parametrize(
+    "name", ["AUTOINGEST_REDIS_PASSWORD", "AUTOINGEST_SENTINEL_PASSWORD", "AUTOINGEST_KAFKA_PASSWORD"]
+)
+def test_white_space_is_no_part_of_a_secret(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    assert secret(name) == "swordfish"
+
+
+def test_white_space_is_no_part_of_other_programs_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_SECRET_ACCESS_KEY", "LSST_RESOURCES_S3_PROFILE_summit"):
+        monkeypatch.setenv(name, " swordfish\n")
+        strip_foreign_secrets()
+        assert os.environ[name] == "swordfish"
+
+
+@pytest.mark.parametrize("content", [b"", b" \n", b"\xff\xfe"])
+def test_secret_file_that_holds_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "password"
+    file.write_bytes(content)
+    monkeypatch.setenv("AUTOINGEST_NOTIFICATION_SECRETS_FILE", str(file))
+    with pytest.raises(ConfigurationError, match=f"AUTOINGEST_NOTIFICATION_SECRETS_FILE: {file}"):
+        notification_secrets()
 
 
 def test_reference_is_current() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import uvloop
 
-from ..config import ROLES, Config, Role
+from ..config import ROLES, Config, Role, strip_foreign_secrets
 from ..errors import ConfigurationError
 
 DEVELOPMENT_DATA = Path("autoingest-data")
@@ -52,6 +52,7 @@ def run(config_file: Path | None, port: int, roles: str | None, once: bool) -> N
             click.echo(_DEVELOPMENT.format(config=config, data=DEVELOPMENT_DATA), err=True)
         else:
             config = Config.from_file(config_file)
+        strip_foreign_secrets()
         names = _roles(roles) if roles else config.roles
         sys.exit(uvloop.run(_serve(config, names, once)))
 

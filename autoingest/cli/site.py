@@ -16,7 +16,7 @@ import redis.asyncio
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from ..config import Config
+from ..config import Config, strip_foreign_secrets
 from ..errors import ConfigurationError, TransientError
 from ..log import configure_logging
 from ..queue.connection import REDIS_AWAY, cause, connect
@@ -59,6 +59,7 @@ json_option: Callable[[F], F] = click.option(
 
 def load(config_file: Path) -> Config:
     """Load the site's configuration; what is logged from now on are warnings, on stderr."""
+    strip_foreign_secrets()
     config = Config.from_file(config_file)
     configure_logging(config.logging.model_copy(update={"level": "WARNING", "format": "console"}))
     return config

@@ -96,6 +96,7 @@ holds back, and processes and connections are closed.
 {{- $s := .Values.secrets -}}
 {{- $all := list
   (dict "entry" "redisPassword" "for" "all" "variable" "AUTOINGEST_REDIS_PASSWORD" "ref" $s.redisPassword)
+  (dict "entry" "sentinelPassword" "for" "all" "variable" "AUTOINGEST_SENTINEL_PASSWORD" "ref" $s.sentinelPassword)
   (dict "entry" "notificationSecrets" "for" "enqueue" "variable" "AUTOINGEST_NOTIFICATION_SECRETS" "ref" $s.notificationSecrets)
   (dict "entry" "kafkaPassword" "for" "enqueue" "variable" "AUTOINGEST_KAFKA_PASSWORD" "ref" $s.kafkaPassword)
   (dict "entry" "adminToken" "for" "all" "variable" "AUTOINGEST_ADMIN_TOKEN" "ref" $s.adminToken)
