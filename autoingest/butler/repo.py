@@ -109,8 +109,9 @@ def open_repository(repo: str, *, writeable: bool = False) -> Butler:
     ConfigurationError
         If there is no such repository, or it can't be used.
     TransientError
-        If its database is away.
+        If its database, or the store that it lies in, is away.
     """
+    _reach_store(repo)
     try:
         return Butler.from_config(repo, writeable=writeable)
     except FileNotFoundError as err:
@@ -121,6 +122,27 @@ def open_repository(repo: str, *, writeable: bool = False) -> Butler:
         raise ConfigurationError(
             f"the Butler repository {repo!r} can't be opened: {type(err).__name__}: {err}", repo=repo
         ) from err
+
+
+def _reach_store(repo: str) -> None:
+    """Raise at once if the store of a repository is away; the Butler's client would try for more than a minute."""
+    if not repo.startswith("s3://"):
+        return
+    import obstore
+    from obstore.exceptions import BaseError
+
+    from ..store.failure import explain
+    from ..store.profiles import open_store
+
+    bucket, _, key = repo.removeprefix("s3://").partition("/")
+    if not key.endswith(".yaml"):
+        key = f"{key.rstrip('/')}/butler.yaml".lstrip("/")
+    try:
+        obstore.get(open_store(bucket), key)
+    except FileNotFoundError:
+        pass  # the Butler says which
+    except (BaseError, ValueError) as err:
+        raise TransientError(f"the Butler repository {repo!r} can't be read: {explain(err).text}", repo=repo) from err
 
 
 def register(repo: str, cameras: Iterable[str]) -> dict[str, dict[str, list[str]]]:
