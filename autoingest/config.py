@@ -308,6 +308,10 @@ class IngestConfig(Block):
     guider_recheck: Seconds = 60.0
     """Seconds after which a waiting guider is looked at again even though nobody has announced its exposure."""
 
+    max_dead: Annotated[int, Field(ge=1)] = 100_000
+    """Dead letters of a bucket that are kept in full. Further ones lack the exception's text, and a file that is not in
+    the store gets none, so that no sender can fill Redis with names."""
+
     record_expiry: Annotated[float, Field(ge=3600)] = 7 * 86400.0
     """Seconds that Redis keeps the record of an ingested file, which tells a repeated notification from a new version;
     about 400 bytes a file. All other records are kept for a week after their last change."""

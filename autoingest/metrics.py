@@ -21,6 +21,10 @@ REJECTED_FORGOTTEN = Counter(
     "autoingest_rejected_forgotten", "Rejected records removed because there were too many", ["bucket"],
     registry=REGISTRY,
 )  # fmt: skip
+EVENTS_FORGOTTEN = Counter(
+    "autoingest_events_forgotten", "Events of files forgotten because there were too many of one file", ["bucket"],
+    registry=REGISTRY,
+)  # fmt: skip
 DUPLICATE = Counter("autoingest_duplicate", "Records of objects already known", ["bucket"], registry=REGISTRY)
 QUEUED = Counter("autoingest_queued", "Objects put on a queue", ["bucket"], registry=REGISTRY)
 NOTIFY_SECONDS = Histogram(
@@ -40,6 +44,10 @@ REPLACED = Counter(
 )  # fmt: skip
 FAILED = Counter("autoingest_failed", "Failed attempts", ["bucket", "reason"], registry=REGISTRY)
 DEAD = Counter("autoingest_dead", "Files given up with a dead letter", ["bucket", "reason"], registry=REGISTRY)
+DEAD_FORGOTTEN = Counter(
+    "autoingest_dead_forgotten", "Files that the store has not, given up without a dead letter as there were too many",
+    ["bucket"], registry=REGISTRY,
+)  # fmt: skip
 WAITING = Counter("autoingest_waited", "Files that began to wait", ["bucket", "reason"], registry=REGISTRY)
 OUTAGES = Counter("autoingest_outages", "Batches held up by something away", ["bucket"], registry=REGISTRY)
 VISITS = Counter("autoingest_visits", "Visits defined", ["instrument"], registry=REGISTRY)

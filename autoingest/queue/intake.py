@@ -23,6 +23,7 @@ once.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Literal
@@ -43,13 +44,20 @@ if TYPE_CHECKING:
 
 Outcome = Literal["queued", "duplicate"]
 
+MAX_EVENTS = 16
+"""Events of one file that are known again when they are redelivered; beyond that the oldest is forgotten."""
+
+MAX_CANARIES = 1000
+"""Arrived canaries that are kept of each bucket."""
+
 log = structlog.get_logger(__name__)
 
 # ARGV: (head), JSON: for each notice a list of texts, empty where it is not known: its queue, dead letters, waiting,
 #   prefix of the workers' lists, REC, RECINSTR, MAXSEQ, set of the annex's instruments that are counted, path,
 #   event's identity, eTag, size, created, day of the statistics, sequence number, 1 if it is demanded, key that is set
 #   because it came by Kafka
-# Result: for each notice 1 if the path is on the queue because of it, 0 if it is a duplicate.
+# Result: for each notice 1 if the path is on the queue because of it, 0 if it is a duplicate; and twice the number of
+#   events of this path that were forgotten to make room.
 ACCEPT = (
     COMMON
     + """
@@ -58,6 +66,29 @@ local function is_counted(annex, instrument)
   return use('SISMEMBER', annex, instrument) == 1 or (redis.call('SCARD', annex) < """
     + str(MAX_ANNEX_INSTRUMENTS)
     + """ and redis.call('SADD', annex, instrument) == 1)
+end
+
+-- Forget the oldest events of a file beyond the most that are kept; return how many.
+local function forget(record)
+  if use('HLEN', record) <= """
+    + str(MAX_EVENTS)
+    + """ then
+    return 0
+  end
+  local all, events = use('HGETALL', record), {}
+  for i = 1, #all, 2 do
+    if string.sub(all[i], 1, 6) == 'event:' then
+      events[#events + 1] = {tonumber(all[i + 1]) or 0, all[i]}
+    end
+  end
+  table.sort(events, function(a, b) return a[1] < b[1] end)
+  local number = math.max(0, #events - """
+    + str(MAX_EVENTS)
+    + """)
+  for i = 1, number do
+    use('HDEL', record, events[i][2])
+  end
+  return number
 end
 
 local time, result = now(), {}
@@ -135,14 +166,14 @@ for i, notice in ipairs(cjson.decode(ARGV[4])) do
     + str(keys.FROM_KAFKA_EXPIRY)
     + """)
   end
-  result[i] = duplicate and 0 or 1
+  result[i] = (duplicate and 0 or 1) + 2 * (seen and 0 or forget(record))
 end
 return result
 """
 )
 
-# ARGV: (head), JSON: for each rejection a list of the hash of the rejected records, the sorted set of their times or
-#   nothing, seconds that the hash is kept or 0 for ever, most records, field, content
+# ARGV: (head), JSON: for each rejection a list of the hash of the rejected records, the sorted set of their times,
+#   seconds that both are kept or 0 for ever, most records, field, content
 # Result: for each rejection how many others went to make room for it, those that came last the longest ago.
 REJECT = (
     COMMON
@@ -155,14 +186,13 @@ for i, rejection in ipairs(cjson.decode(ARGV[4])) do
     tonumber(before.first_time) or time, time
   use('HSET', hash, field, cjson.encode(content))
   local forgotten = 0
-  if times ~= '' then
-    use('ZADD', times, time, field)
-    for _ = most + 1, use('ZCARD', times) do
-      forgotten = forgotten + use('HDEL', hash, use('ZPOPMIN', times)[1])
-    end
+  use('ZADD', times, time, field)
+  for _ = most + 1, use('ZCARD', times) do
+    forgotten = forgotten + use('HDEL', hash, use('ZPOPMIN', times)[1])
   end
   if kept > 0 then
     redis.call('EXPIRE', hash, kept)
+    redis.call('EXPIRE', times, kept)
   end
   result[i] = forgotten
 end
@@ -230,7 +260,11 @@ class Intake:
             repeated, and a notice that it has queued may be called a duplicate.
         """
         results = await self._accept([_arguments(notice, obj, from_kafka) for notice, obj in notices], deadline)
-        return ["queued" if queued else "duplicate" for queued in results]
+        for (notice, _), result in zip(notices, results, strict=True):
+            if number := result // 2:
+                metrics.EVENTS_FORGOTTEN.labels(notice.bucket).inc(number)
+                log.warning("events of a file forgotten", path=notice.path, number=number, limit=MAX_EVENTS)
+        return ["queued" if result % 2 else "duplicate" for result in results]
 
     async def reject(self, rejections: Sequence[Rejection], deadline: float | None = None) -> None:
         """Record what can't be used, where an operator can list it, and count how often it comes.
@@ -242,11 +276,10 @@ class Intake:
             [
                 (
                     *(
-                        (keys.canary(item.bucket), "", keys.CANARY_EXPIRY)
+                        (keys.canary(item.bucket), keys.canary_times(item.bucket), keys.CANARY_EXPIRY, MAX_CANARIES)
                         if item.is_canary
-                        else (keys.rejected(item.bucket), keys.rejected_times(item.bucket), 0)
+                        else (keys.rejected(item.bucket), keys.rejected_times(item.bucket), 0, self._max_rejected)
                     ),
-                    self._max_rejected,
                     item.key,
                     {"key": item.key, "reason": item.reason, "event": item.event},
                 )
@@ -254,10 +287,13 @@ class Intake:
             ],
             deadline,
         )
-        for bucket in {item.bucket for item, number in zip(rejections, forgotten, strict=True) if number}:
-            number = sum(n for item, n in zip(rejections, forgotten, strict=True) if item.bucket == bucket)
+        numbers: Counter[tuple[str, bool]] = Counter()
+        for item, number in zip(rejections, forgotten, strict=True):
+            numbers[item.bucket, item.is_canary] += number
+        for (bucket, is_canary), number in (+numbers).items():
             metrics.REJECTED_FORGOTTEN.labels(bucket).inc(number)
-            log.warning("rejected records forgotten", bucket=bucket, number=number, limit=self._max_rejected)
+            what, limit = ("canaries", MAX_CANARIES) if is_canary else ("rejected records", self._max_rejected)
+            log.warning(f"{what} forgotten", bucket=bucket, number=number, limit=limit)
 
     async def close(self) -> None:
         """Give up what is on its way; call it when no caller is left."""

@@ -37,8 +37,8 @@ def file(path: str) -> str:
     version that a worker wrote whose claim was not valid any more), ``created`` (epoch seconds of the event),
     ``first_wait`` (epoch seconds), ``waits_for`` (obs_id), ``first_fail`` (epoch seconds), ``tries`` (claims of which
     nothing was heard again), ``trials`` (the same, where the file was written alone) and one ``event:{id}`` for each
-    event seen. Of an ingested file only ``state``, ``recv_time``, ``ingest_time``, ``etag`` and ``size`` are kept, and
-    the events where they told several versions.
+    event seen, up to a limit. Of an ingested file only ``state``, ``recv_time``, ``ingest_time``, ``etag`` and ``size``
+    are kept, and the events where they told several versions.
 
     Who puts a path on the queue sets ``state`` to ``queued``, whatever it was. A worker that still has an earlier
     version then changes the record no more: only the worker named in it does, while it says ``working`` and by the
@@ -143,6 +143,11 @@ def dead(bucket: str) -> str:
 def canary(bucket: str) -> str:
     """Hash key and notification's id, joined by a slash -> JSON like that of a rejected record: canaries arrived."""
     return f"CANARY:{bucket}"
+
+
+def canary_times(bucket: str) -> str:
+    """Sorted set of the fields of `canary` -> epoch seconds at which each came last."""
+    return f"CANARYTIMES:{bucket}"
 
 
 def rejected(bucket: str) -> str:

@@ -335,8 +335,10 @@ return state
 # KEYS: worker's list, waiting, dead letters, count of failed attempts
 # ARGV: (head), path, claim, reason, exception, record's field for the exception, most attempts, delay in seconds after
 #   the first attempt, day_obs or nothing, key that must exist for the attempt to be counted, or nothing, seconds from
-#   the first failure before which it is not dead
-# Result: retry, dead, or lost (the claim is not valid any more)
+#   the first failure before which it is not dead, dead letters that are kept in full
+# Result: retry, dead, forgotten, or lost (the claim is not valid any more). With as many dead letters as are kept in
+#   full, further ones have no exception, and a file that is not in the store is forgotten: if it is there after all, an
+#   event or a reconciliation brings it back.
 FAILED = (
     COMMON
     + """
@@ -362,13 +364,21 @@ if attempts < tonumber(ARGV[9]) or tonumber(time) < first + over then
   mark(path, 'state', 'waiting')
   outcome = 'retry'
 else
-  local etag = use('HGET', record, 'etag')
-  use('HSET', KEYS[3], path, cjson.encode({
-    reason = ARGV[6], exception = ARGV[7], attempts = attempts, first_time = tonumber(first),
-    last_time = tonumber(time), worker = NAME, etag = etag or cjson.null,
-  }))
-  mark(path, 'state', 'dead')
-  outcome = 'dead'
+  local full, etag = use('HLEN', KEYS[3]) >= tonumber(ARGV[14]), use('HGET', record, 'etag')
+  if full then
+    use('HDEL', record, ARGV[8])
+  end
+  if full and ARGV[6] == 'missing' then
+    redis.call('DEL', record)
+    outcome = 'forgotten'
+  else
+    use('HSET', KEYS[3], path, cjson.encode({
+      reason = ARGV[6], exception = full and '' or ARGV[7], attempts = attempts, first_time = tonumber(first),
+      last_time = tonumber(time), worker = NAME, etag = etag or cjson.null,
+    }))
+    mark(path, 'state', 'dead')
+    outcome = 'dead'
+  end
 end
 use('LREM', KEYS[1], -1, path)
 if ARGV[11] ~= '' and (ARGV[12] == '' or redis.call('EXISTS', ARGV[12]) == 1) then

@@ -26,6 +26,9 @@ from .scripts import CLAIM, COUNT, FAILED, GIVE_BACK, INGESTED, PARK, RENEW, hea
 from .site import ForeignQueueError, site_of
 from .statistics import counted_as
 
+MAX_EXCEPTION = 4000
+"""Characters of an exception's text that are kept."""
+
 EXPOSURE_KNOWN_EXPIRY = 86400
 """Seconds for which it is remembered that an exposure is in the Butler."""
 
@@ -92,6 +95,8 @@ class WorkQueue:
         Seconds that the record of an ingested file is kept.
     repo
         Repository that the queue must belong to; the first worker that has one makes it belong to that.
+    max_dead
+        Dead letters that are kept in full.
     """
 
     def __init__(
@@ -102,6 +107,7 @@ class WorkQueue:
         lease: float,
         record_expiry: float = keys.FILE_EXPIRY,
         repo: str = "",
+        max_dead: int = 100_000,
     ) -> None:
         if not name or ":" in name:
             raise ValueError(f"worker's name {name!r} is empty or holds a colon")
@@ -112,6 +118,7 @@ class WorkQueue:
         self._redis = client
         self._lease_ms = max(1, round(lease * 1000))
         self._site = site_of(repo)
+        self._max_dead = max_dead
         self._record_expiry = max(1, round(record_expiry))
         self._head = head(name)
         self._queue = keys.queue(bucket)
@@ -270,7 +277,7 @@ class WorkQueue:
 
     async def failed(
         self, claim: Claimed, reason: str, exception: str, *, max_attempts: int, delay: float, over: float = 0.0
-    ) -> Literal["retry", "dead", "lost"]:
+    ) -> Literal["retry", "dead", "forgotten", "lost"]:
         """Count a failed attempt; the file is tried again later, or becomes a dead letter.
 
         Parameters
@@ -292,7 +299,8 @@ class WorkQueue:
         Returns
         -------
         outcome
-            ``lost`` if the claim was no longer valid.
+            ``lost`` if the claim was no longer valid; ``forgotten`` if the file is not in the store and there
+            are too many dead letters.
         """
         instrument, day, received = _statistics(claim.path, self.bucket)
         field = "md_fail_exc" if reason == MetadataError.reason else "ing_fail_exc"
@@ -300,10 +308,10 @@ class WorkQueue:
             [self._list, self._waiting, self._dead, keys.failed(self.bucket, instrument)],
             [
                 *self._head, claim.path, claim.token, reason, _utf8(exception), field, max_attempts, delay, day,
-                received, over,
+                received, over, self._max_dead,
             ],
         )  # fmt: skip
-        return cast(Literal["retry", "dead", "lost"], reply)
+        return cast(Literal["retry", "dead", "forgotten", "lost"], reply)
 
     async def give_up(self, claim: Claimed, reason: str, exception: str) -> bool:
         """Make a file a dead letter at once; False if the claim was no longer valid."""
@@ -357,7 +365,10 @@ def seconds(text: str | None) -> float | None:
 
 
 def _utf8(text: str) -> str:
-    """Return a text that JSON can hold."""
+    """Return a text that JSON can hold, with the middle left out if it is too long."""
+    if (more := len(text) - MAX_EXCEPTION) > 0:
+        half = MAX_EXCEPTION // 2
+        text = f"{text[:half]} ... ({more} characters left out) ... {text[-half:]}"
     return text.encode(errors="backslashreplace").decode()
 
 

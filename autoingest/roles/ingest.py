@@ -103,7 +103,13 @@ class IngestRole:
                     for lane in range(LANES):
                         name = f"{owner}-{number}{'ab'[lane]}"
                         queue = WorkQueue(
-                            self._redis, bucket, name, settings.lease, settings.record_expiry, settings.repo
+                            self._redis,
+                            bucket,
+                            name,
+                            settings.lease,
+                            settings.record_expiry,
+                            settings.repo,
+                            settings.max_dead,
                         )
                         tasks.create_task(Lane(queue, butler, self._reader, groups, self._webhook, settings).run(stop))
         for path, obs_id in sorted(self._left.items()):

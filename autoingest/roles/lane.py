@@ -458,6 +458,8 @@ class Lane:
         self._log.warning("file failed", path=claim.path, reason=reason, error=exception, outcome=outcome)
         if outcome == "dead":
             metrics.DEAD.labels(self._queue.bucket, reason).inc()
+        elif outcome == "forgotten":
+            metrics.DEAD_FORGOTTEN.labels(self._queue.bucket).inc()
 
     async def _give_up(self, claim: Claimed, reason: str, exception: str) -> None:
         if await self._queue.give_up(claim, reason, exception):

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 
 import pytest
 from redis.asyncio import Redis
 
-from autoingest.notify.records import Notice
+from autoingest import metrics
+from autoingest.notify.records import Notice, Rejection
 from autoingest.objects import parse
 from autoingest.queue import keys
-from autoingest.queue.intake import Intake
-from autoingest.queue.work import Done, WorkQueue
-from tests.support.redis import BUCKET
+from autoingest.queue.audit import audit
+from autoingest.queue.intake import MAX_CANARIES, MAX_EVENTS, Intake
+from autoingest.queue.work import MAX_EXCEPTION, Done, WorkQueue
+from tests.support.redis import BUCKET, image, put
 
 KEY = "LSSTCam/20251231/MC_O_20251231_000010/MC_O_20251231_000010_R22_S11.fits"
 PATH = f"{BUCKET}/{KEY}"
 FILE = keys.file(PATH)
 ETAGS = ["0123456789abcdef0123456789abcdef", "fedcba9876543210fedcba9876543210", "00112233445566778899aabbccddeeff"]
+OTHER = "rubin-canaries"
 AT_REST = {"state", "recv_time", "ingest_time", "etag", "size"}
 
 
@@ -84,3 +88,57 @@ async def test_a_redelivery_that_the_etag_does_not_tell(
     await ingest(redis_client, served)
     assert await tell(intake, "1", told) == "duplicate"
     assert await redis_client.llen(keys.queue(BUCKET)) == 0
+
+
+async def test_events_of_a_file_are_bounded(intake: Intake, redis_client: Redis) -> None:
+    """The oldest are forgotten; a redelivery of one of them only has the file looked at again."""
+    for number in range(3 * MAX_EVENTS):
+        await tell(intake, str(number), f"etag-{number}")
+    fields = await redis_client.hkeys(FILE)
+    assert sum(name.startswith("event:") for name in fields) == MAX_EVENTS
+    forgotten = metrics.REGISTRY.get_sample_value("autoingest_events_forgotten_total", {"bucket": BUCKET})
+    assert forgotten == 2 * MAX_EVENTS
+    assert await redis_client.llen(keys.queue(BUCKET)) == 1
+    for number in range(2 * MAX_EVENTS, 3 * MAX_EVENTS):
+        assert await tell(intake, str(number), f"etag-{number}") == "duplicate"
+    assert await tell(intake, "0", "etag-0") == "queued"
+    assert await redis_client.llen(keys.queue(BUCKET)) == 1
+
+
+async def test_canaries_are_bounded(intake: Intake, redis_client: Redis) -> None:
+    await intake.reject([Rejection(OTHER, f"canary-{n}", "canary", None) for n in range(MAX_CANARIES + 50)])
+    await intake.reject([Rejection(OTHER, "the last", "canary", None)])
+    assert await redis_client.hlen(keys.canary(OTHER)) == MAX_CANARIES
+    assert await redis_client.hexists(keys.canary(OTHER), "the last")
+    for key in (keys.canary(OTHER), keys.canary_times(OTHER)):
+        assert 0 < await redis_client.ttl(key) <= keys.CANARY_EXPIRY
+
+
+async def test_dead_letters_are_bounded_and_lose_no_object(intake: Intake, redis_client: Redis) -> None:
+    """Beyond the limit they lack the exception's text, and what is not in the store is forgotten."""
+    queue = WorkQueue(redis_client, BUCKET, "w", 60, max_dead=2)
+    await put(redis_client, *(image(number) for number in range(6)))
+    outcomes = [
+        await queue.failed(claim, reason, "x" * 100_000, max_attempts=1, delay=0)
+        for claim, reason in zip(
+            await queue.claim(6), ["missing", "failed", "missing", "failed", "no-exposure", "metadata"], strict=True
+        )
+    ]
+    assert outcomes == ["dead", "dead", "forgotten", "dead", "dead", "dead"]
+    letters = {path: json.loads(text) for path, text in (await redis_client.hgetall(keys.dead(BUCKET))).items()}
+    assert [len(letters[image(number)]["exception"]) > 0 for number in (0, 1, 3, 4, 5)] == [
+        True,
+        True,
+        False,
+        False,
+        False,
+    ]
+    assert all(len(letter["exception"]) < MAX_EXCEPTION + 100 for letter in letters.values())
+    assert len(await redis_client.hget(keys.file(image(1)), "ing_fail_exc")) < MAX_EXCEPTION + 100
+    assert not await redis_client.hexists(keys.file(image(3)), "ing_fail_exc")
+    assert not await redis_client.exists(keys.file(image(2)))
+    report = await audit(redis_client)
+    assert report.consistent
+    assert report.total("dead") == 5
+    again = Notice(BUCKET, image(2).partition("/")[2], image(2), "1", "e", 1, None)
+    assert await intake.accept([(again, parse(image(2)))]) == ["queued"]
