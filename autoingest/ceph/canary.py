@@ -89,7 +89,7 @@ async def fly(
                 key = f"{item.prefix}{CANARY_FOLDER}{uuid.uuid4()}{item.suffix}"
                 canaries.append(_Canary(wanted.spec.prefix(bucket) + wanted.name(topic, state), key))
         if canaries:
-            flights.append(_fly(gateway, client, bucket, keys.canary(configured[bucket.bare]), canaries, patience))
+            flights.append(_fly(gateway, client, bucket, configured[bucket.bare], canaries, patience))
     return await asyncio.gather(*flights)
 
 
@@ -97,10 +97,11 @@ async def _fly(
     gateway: Gateway,
     client: redis.asyncio.Redis,
     bucket: BucketSpec,
-    notes: str,
+    configured: str,
     canaries: Sequence[_Canary],
     patience: float,
 ) -> Flight:
+    notes = keys.canary(configured)
     sent: dict[str, float] = {}
     try:
         ahead = await _ahead(client)
@@ -120,7 +121,9 @@ async def _fly(
         finally:
             for canary in canaries:
                 await gateway.delete(bucket, canary.key)
-                await client.hdel(notes, *(f"{canary.key}/{other.id}" for other in canaries))
+                fields = [f"{canary.key}/{other.id}" for other in canaries]
+                await client.hdel(notes, *fields)
+                await client.zrem(keys.canary_times(configured), *fields)
     except REDIS_AWAY as err:
         raise TransientError(f"Redis does not do its work: {cause(err)}") from err
     arrivals = {
