@@ -21,6 +21,9 @@ from .tokens import Secrets
 REDIS_TIMEOUT = 1.0
 """Seconds that Redis may take before it counts as away here; probes wait for 1 s by default."""
 
+SPARE = 8
+"""Connections of administration for which file descriptors are kept when all others are used up."""
+
 SHUTDOWN = 2.0
 """Seconds that open connections get to finish at the end."""
 
@@ -58,6 +61,7 @@ class Admin:
                 )
                 for method in ("GET", "HEAD")
             ],
+            spare=SPARE,
         )
         self.port = config.admin.listen.port
         """Bound TCP port, once started."""

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Generator
 
-SLICE = 0.005
+SLICE = 0.002
 """Seconds of computation after which all others have their turn."""
 
 
@@ -20,9 +20,10 @@ class Turns:
         """Run `steps` to its end; it yields as often as it can."""
         async with self._lock:
             began = time.perf_counter()
-            for _ in steps:
-                if (taken := time.perf_counter() - began) > SLICE:
-                    await asyncio.sleep(taken)
-                    began = time.perf_counter()
-            if (taken := time.perf_counter() - began) > SLICE:
-                await asyncio.sleep(taken)
+            try:
+                for _ in steps:
+                    if (taken := time.perf_counter() - began) > SLICE:
+                        await asyncio.sleep(taken)
+                        began = time.perf_counter()
+            finally:
+                await asyncio.sleep(time.perf_counter() - began)

@@ -68,10 +68,13 @@ class Connections:
         self._patience = limits.patience
         self._timer: asyncio.TimerHandle | None = None
 
+    @property
+    def full(self) -> bool:
+        """Whether there are as many connections as there may be."""
+        return self.number >= self._limit
+
     def make_room(self) -> bool:
-        """Tell whether one more connection may be opened; if there are too many, cut off one that waits too long."""
-        if self.number < self._limit:
-            return True
+        """Cut off the connection that has waited longest, and tell whether there is one."""
         self._full.warn("", listener=self.listener, limit=self._limit)
         waiting = [connection for connection in self.all if not connection.served]
         longest = min(waiting, key=lambda connection: connection.since, default=None)
@@ -144,6 +147,12 @@ class Connection(web.RequestHandler):
         super().connection_lost(exc)
         self._lost()
 
+    def data_received(self, data: bytes) -> None:
+        """Take note of a request as soon as its head is there."""
+        super().data_received(data)
+        if self._messages:
+            self.served = True
+
     def cut(self) -> None:
         """End the connection at once."""
         if self._line:
@@ -158,6 +167,7 @@ class Connection(web.RequestHandler):
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
         """Send an answer; those of aiohttp itself get our form."""
+        self.waits()
         if type(resp) is not web.Response and isinstance(resp, web.HTTPException):
             headers = {name: value for name, value in resp.headers.items() if name in ("Allow", "Retry-After")}
             status = resp.status

@@ -21,6 +21,7 @@ from ..pacing import PacedLog
 from .addresses import listening_sockets, tls_context
 from .answers import ErrorForm, plain_error
 from .connections import Connection, Connections
+from .spare import Spare
 
 HANDSHAKE = 10.0
 """Seconds that a TLS handshake may take."""
@@ -56,14 +57,20 @@ class Listener:
         What it answers.
     form
         Form of an error's answer.
+    spare
+        Connections that can be had even when all file descriptors are used up.
     """
 
-    def __init__(self, block: str, where: Listen, routes: Sequence[Route], form: ErrorForm = plain_error) -> None:
+    def __init__(
+        self, block: str, where: Listen, routes: Sequence[Route], form: ErrorForm = plain_error, spare: int = 0
+    ) -> None:
         self._block = block
         self._where = where
         self._routes = routes
         self._connections = Connections(block, where, form)
         self._no_descriptors = PacedLog("no file descriptor left for a connection")
+        self._spares = spare
+        self._spare = Spare(0)
         self._sockets: list[socket.socket] = []
         self._paused = False
         self._runner: web.AppRunner | None = None
@@ -93,6 +100,7 @@ class Listener:
             app.router.add_route(method, path, _served(handler))
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
+        self._spare = Spare(self._spares)
         self._sockets = sockets
         self._resume()
 
@@ -112,6 +120,7 @@ class Listener:
         server.pre_shutdown()
         await server.shutdown(patience)
         await self._runner.cleanup()
+        self._spare.close()
         for connection in self._connections.all:
             connection.cut()
         self._runner = None
@@ -136,7 +145,8 @@ class Listener:
         """Accept what waits; if there is no room, let it wait."""
         loop = asyncio.get_running_loop()
         for _ in range(AT_ONCE):
-            if not self._connections.make_room():
+            full = self._connections.full
+            if full and not self._connections.make_room():
                 break
             try:
                 accepted, _ = listening.accept()
@@ -146,12 +156,16 @@ class Listener:
                 if err.errno not in _NOTHING_LEFT:
                     raise
                 self._no_descriptors.warn("", listener=self._block, error=str(err))
+                if self._spare.let_go():
+                    continue
                 break
             accepted.setblocking(False)
             self._connections.number += 1
             task = loop.create_task(self._open(accepted))
             self._opening.add(task)
             task.add_done_callback(self._opening.discard)
+            if full:  # nobody is cut off unless another waits for the place
+                return
         else:
             return
         self._pause()
@@ -184,6 +198,7 @@ class Listener:
 
     def _lost(self) -> None:
         self._connections.number -= 1
+        asyncio.get_running_loop().call_soon(self._spare.fill)
         self._retry()
 
 
@@ -191,13 +206,9 @@ def _served(handler: Handler) -> Handler:
     """Note of each request that it is being answered: its connection is not cut off meanwhile."""
 
     async def serve(request: web.Request) -> web.StreamResponse:
-        connection = cast(Connection, request.protocol)
-        connection.served = True
-        try:
-            _check(request)
-            return await handler(request)
-        finally:
-            connection.waits()
+        cast(Connection, request.protocol).served = True
+        _check(request)
+        return await handler(request)
 
     return serve
 

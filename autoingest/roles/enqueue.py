@@ -64,8 +64,8 @@ class EnqueueRole:
                 )
             parser = RecordParser(config.buckets, enqueue.filter, enqueue.key_encoding, secrets, enqueue.max_body)
             bodies = Bodies(enqueue.max_body, enqueue.max_bodies)
-            handler = NotifyHandler(parser, self._intake, counts, bodies, Secrets(secrets), enqueue.hold)
-            self._listener = Listener(self.name, enqueue.listen, [("POST", "/notify", handler.handle)])
+            self._handler = NotifyHandler(parser, self._intake, counts, bodies, Secrets(secrets), enqueue.hold)
+            self._listener = Listener(self.name, enqueue.listen, [("POST", "/notify", self._handler.handle)])
         self._kafka = _kafka_source(config, self._intake, counts) if enqueue.kafka else None
         self.port = enqueue.listen.port if enqueue.listen else 0
         """Bound TCP port, once started; 0 without a listener."""
