@@ -13,7 +13,7 @@ from . import metrics
 from .config import ADMIN_TOKEN, Config, tokens
 from .http.answers import answer
 from .http.listener import Listener
-from .queue.connection import REDIS_AWAY, WATCH, Client
+from .queue.connection import REDIS_AWAY, Client
 from .queue.status import queue_status
 from .roles import Role
 from .tokens import Secrets
@@ -85,7 +85,7 @@ class Admin:
             async with asyncio.timeout(REDIS_TIMEOUT):
                 await self._redis.look()
         except TimeoutError:
-            self._redis.health.failed("look", TimeoutError(f"no answer within {REDIS_TIMEOUT:g} s"), WATCH)
+            self._redis.health.failed("look", TimeoutError(f"no answer within {REDIS_TIMEOUT:g} s"))
         missing += self._redis.health.missing()
         # Where enqueue runs, nothing else makes the process unready: it holds its answers back until Redis returns.
         # Taken out of its service it would refuse connections instead, and Ceph stops delivering for good where it is

@@ -61,7 +61,7 @@ class Client(redis.asyncio.Redis):
                 cast(_Pool, self.connection_pool).renew()
                 await self.ping()
         except REDIS_AWAY as err:
-            self.health.failed("look", err, WATCH)
+            self.health.failed("look", err)
         else:
             self.health.worked("look")
 

@@ -9,7 +9,7 @@ import redis
 import structlog
 
 FORGET = 60.0
-"""Seconds after which a failure that nobody has met again no longer counts."""
+"""Seconds after which a failure that nobody has met again no longer counts, where it is tried again more often."""
 
 _CODE = re.compile(r"(?:^|-)([A-Z]{2,})\b")
 _IN_SCRIPT = re.compile(r"^ERR Error running script .*?-([A-Z]{2,} .*)", re.DOTALL)
@@ -65,7 +65,7 @@ class Health:
         self._since = 0.0
         self._told: set[str] = set()
 
-    def failed(self, user: str, err: BaseException, retry: float = 0.0) -> None:
+    def failed(self, user: str, err: BaseException, lasts: float = FORGET) -> None:
         """Note that something could not be done.
 
         Parameters
@@ -74,13 +74,13 @@ class Health:
             Who meets the error, and will call `worked` once there is none any more.
         err
             What happened.
-        retry
-            Seconds until the next attempt.
+        lasts
+            Seconds after which it no longer counts, if it is not met again.
         """
         now = time.monotonic()
         if not self._failing:
             self._since, self._told = now, set()
-        self._failing[user] = (now + retry + FORGET, cause(err))
+        self._failing[user] = (now + lasts, cause(err))
         if (kind := code(err)) not in self._told:
             self._told.add(kind)
             log.warning("redis away", error=cause(err), host=self.host, port=self.port, user=user)

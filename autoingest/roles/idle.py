@@ -11,6 +11,7 @@ from .. import metrics
 from ..backoff import pause
 from ..config import Config
 from ..queue.connection import REDIS_AWAY, health
+from ..queue.health import FORGET
 from ..queue.reclaim import Reclaimer
 
 log = structlog.get_logger(__name__)
@@ -43,7 +44,7 @@ class IdleRole:
             try:
                 found = await self._reclaimer.run_once()
             except REDIS_AWAY as err:
-                self._health.failed(self.name, err, self._interval)
+                self._health.failed(self.name, err, self._interval + FORGET)
             except Exception:
                 # Whatever it is must not end the other roles of the process.
                 metrics.ROLE_ERRORS.labels(self.name).inc()

@@ -167,7 +167,7 @@ class IngestRole:
             except ForeignQueueError:
                 state.worked(user)
             except REDIS_AWAY as err:
-                state.failed(user, err, interval)
+                state.failed(user, err)
             except TransientError as err:
                 log.warning("owed visits kept", bucket=bucket, error=str(err))
             await pause(stop, interval)

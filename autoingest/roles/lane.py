@@ -134,7 +134,7 @@ class Lane:
                 await pause(stop, WAIT)
             except REDIS_AWAY as err:
                 delay = backoff.next()
-                self._health.failed(self._queue.name, err, delay)
+                self._health.failed(self._queue.name, err)
                 await pause(stop, delay)
         try:
             await self._queue.give_back()
@@ -495,7 +495,7 @@ class Lane:
                     return
                 self._health.worked(user)
             except REDIS_AWAY as err:
-                self._health.failed(user, err, interval)
+                self._health.failed(user, err)
 
 
 def _divided(paths: Sequence[str], todo: Todo) -> list[list[str]]:

@@ -22,6 +22,9 @@ from ..queue.connection import REDIS_AWAY, health
 from ..queue.presence import GroupKeys
 from ..tokens import Secrets
 
+LASTS = 5.0
+"""Seconds for which a lookup that failed makes the role unready: unready it is asked no more, and can't do better."""
+
 SHUTDOWN = 2.0
 """Seconds that open connections get to finish at the end."""
 
@@ -98,7 +101,7 @@ class PresenceRole:
         try:
             url = await self._keys.lookup(instrument, "/".join(groups), int(snap), detector)
         except REDIS_AWAY as err:
-            self._health.failed(self.name, err)
+            self._health.failed(self.name, err, LASTS)
             return _error(503, "Redis is away")
         self._health.worked(self.name)
         if url is None:

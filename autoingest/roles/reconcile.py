@@ -19,6 +19,7 @@ from ..operations.candidates import Sieve
 from ..operations.reconcile import Reconciler, last_days
 from ..operations.verdict import AMISS, VERDICTS
 from ..queue.connection import REDIS_AWAY, health
+from ..queue.health import FORGET
 from ..queue.intake import Intake
 from ..queue.site import check_site
 from ..store.listing import is_lfa, open_listing
@@ -82,7 +83,7 @@ class ReconcileRole:
             await self.run_once()
         except REDIS_AWAY as err:
             metrics.RECONCILE_FAILED.inc()
-            self._health.failed(self.name, err, retry)
+            self._health.failed(self.name, err, retry + FORGET)
         except AutoingestError as err:
             metrics.RECONCILE_FAILED.inc()
             log.warning("reconciliation given up", error=str(err), retry_s=retry)

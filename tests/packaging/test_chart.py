@@ -254,7 +254,7 @@ def test_configuration_of_valkey_is_taken_by_a_real_one(render: Render, tmp_path
     text = m.get(render(values=LEAST), "ConfigMap", "-redis")["data"]["valkey.conf"]
     file, port = tmp_path / "valkey.conf", free_port()
     file.write_text(text.replace("dir /data", f"dir {tmp_path}"))
-    command = [embedded._valkey_binary(), file, "--port", str(port), "--bind", "127.0.0.1", "--requirepass", "pass"]
+    command = [embedded.valkey_binary(), file, "--port", str(port), "--bind", "127.0.0.1", "--requirepass", "pass"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         try:
             wait_for(lambda: embedded.listens(port), "Valkey listens")

@@ -298,3 +298,17 @@ async def test_outage_is_logged_once(tmp_path: Path) -> None:
 def test_url_that_makes_no_sense(url: str) -> None:
     with pytest.raises((ValueError, ConfigurationError)):
         connect(RedisConfig(url=url))
+
+
+def test_failure_that_nobody_meets_again_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr("autoingest.queue.health.time.monotonic", lambda: now)
+    state = Health("redis", 6379)
+    state.failed("presence", redis.ConnectionError("gone"), 5)
+    state.failed("idle", redis.ResponseError("NOPERM no right"), 300)
+    now += 6
+    assert state.missing() == ["Redis at redis:6379: NOPERM no right"]
+    now += 300
+    with structlog.testing.capture_logs() as logs:
+        assert state.missing() == []
+    assert [entry["event"] for entry in logs] == ["redis is back"]
