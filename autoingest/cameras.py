@@ -23,9 +23,12 @@ class Names(NamedTuple):
 
 
 def read(stem: str) -> dict[str, Any]:
-    """Return the content of a camera's data file."""
+    """Return the content of a camera's data file.
+
+    What a file leaves out that names another, by ``like``, is as it is there.
+    """
     data: dict[str, Any] = json.loads((_FOLDER / f"{stem}.json").read_bytes())
-    return data
+    return {**read(data["like"]), **data} if "like" in data else data
 
 
 def _find() -> dict[str, Names]:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from .base import Camera, Detector, PhysicalFilter, names
 from .catalogue import describe, generators, get
-from .identity import GuiderIdentity, Identity, identify_guider
-from .recognition import identify
+from .identity import GuiderIdentity, Identity
+from .recognition import identify, identify_guider
 from .records import ExposureRecord, exposure_record, translators
 
 __all__ = [

@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from ..errors import MetadataError
 from . import cards, identity
 from .description import DETECTOR, Generator, Source
-
-_OBS_ID = re.compile(r"[A-Z]+\d*_(?P<controller>[A-Z])_(?P<day_obs>\d{8})_(?P<seq_num>\d{1,6})")
-"""The observatory's form: who ran the instrument, day, and number in the day."""
-
-
-_Value = TypeVar("_Value", int, str)
 
 
 class Found(NamedTuple):
@@ -48,9 +42,9 @@ class DescribedHeader:
         self._url = url
 
     def find(self, field: str) -> Found | None:
-        """Return the card that tells a field; None where there is no such card, or it is undefined or blank."""
+        """Return the card that tells a field; None where there is no such card, or it is undefined."""
         source = self._source(field)
-        card = next((card for card in source.cards if cards.defined(self._header, card) is not None), None)
+        card = cards.first(self._header, *source.cards)
         if card is None:
             return None
         if source.pattern is None:
@@ -66,8 +60,6 @@ class DescribedHeader:
         if found := self.find(field):
             text = str(cards.defined(found.header, found.card))
             return text.lower() if source.lower else text
-        if any(isinstance(self._header.get(card), str) for card in source.cards):
-            return ""
         return None if source.default is None else str(source.default)
 
     def number(self, field: str) -> float | None:
@@ -107,43 +99,35 @@ class DescribedHeader:
             raise self._missing(field)
         return found
 
+    def told(self, field: str) -> bool:
+        """Tell whether the description says where a field comes from; else it is as the observatory has it."""
+        return getattr(self._generator.header, field) is not None
+
     def obs_id(self) -> str:
         """Return the observation id."""
         found = self.needed("obs_id")
-        return cards.text(found.header, found.card, self._url)
+        return cards.as_text(found.header, found.card, self._url)
 
     def day_obs(self) -> int:
         """Return the observing day, YYYYMMDD."""
         found = self.needed("day_obs")
-        day = identity.day_obs(found.header, self._url, found.card)
-        told = self._told_by_obs_id("day_obs")
-        return self._agreed(found, day, None if told is None else int(told))
+        return identity.day_obs(found.header, self._url, found.card)
 
     def seq_num(self) -> int:
         """Return the number of the exposure in its day."""
         found = self.needed("seq_num")
-        number = identity.seq_num(found.header, self._url, found.card)
-        told = self._told_by_obs_id("seq_num")
-        return self._agreed(found, number, None if told is None else int(told))
-
-    def controller(self) -> str:
-        """Return who ran the instrument: as its card says, else as the observation id; O where that does not matter."""
-        if not self._source("controller").cards:
-            return "O"
-        told = self._told_by_obs_id("controller")
-        found = self.find("controller")
-        if found is None:
-            return told if told and told in identity.CONTROLLERS else "O"
-        return self._agreed(found, identity.controller({"CONTRLLR": found.header[found.card]}, self._url), told)
+        return identity.seq_num(found.header, self._url, found.card)
 
     def exposure_id(self) -> int:
-        """Return the exposure id, from day, number and controller."""
-        values = {
-            "DAYOBS": self.day_obs(),
-            "SEQNUM": self.seq_num(),
-            "CONTRLLR": self.controller(),
-            "CALIB_ID": self._header.get("CALIB_ID"),
-        }
+        """Return the exposure id, from day and number and, if it depends on that, controller."""
+        found = self.needed("day_obs")
+        values: dict[str, object] = {
+            "DAYOBS": identity.exposure_day(found.header, self._url, found.card), "SEQNUM": self.seq_num(),
+        }  # fmt: skip
+        if controller := self.find("controller"):
+            values["CONTRLLR"] = controller.header[controller.card]
+        if "CALIB_ID" in self._header:
+            values["CALIB_ID"] = self._header["CALIB_ID"]
         return identity.exposure_id(values, self._url)
 
     def group(self) -> str:
@@ -161,16 +145,6 @@ class DescribedHeader:
             group=self.group(),
             day_obs=self.day_obs(),
         )
-
-    def _told_by_obs_id(self, field: str) -> str | None:
-        match = _OBS_ID.fullmatch(self.obs_id())
-        return match[field] if match else None
-
-    def _agreed(self, found: Found, value: _Value, told: _Value | None) -> _Value:
-        """Return a card's value unless the observation id tells another: the identity would be wrong."""
-        if told not in (None, value):
-            raise cards.unusable(self._header, found.card, self._url, f"contradicts {self.obs_id()}")
-        return value
 
     def _missing(self, field: str) -> MetadataError:
         return cards.unusable(self._header, self._source(field).cards[0], self._url, f"tells no {field}")

@@ -9,16 +9,13 @@ from typing import Any, ClassVar
 
 import astropy.units as u
 from astro_metadata_translator import MetadataTranslator, cache_translation
-from astropy.coordinates import AltAz, Angle, SkyCoord
+from astropy.coordinates import Angle, SkyCoord
 from astropy.time import Time
 
 from . import cards
 from .described import DescribedHeader
 from .description import DETECTOR, TIME_SCALES, Generator
 from .rubin import RubinTranslator
-
-_TIMES = (40587, 70172)
-"""Modified Julian dates of the begin of 1970 and the end of 2050: exposure ids were laid out for no more."""
 
 
 class DescribedTranslator(RubinTranslator):
@@ -36,19 +33,17 @@ class DescribedTranslator(RubinTranslator):
         """Tell whether a header matches the description."""
         return not cls.generator.mismatches(header)
 
+    @classmethod
+    def read_obs_id(cls, header: Mapping[str, object], url: str | None) -> str:
+        """Return the observation's name."""
+        return DescribedHeader(cls.generator, header, url).obs_id()
+
     @property
     def _described(self) -> DescribedHeader:
-        return DescribedHeader(self.generator, self._cards, self.filename)
-
-    def _is_installed(self) -> bool:
-        # Images of a test stand name it, if only by a blank card.
-        return "TSTAND" not in self._cards
+        return DescribedHeader(self.generator, self._header, self.filename)
 
     def _has_pointing(self) -> bool:
         return self.generator.pointing == "telescope"
-
-    def _controller(self) -> str:
-        return self._described.controller()
 
     @cache_translation
     def to_instrument(self) -> str:
@@ -92,7 +87,9 @@ class DescribedTranslator(RubinTranslator):
 
     @cache_translation
     def to_observation_reason(self) -> str:
-        return self._described.needed_text("observation_reason")
+        if self._described.told("observation_reason"):
+            return self._described.needed_text("observation_reason")
+        return super().to_observation_reason()
 
     @cache_translation
     def to_science_program(self) -> str:
@@ -108,42 +105,35 @@ class DescribedTranslator(RubinTranslator):
 
     @cache_translation
     def to_can_see_sky(self) -> bool | None:
-        told = self._described.flag("can_see_sky")
-        kind = self.to_observation_type().lower()
-        return {"science": True, "object": True, "bias": False, "dark": False}.get(kind) if told is None else told
+        flag = self._described.flag("can_see_sky") if self._described.told("can_see_sky") else None
+        return super().to_can_see_sky() if flag is None else flag
 
     # Times
 
     @cache_translation
     def to_datetime_begin(self) -> Time:
-        return self._moment(*self._described.needed("begin"))
+        return self._moment(self._described.needed("begin").card)
 
     @cache_translation
     def to_datetime_end(self) -> Time:
+        if not self._described.told("end"):
+            if not (self._described.told("time_system") and self._first("DATE-END")):
+                return super().to_datetime_end()
+            return self._moment("DATE-END")
         if found := self._described.find("end"):
-            return self._moment(*found)
+            return self._moment(found.card)
         return self.to_datetime_begin() + max(self.to_exposure_time(), 0 * u.s)
 
-    def _moment(self, card: str, values: Mapping[str, object]) -> Time:
-        scale, value = self._described.needed_text("time_system").lower(), cards.defined(values, card)
+    def _moment(self, card: str) -> Time:
+        scale = self._described.needed_text("time_system").lower() if self._described.told("time_system") else "tai"
         if scale not in TIME_SCALES:
             system = self._described.needed("time_system").card
-            raise cards.unusable(self._cards, system, self.filename, f"is none of {', '.join(TIME_SCALES)}")
-        try:
-            time = Time(value, format="isot" if isinstance(value, str) else "mjd", scale=scale)
-        except ValueError:
-            raise cards.unusable(self._cards, card, self.filename, "is not a time") from None
-        if not _TIMES[0] <= time.mjd < _TIMES[1]:
-            raise cards.unusable(self._cards, card, self.filename, "is not a time from 1970 to 2050")
-        return time
+            raise cards.unusable(self._header, system, self.filename, f"is none of {', '.join(TIME_SCALES)}")
+        return self._time(card, scale)
 
     @cache_translation
     def to_exposure_time_requested(self) -> u.Quantity:
         return self._described.needed_number("exposure_time") * u.s
-
-    @cache_translation
-    def to_exposure_time(self) -> u.Quantity:
-        return self.to_exposure_time_requested()
 
     @cache_translation
     def to_dark_time(self) -> u.Quantity:
@@ -157,22 +147,13 @@ class DescribedTranslator(RubinTranslator):
         return super().to_tracking_radec() if self._has_pointing() else None
 
     @cache_translation
-    def to_altaz_begin(self) -> AltAz | None:
-        return super().to_altaz_begin() if self._has_pointing() else None
-
-    @cache_translation
-    def to_boresight_airmass(self) -> float | None:
-        return super().to_boresight_airmass() if self._has_pointing() else None
-
-    @cache_translation
     def to_boresight_rotation_angle(self) -> Angle | None:
-        if not (self._has_pointing() and self._first("ROTPA", "ROTANGLE")):
-            return None
-        return super().to_boresight_rotation_angle()
+        name = self._first("ROTPA", "ROTANGLE") if self._has_pointing() else None
+        return None if name is None else Angle(self._number(name) * u.deg)
 
     @cache_translation
     def to_boresight_rotation_coord(self) -> str:
-        return "unknown" if self.to_boresight_rotation_angle() is None else "sky"
+        return "sky" if self._has_pointing() else super().to_boresight_rotation_coord()
 
 
 @cache
@@ -187,5 +168,6 @@ def translator_of(generator: Generator) -> type[MetadataTranslator]:
         "name": name if installed is None else None,
         "supported_instrument": generator.name,
         "generator": generator,
+        "camera": generator.camera(),
     }
     return type(f"{generator.name}Translator", (DescribedTranslator,), namespace)

@@ -120,7 +120,10 @@ Moment = Annotated[Source, AfterValidator(_plain)]
 
 
 class HeaderCards(Block):
-    """Which cards tell the fields of the exposure record. What is left out is as the observatory's headers have it."""
+    """Which cards tell the fields of the exposure record. What is left out is as the observatory's headers have it.
+
+    None stands for a rule of the observatory's that a `Source` can't tell: see `autoingest.instruments.rubin`.
+    """
 
     obs_id: Told = _from("OBSID")
     day_obs: Told = _from("DAYOBS")
@@ -138,11 +141,11 @@ class HeaderCards(Block):
     begin: Annotated[Told, AfterValidator(_plain)] = _from("MJD-BEG", "DATE-BEG", "MJD-OBS", "DATE-OBS")
     """A number is a modified Julian date, a text an ISO 8601 time."""
 
-    end: Moment = _from("DATE-END")
+    end: Moment | None = None
     """As `begin`; where no card tells it, the begin and the exposure time."""
 
-    time_system: Annotated[Needed, AfterValidator(_scale)] = _from("TIMESYS", default="TAI")
-    """``TAI``, ``UTC`` or ``TT``."""
+    time_system: Annotated[Needed, AfterValidator(_scale)] | None = None
+    """``TAI``, ``UTC`` or ``TT``, of begin and end."""
 
     exposure_time: Needed = _from("EXPTIME")
     """Seconds."""
@@ -151,19 +154,20 @@ class HeaderCards(Block):
     """Seconds; the exposure time where no card tells it."""
 
     observation_type: Needed = _from("IMGTYPE")
-    observation_reason: Needed = _from("REASON", "TESTTYPE", lower=True, default="unknown")
+    observation_reason: Needed | None = None
     science_program: Needed = _from("PROGRAM", default="unknown")
     target_name: Source = _from("OBJECT", default="UNKNOWN")
     physical_filter: Needed = Source(default="empty")
-    can_see_sky: Source = Source()
-    """Where no card tells it, yes for the types science and object, no for bias and dark, else unknown."""
+    can_see_sky: Source | None = None
+    """Where no card tells it, as the observatory's cards and the type have it."""
 
     telescope: Source = _from("TELESCOP")
     detector_serial: Source = Source()
 
     def all_cards(self) -> tuple[str, ...]:
         """Return every card that is mentioned."""
-        return tuple(sorted({card for name in type(self).model_fields for card in getattr(self, name).cards}))
+        sources = [getattr(self, name) for name in type(self).model_fields]
+        return tuple(sorted({card for source in sources if source is not None for card in source.cards}))
 
 
 class Generator(Block):

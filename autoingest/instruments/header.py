@@ -11,9 +11,10 @@ from typing import Any, ClassVar
 
 import astropy.units as u
 from astro_metadata_translator import FitsTranslator, MetadataTranslator, cache_translation
-from astropy.time import Time, TimeDelta
+from astropy.time import ScaleValueError, Time, TimeDelta
 
-from . import cards, identity
+from ..cameras import CAMERAS
+from . import cards, corrections, identity, translation
 from .base import get
 
 _GROUP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\.(\d{3})(?:[+#](\d+))?")
@@ -22,25 +23,20 @@ _PACKER_EPOCH = date(2010, 1, 1)
 _BUTLERS_TIME = (40587.0, 88069.0)
 """MJD of 1970-01-01 and 2100-01-01, between which the Butler knows times."""
 _SIMULATORS = "HPQS"
-_SCALES = ("tai", "utc", "tt")
-"""Time scales that convert to TAI without tables or a place."""
 
 
 class HeaderTranslator(identity.Rules, FitsTranslator):
     """Translates the cards that every image of the observatory has, those of calibrations included.
 
-    Single cards that are missing or make no sense raise `autoingest.errors.MetadataError`. The subclass of a camera
-    names its instrument; the metadata library then knows it, unless a translator of that name is registered already:
-    a site that has the Science Pipelines' own keeps them.
+    What raises `autoingest.errors.MetadataError` refuses the file where the Butler needs it, and is None elsewhere.
+    The subclass of a camera names its instrument; the metadata library then knows it, unless a translator of that name
+    is registered already: a site that has the Science Pipelines' own keeps them.
     """
 
     own: ClassVar[dict[str, type[HeaderTranslator]]] = {}
     """The cameras' classes, by instrument."""
     registered_name: ClassVar[str]
     """Name by which the metadata library knows the translator, be it ours or the site's."""
-
-    default_resource_package = __package__
-    default_resource_root = "corrections"
 
     @classmethod
     def __init_subclass__(
@@ -59,6 +55,7 @@ class HeaderTranslator(identity.Rules, FitsTranslator):
         """
         if instrument is not None:
             cls.camera = get(instrument)
+            cls.instrume = CAMERAS[instrument].instrume
             cls.supported_instrument = instrument
             cls.registered_name = registered_name or instrument
             cls.name = None if cls.registered_name in MetadataTranslator.translators else cls.registered_name
@@ -68,42 +65,47 @@ class HeaderTranslator(identity.Rules, FitsTranslator):
     @classmethod
     def can_translate(cls, header: Mapping[str, object], filename: str | None = None) -> bool:
         """Tell whether a header is this camera's."""
-        return identity.instrument_of(header, filename) == cls.camera.name
+        return translation.of_header(header) is cls
+
+    def resource_root(self) -> tuple[None, None]:
+        """Correct the header by what comes with the program.
+
+        The library asks for this where it has found no file of corrections in any folder.
+        """
+        if isinstance(self._header, MutableMapping):
+            self._header.update(corrections.shipped(self.to_instrument(), self.to_observation_id()))
+        return None, None
 
     @classmethod
     def fix_header(
         cls, header: MutableMapping[str, object], instrument: str, obsid: str, filename: str | None = None
     ) -> bool:
         """Repair in place what is known to be wrong; return whether anything was."""
-        repairs = cls.repairs(header)
-        header.update(repairs)
-        return bool(repairs)
-
-    @property
-    def _cards(self) -> Mapping[str, object]:
-        return self._header
+        before = dict(header)
+        try:
+            cls.repair(header)
+        finally:
+            modified = dict(header) != before
+        return modified
 
     def _first(self, *names: str) -> str | None:
         """Return the first of these cards that is defined."""
-        name = next((name for name in names if cards.defined(self._cards, name) is not None), None)
+        name = cards.first(self._header, *names)
         if name is not None:
             self._used_these_cards(name)
         return name
 
     def _text(self, default: str, *names: str) -> str:
+        """Return the first of these cards that is defined, a number as text."""
         name = self._first(*names)
-        return default if name is None else str(cards.defined(self._cards, name))
+        return default if name is None else str(self._header[name])
 
     def _number(self, name: str) -> float:
         self._used_these_cards(name)
-        return cards.number(self._cards, name, self.filename)
+        return cards.number(self._header, name, self.filename)
 
     def _optional(self, name: str) -> float | None:
         return self._number(name) if self._first(name) else None
-
-    def _controller(self) -> str:
-        self._used_these_cards("CONTRLLR")
-        return identity.controller(self._cards, self.filename)
 
     # What and who
 
@@ -113,17 +115,17 @@ class HeaderTranslator(identity.Rules, FitsTranslator):
     @cache_translation
     def to_exposure_id(self) -> int:
         self._used_these_cards("DAYOBS", "SEQNUM", "CONTRLLR")
-        return self.read_exposure_id(self._cards, self.filename)
+        return self.read_exposure_id(self._header, self.filename)
 
     @cache_translation
     def to_observation_id(self) -> str:
         self._used_these_cards("OBSID")
-        return self.read_obs_id(self._cards, self.filename)
+        return self.read_obs_id(self._header, self.filename)
 
     @cache_translation
     def to_exposure_group(self) -> str:
         self._used_these_cards("GROUPID")
-        return identity.group(self._cards, self.to_exposure_id(), self.filename)
+        return identity.group(self._header, self.to_exposure_id(), self.filename)
 
     @cache_translation
     def to_visit_id(self) -> int:
@@ -140,31 +142,32 @@ class HeaderTranslator(identity.Rules, FitsTranslator):
 
     @cache_translation
     def to_observation_counter(self) -> int:
-        self._used_these_cards("SEQNUM")
-        return identity.seq_num(self._cards, self.filename)
+        return cards.integer(self._header, "SEQNUM", self.filename) if self._first("SEQNUM") else 0
 
     @cache_translation
     def to_group_counter_start(self) -> int:
         if not self._first("CURINDEX"):
             return self.to_observation_counter() or self.to_exposure_id()
-        return self.to_observation_counter() - cards.integer(self._cards, "CURINDEX", self.filename) + 1
+        return self.to_observation_counter() - cards.integer(self._header, "CURINDEX", self.filename) + 1
 
     @cache_translation
     def to_group_counter_end(self) -> int:
         if not (self._first("CURINDEX") and self._first("MAXINDEX")):
             return self.to_observation_counter() or self.to_exposure_id()
-        return self.to_group_counter_start() + cards.integer(self._cards, "MAXINDEX", self.filename) - 1
+        return self.to_group_counter_start() + cards.integer(self._header, "MAXINDEX", self.filename) - 1
 
     @cache_translation
     def to_observation_type(self) -> str:
         self._used_these_cards("IMGTYPE")
-        kind = cards.text(self._cards, "IMGTYPE", self.filename).lower()
+        kind = cards.text(self._header, "IMGTYPE", self.filename).lower()
         return "science" if kind in ("skyexp", "object") else kind
 
     @cache_translation
     def to_observation_reason(self) -> str:
-        default = "science" if self.to_observation_type() == "science" else "unknown"
-        return self._text(default, "REASON", "TESTTYPE").lower()
+        name = self._first("REASON", "TESTTYPE")
+        if name is None:
+            return "science" if self.to_observation_type() == "science" else "unknown"
+        return cards.text(self._header, name, self.filename).lower()
 
     @cache_translation
     def to_object(self) -> str:
@@ -176,31 +179,29 @@ class HeaderTranslator(identity.Rules, FitsTranslator):
 
     @cache_translation
     def to_has_simulated_content(self) -> bool:
-        return self._controller() in _SIMULATORS or any(
-            "SIMULATE" in name and cards.defined(self._cards, name) for name in self._cards
+        self._used_these_cards("CONTRLLR")
+        return self._header.get("CONTRLLR") in tuple(_SIMULATORS) or any(
+            "SIMULATE" in name and bool(cards.defined(self._header, name)) for name in self._header
         )
 
     @cache_translation
     def to_physical_filter(self) -> str:
-        """Join what lies in the beam, leaving out empty slots at the end."""
+        """Join what lies in the beam."""
         joined = "~".join(self._text("", name) for name in ("FILTER", "FILTER1", "FILTER2") if self._first(name))
-        joined = joined.replace("NONE", "none")
-        while joined.endswith("~empty"):
-            joined = joined.removesuffix("~empty")
-        return joined or "unknown"
+        return joined.replace("NONE", "none") or "unknown"
 
     # Detector
 
     @cache_translation
     def to_detector_num(self) -> int:
         self._used_these_cards("RAFTBAY", "CCDSLOT")
-        return self.read_detector(self._cards, self.filename)
+        return self.read_detector(self._header, self.filename)
 
     @cache_translation
     def to_detector_exposure_id(self) -> int:
         """Pack controller, day, sequence number and detector into 3, 14, 15 and 8 bits."""
         moved, sequence = divmod(self.to_exposure_id(), 100_000)
-        day = self.to_observing_day()
+        day = identity.exposure_day(self._header, self.filename)
         elapsed = (datetime.strptime(str(day), "%Y%m%d").date() - _PACKER_EPOCH).days
         millennia = (moved - day) // 1000_00_00
         return ((((millennia << 14) + elapsed) << 15) + sequence << 8) + self.to_detector_num()
@@ -210,7 +211,7 @@ class HeaderTranslator(identity.Rules, FitsTranslator):
     @cache_translation
     def to_observing_day(self) -> int:
         self._used_these_cards("DAYOBS")
-        return self.read_day_obs(self._cards, self.filename)
+        return self.read_day_obs(self._header, self.filename)
 
     @classmethod
     def observing_date_to_offset(cls, observing_date: Time) -> TimeDelta:
@@ -219,10 +220,7 @@ class HeaderTranslator(identity.Rules, FitsTranslator):
 
     @cache_translation
     def to_datetime_begin(self) -> Time:
-        name = self._first(*cards.BEGIN) or "MJD-BEG"
-        if name.startswith("MJD"):
-            return self._in_butlers_time(name, Time(self._number(name), format="mjd", scale="tai"))
-        return self._time(name, "tai")
+        return self._time(self._first(*cards.BEGIN) or "MJD-BEG", "tai")
 
     @cache_translation
     def to_datetime_end(self) -> Time:
@@ -231,19 +229,26 @@ class HeaderTranslator(identity.Rules, FitsTranslator):
         return self.to_datetime_begin() + max(self.to_exposure_time(), 0.0 * u.s)
 
     def _time(self, name: str, scale: str) -> Time:
-        if scale not in _SCALES:
-            raise cards.unusable(
-                self._cards, "TIMESYS", self.filename, f"is none of the time scales {', '.join(_SCALES)}"
-            )
-        try:
-            time = Time(cards.text(self._cards, name, self.filename), format="isot", scale=scale)
-        except ValueError:
-            raise cards.unusable(self._cards, name, self.filename, "is not a time") from None
-        return self._in_butlers_time(name, time)
+        """Return the time that a card tells, in TAI only if its scale is.
 
-    def _in_butlers_time(self, name: str, time: Time) -> Time:
-        if not _BUTLERS_TIME[0] <= time.mjd < _BUTLERS_TIME[1]:
-            raise cards.unusable(self._cards, name, self.filename, "is no time from 1970 to 2099")
+        Raises
+        ------
+        MetadataError
+            If it is no time, or none that the Butler knows.
+        """
+        if scale not in Time.SCALES:
+            raise cards.unusable(self._header, "TIMESYS", self.filename, "is no time scale")
+        try:
+            value = cards.defined(self._header, name)
+            if isinstance(value, str) and not name.startswith("MJD"):
+                time = Time(value, format="isot", scale=scale)
+            else:
+                time = Time(self._number(name), format="mjd", scale=scale)
+            in_range = _BUTLERS_TIME[0] < time.tai.mjd < _BUTLERS_TIME[1]
+        except (ValueError, ArithmeticError, ScaleValueError):
+            raise cards.unusable(self._header, name, self.filename, f"is not a time in scale {scale}") from None
+        if not in_range:
+            raise cards.unusable(self._header, name, self.filename, "is no time from 1970 to 2099")
         return time
 
     @cache_translation
@@ -252,9 +257,7 @@ class HeaderTranslator(identity.Rules, FitsTranslator):
 
     @cache_translation
     def to_exposure_time(self) -> u.Quantity:
-        """Return how long the shutter was open; as long as requested where it never was, as in a dark."""
-        open_for = self._optional("SHUTTIME") or 0.0
-        return open_for * u.s if open_for > 0 else self.to_exposure_time_requested()
+        return self.to_exposure_time_requested()
 
     @cache_translation
     def to_dark_time(self) -> u.Quantity:

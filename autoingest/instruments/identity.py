@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
-from datetime import date
-from functools import lru_cache
-from typing import TYPE_CHECKING, ClassVar
+from typing import Any, ClassVar
 
-from ..cameras import CAMERAS
 from ..errors import MetadataError
 from . import base, cards
-from .translation import chosen, own
-
-if TYPE_CHECKING:
-    from .header import HeaderTranslator
 
 CONTROLLERS = "OCHPQS"
 """Who ran the camera; the position is the number of millennia that an exposure id is moved by.
@@ -23,12 +15,8 @@ CONTROLLERS = "OCHPQS"
 O the observatory, C the camera team, H phoSim, P and Q simulated O and C, S simulated images.
 """
 
-_OWN_SEQUENCE_UNTIL = {"C": 20231004, "H": 99991231, "P": 20250417, "Q": 20250417, "S": 20250417}
-"""Last day on which a controller counted its exposures apart from O."""
-
-_DAY_OBS = re.compile(r"(\d{4})-?(\d\d)-?(\d\d)(?:T.*)?")
-_DAYS = (19700102, 20501231)
-_OBS_ID = re.compile(r"[A-Z]{2}_([A-Z])_\d{8}_(\d{1,6})")
+_COUNTED_APART_UNTIL = {"C": 20231004, "P": 20250417, "Q": 20250417, "S": 20250417}
+"""Last day on which a controller counted its exposures apart from O; H always does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,74 +42,24 @@ class GuiderIdentity:
     detector: int
 
 
-def identify(header: Mapping[str, object], url: str) -> Identity:
-    """Tell which exposure and detector a file holds, without translating its whole header.
-
-    Parameters
-    ----------
-    header
-        Cards of the file, None where a card is undefined.
-    url
-        The file, for messages.
-
-    Raises
-    ------
-    MetadataError
-        If a card that is needed is missing or makes no sense.
-    """
-    rules = rules_of(header, url)
-    if not cards.is_repaired(header):
-        if corrections := _corrections(rules.camera.name, rules.read_obs_id(header, url)):
-            header = {**header, **corrections}
-        if repairs := rules.identity_repairs(header):
-            header = {**header, **repairs}
-    number = rules.read_exposure_id(header, url)
-    return Identity(
-        instrument=rules.camera.name,
-        exposure_id=number,
-        obs_id=rules.read_obs_id(header, url),
-        detector=rules.read_detector(header, url),
-        group=group(header, number, url),
-        day_obs=rules.read_day_obs(header, url),
-    )
-
-
-def identify_guider(header: Mapping[str, object], url: str) -> GuiderIdentity:
-    """Tell what a guider file holds; it names neither a group nor times.
-
-    Raises
-    ------
-    MetadataError
-        If a card that is needed is missing or makes no sense, or the detector is no guide detector.
-    """
-    camera = camera_of(header, url)
-    number = detector(camera, header, url)
-    if number not in camera.guiders:
-        name = f"{header['RAFTBAY']}_{header['CCDSLOT']}"
-        raise MetadataError(
-            f"RAFTBAY_CCDSLOT = {name!r} is not a guide detector of {camera.name} ({url})",
-            card="RAFTBAY, CCDSLOT", value=name, path=url,
-        )  # fmt: skip
-    return GuiderIdentity(camera.name, cards.text(header, "OBSID", url), number)
-
-
 def day_obs(header: Mapping[str, object], url: str | None, card: str = "DAYOBS") -> int:
-    """Return the observing day, YYYYMMDD, from its card.
+    """Return the observing day, YYYYMMDD, from a card that holds a number or digits."""
+    return cards.integer(header, card, url)
 
-    Days from 1970 on, where the Butler's time begins, to the end of 2050, for which the ids were laid out.
+
+def exposure_day(header: Mapping[str, object], url: str | None, card: str = "DAYOBS") -> int:
+    """Return the day from which an exposure id is made: hyphens and a time of day may be written, too.
+
+    The calendar is not consulted.
     """
-    match = _DAY_OBS.fullmatch(str(cards.defined(header, card)))
-    if match:
-        year, month, day = (int(part) for part in match.groups())
-        result = year * 10000 + month * 100 + day
-        if _DAYS[0] <= result <= _DAYS[1]:
-            try:
-                date(year, month, day)
-            except ValueError:
-                pass
-            else:
-                return result
-    raise cards.unusable(header, card, url, "is not a day YYYYMMDD")
+    value = cards.defined(header, card)
+    if isinstance(value, str):
+        digits = value.partition("T")[0].replace("-", "")
+        value = digits if len(digits) == 8 else None
+    result = cards.whole(value)
+    if result is None or result < 0:
+        raise cards.unusable(header, card, url, "is not a day YYYYMMDD")
+    return result
 
 
 def seq_num(header: Mapping[str, object], url: str | None, card: str = "SEQNUM") -> int:
@@ -129,39 +67,29 @@ def seq_num(header: Mapping[str, object], url: str | None, card: str = "SEQNUM")
     result = cards.integer(header, card, url)
     if not 0 <= result < 100_000:
         raise cards.unusable(header, card, url, "is not a number from 0 to 99999")
-    match = _OBS_ID.fullmatch(str(cards.defined(header, "OBSID")))
-    if match and int(match[2]) != result:
-        raise cards.unusable(header, card, url, f"contradicts OBSID = {header['OBSID']!r}")
     return result
-
-
-def controller(header: Mapping[str, object], url: str | None) -> str:
-    """Return who ran the camera: the card CONTRLLR, else as the OBSID says, else O."""
-    match = _OBS_ID.fullmatch(str(cards.defined(header, "OBSID")))
-    told = match[1] if match and match[1] in CONTROLLERS else None
-    value = cards.defined(header, "CONTRLLR")
-    if value is None:
-        return told or "O"
-    if not isinstance(value, str) or len(value) != 1 or value not in CONTROLLERS:
-        raise cards.unusable(header, "CONTRLLR", url, f"is none of {', '.join(CONTROLLERS)}")
-    if told not in (None, value):
-        raise cards.unusable(header, "CONTRLLR", url, f"contradicts OBSID = {header['OBSID']!r}")
-    return value
 
 
 def exposure_id(header: Mapping[str, object], url: str | None) -> int:
     """Return the exposure id: day and sequence number, moved by millennia where a controller counted apart.
+
+    OBSID is not consulted, and may contradict.
 
     Raises
     ------
     MetadataError
         If DAYOBS, SEQNUM or CONTRLLR make no sense, or CALIB_ID says that this is a calibration product.
     """
-    if cards.defined(header, "CALIB_ID") is not None:
+    if "CALIB_ID" in header:
         raise cards.unusable(header, "CALIB_ID", url, "says that this is no raw image")
-    day, who = day_obs(header, url), controller(header, url)
-    apart = day <= _OWN_SEQUENCE_UNTIL.get(who, 0)
-    return (day + (CONTROLLERS.index(who) * 1000_00_00 if apart else 0)) * 100_000 + seq_num(header, url)
+    day, number = exposure_day(header, url), seq_num(header, url)
+    controller = cards.defined(header, "CONTRLLR")
+    if controller and controller != "O":
+        if not isinstance(controller, str) or len(controller) != 1 or controller not in CONTROLLERS:
+            raise cards.unusable(header, "CONTRLLR", url, f"is none of {', '.join(CONTROLLERS)}")
+        if day <= _COUNTED_APART_UNTIL.get(controller, day):
+            day += CONTROLLERS.index(controller) * 1000_00_00
+    return day * 100_000 + number
 
 
 def group(header: Mapping[str, object], exposure: int, url: str | None) -> str:
@@ -171,7 +99,7 @@ def group(header: Mapping[str, object], exposure: int, url: str | None) -> str:
 
 def detector(camera: base.Camera, header: Mapping[str, object], url: str | None) -> int:
     """Return the detector's number from the cards RAFTBAY and CCDSLOT."""
-    name = f"{cards.text(header, 'RAFTBAY', url)}_{cards.text(header, 'CCDSLOT', url)}"
+    name = f"{cards.as_text(header, 'RAFTBAY', url)}_{cards.as_text(header, 'CCDSLOT', url)}"
     if name not in camera.detector_ids:
         raise MetadataError(
             f"RAFTBAY_CCDSLOT = {name!r} is not a detector of {camera.name} ({url})",
@@ -184,26 +112,28 @@ class Rules:
     """How a camera's headers tell what a file is; a camera overrides what is odd about its own."""
 
     camera: ClassVar[base.Camera]
+    instrume: ClassVar[tuple[str, ...]]
+    """Values of the card INSTRUME, in lower case."""
+    identity_needs_repairs: ClassVar[bool] = False
+    """Whether repairs change what a file is."""
 
     @classmethod
-    def recognises(cls, header: Mapping[str, object], url: str | None) -> bool:
-        """Tell whether a header is this camera's though its card INSTRUME doesn't say so."""
-        return False
+    def accepts(cls, header: Mapping[str, object]) -> bool:
+        """Tell whether a header is this camera's, if it is none of the cameras' that are asked before."""
+        name = header.get("INSTRUME")
+        return isinstance(name, str) and name.lower() in cls.instrume
 
     @classmethod
-    def repairs(cls, header: Mapping[str, object]) -> dict[str, object]:
-        """Return the cards that repair what is known to be wrong with a header. Never raises."""
-        return {}
+    def repair(cls, header: MutableMapping[str, Any]) -> None:
+        """Repair in place what is known to be wrong with a header.
 
-    @classmethod
-    def identity_repairs(cls, header: Mapping[str, object]) -> dict[str, object]:
-        """Return those of the repairs on which the identity depends."""
-        return {}
+        May raise anything: what was changed by then stays, what would have come after is not done.
+        """
 
     @classmethod
     def read_obs_id(cls, header: Mapping[str, object], url: str | None) -> str:
         """Return the observation's name."""
-        return cards.text(header, "OBSID", url)
+        return cards.as_text(header, "OBSID", url)
 
     @classmethod
     def read_day_obs(cls, header: Mapping[str, object], url: str | None) -> int:
@@ -220,37 +150,15 @@ class Rules:
         """Return the detector's number."""
         return detector(cls.camera, header, url)
 
-
-_INSTRUMENTS = {value: name for name, camera in CAMERAS.items() for value in camera.instrume}
-
-
-def instrument_of(header: Mapping[str, object], url: str | None) -> str | None:
-    """Return the name of the camera that a header is of; None if it can't be told."""
-    name = _INSTRUMENTS.get(str(cards.defined(header, "INSTRUME")).lower())
-    return name or next((name for name, rules in own().items() if rules.recognises(header, url)), None)
-
-
-def rules_of(header: Mapping[str, object], url: str) -> type[HeaderTranslator]:
-    """Return the rules of the camera that a header is of, by INSTRUME or what the camera is known by."""
-    name = instrument_of(header, url)
-    if name is None:
-        raise cards.unusable(header, "INSTRUME", url, "is no known instrument")
-    return own()[name]
-
-
-def camera_of(header: Mapping[str, object], url: str) -> base.Camera:
-    """Return the camera that a header is of."""
-    return rules_of(header, url).camera
-
-
-@lru_cache(maxsize=256)
-def _corrections(instrument: str, obs_id: str) -> dict[str, object]:
-    """Return the cards of an exposure that a correction file replaces, looked up once for all its files."""
-    from astro_metadata_translator import fix_header
-
-    header: dict[str, object] = {"INSTRUME": CAMERAS[instrument].instrume[0], "OBSID": obs_id}
-    lookup = type("Lookup", (chosen(instrument),), {"name": None, "fix_header": lambda *_, **__: False})
-    told = dict(header)
-    fix_header(header, translator_class=lookup)
-    return {card: value for card, value in header.items()
-            if told.get(card) != value and not card.startswith(cards.REPAIRED)}  # fmt: skip
+    @classmethod
+    def identify(cls, header: Mapping[str, object], url: str) -> Identity:
+        """Return what a file is, from its header as corrected and repaired."""
+        number = cls.read_exposure_id(header, url)
+        return Identity(
+            instrument=cls.camera.name,
+            exposure_id=number,
+            obs_id=cls.read_obs_id(header, url),
+            detector=cls.read_detector(header, url),
+            group=group(header, number, url),
+            day_obs=cls.read_day_obs(header, url),
+        )

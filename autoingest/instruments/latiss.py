@@ -5,50 +5,44 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 import astropy.units as u
 from astro_metadata_translator import cache_translation
+from astropy.coordinates import AltAz
 
-from ..errors import MetadataError
 from . import cards
+from .dates import utc
 from .rubin import RubinTranslator
 
-
-def _since(date: str) -> float:
-    """Return the MJD (TAI) of a date in UTC from 2017 on, when they were 37 s apart."""
-    return ((datetime.fromisoformat(date) - datetime(1858, 11, 17)).total_seconds() + 37) / 86400
-
-
-_SENSOR_CHANGED = _since("2019-06-24T00:00")
-_GROUP_IS_TYPE_UNTIL = _since("2019-11-07T00:00")
-_ON_TELESCOPE = _since("2020-01-01T00:00")
-_OBJECT_IS_TEST_UNTIL = _since("2020-01-27T20:00")
-_RADIANS_UNTIL = _since("2020-01-28T22:00")
-_END_IS_WRONG_UNTIL = _since("2020-02-01T00:00")
-_START_IS_WRONG_UNTIL = _since("2020-05-01T00:00")
-_HALF_A_TURN = _since("2020-11-19T00:00"), _since("2021-10-29T00:00")
-_HOURS_UNTIL = _since("2021-02-11T18:45")
-_SLOW_CLOCK_UNTIL = _since("2021-02-12T00:00")
-_SPEC_PREFIX_UNTIL = _since("2022-07-10T00:00")
+_SENSOR_CHANGED = utc("2019-06-24")
+_GROUP_IS_TYPE_UNTIL = utc("2019-11-07")
+_ON_TELESCOPE = utc("2020-01-01")
+_OBJECT_IS_TEST_UNTIL = utc("2020-01-27T20:00")
+_RADIANS_UNTIL = utc("2020-01-28T22:00")
+_END_IS_WRONG_UNTIL = utc("2020-02-01")
+_START_IS_WRONG_UNTIL = utc("2020-05-01")
+_HALF_A_TURN = utc("2020-11-19"), utc("2021-10-29")
+_HOURS_UNTIL = utc("2021-02-11T18:45")
+_SLOW_CLOCK_UNTIL = utc("2021-02-12")
+_SPEC_PREFIX_UNTIL = utc("2022-07-10")
 
 _SENSOR = "ITL-3800C-068"
 _DETECTOR = 0
+_DETECTOR_NAME = "RXX_S00"
 _CLOCK = 37 / 3600 * 15
 """Degrees by which right ascensions are off that were computed with TAI taken for UTC."""
 
-_OBS_ID = re.compile(r"AT_[A-Z]_(\d{8})_(\d+)")
-_EMPTY = re.compile(r"empty_?\d*", re.IGNORECASE)
+_EMPTY = re.compile(r"empty(_?\d+)?", re.IGNORECASE)
 
 
 class LatissTranslator(RubinTranslator, instrument="LATISS", registered_name="LSST_LATISS"):
     """Translates the headers of LATISS."""
 
     site = (-70.747698, -30.244728, 2663.0)
-    tracking_systems = ("RADEC", "SIDEREAL", "")
     unknown_rotation = math.nan
+    identity_needs_repairs = True
 
     _const_map: dict[str, Any] = {  # noqa: RUF012
         "telescope": "Rubin Auxiliary Telescope",
@@ -60,10 +54,14 @@ class LatissTranslator(RubinTranslator, instrument="LATISS", registered_name="LS
     }
 
     @classmethod
+    def accepts(cls, header: Mapping[str, object]) -> bool:
+        """Tell whether a header is this camera's: capitals count."""
+        return header.get("INSTRUME") in ("LATISS", "LSST_ATISS") or header.get("DETNAME") == _DETECTOR_NAME
+
+    @classmethod
     def read_obs_id(cls, header: Mapping[str, object], url: str | None) -> str:
         """Return the observation's name, of which the card was IMGNAME at first."""
-        older = cards.defined(header, "OBSID") is None and cards.defined(header, "IMGNAME") is not None
-        return cards.text(header, "IMGNAME" if older else "OBSID", url)
+        return cards.as_text(header, cards.first(header, "OBSID", "IMGNAME") or "OBSID", url)
 
     @classmethod
     def read_detector(cls, header: Mapping[str, object], url: str | None) -> int:
@@ -71,42 +69,59 @@ class LatissTranslator(RubinTranslator, instrument="LATISS", registered_name="LS
         return _DETECTOR
 
     @classmethod
-    def identity_repairs(cls, header: Mapping[str, object]) -> dict[str, object]:
-        """Return the same as `repairs`."""
-        return cls.repairs(header)
-
-    @classmethod
-    def repairs(cls, header: Mapping[str, object]) -> dict[str, object]:
-        """Return the cards that repair what is known to be wrong in the headers of certain years."""
-        repairs = _names(header)
-        if str(cards.defined(header, "DATE-OBS")).startswith("1970"):
-            repairs |= {"DATE-OBS": header.get("DATE"), "DATE-BEG": header.get("DATE"), "DATE-END": None,
-                        "MJD-OBS": header.get("MJD"), "MJD-BEG": header.get("MJD"), "MJD-END": None}  # fmt: skip
-        if header.get("SHUTTIME"):
-            repairs["SHUTTIME"] = None
-        height = cards.defined(header, "OBSGEO-Z")
-        if isinstance(height, (int, float)) and height > 0:
-            repairs["OBSGEO-Z"] = -height
-        begin = cards.moment({**header, **repairs}, *cards.BEGIN)
+    def repair(cls, header: MutableMapping[str, Any]) -> None:
+        """Repair what is known to be wrong in the headers of certain years."""
+        _repair_names(header, cls.read_obs_id(header, None))
+        if "DATE-OBS" in header and header["DATE-OBS"].startswith("1970"):
+            header["DATE-OBS"] = header["DATE-BEG"] = header["DATE"]
+            header["MJD-OBS"] = header["MJD-BEG"] = header["MJD"]
+            header["DATE-END"] = header["MJD-END"] = None
+        begin = cards.moment(header, *cards.BEGIN)
         if begin is None:
-            return repairs  # the translation itself will say so
-        return {**repairs, **_repairs_of_type(header, begin), **_repairs_of_pointing(header, begin)}
+            raise cards.unusable(header, cards.first(header, *cards.BEGIN) or "MJD-BEG", None, "is not a time")
+        if begin > _SENSOR_CHANGED:
+            header["LSST_NUM"] = _SENSOR
+        if begin < _END_IS_WRONG_UNTIL and header.get("DATE-END"):
+            header["DATE-END"] = header["MJD-END"] = None
+        _repair_type(header, begin)
+        if begin < _RADIANS_UNTIL:
+            for card in ("RA", "DEC"):
+                if header.get(card) is not None:
+                    header[card] = math.degrees(header[card])
+        if header.get("SHUTTIME"):
+            header["SHUTTIME"] = None
+        if "OBJECT" not in header and header.get("IMGTYPE") == "OBJECT":
+            header["OBJECT"] = "NOTSET"
+        if begin < _SPEC_PREFIX_UNTIL and header.get("OBJECT") is not None:
+            header["OBJECT"] = header["OBJECT"].replace("spec:", "")
+        if header.get("RADESYS") == "":
+            header["RADESYS"] = "ICRS"
+        if header.get("TRACKSYS") == "":
+            header["TRACKSYS"] = None
+        elif header.get("TRACKSYS") == "SIDEREAL":
+            header["TRACKSYS"] = "RADEC"
+        _repair_pointing(header, begin)
 
     def _is_installed(self) -> bool:
-        return float(self.to_datetime_begin().tai.mjd) > _ON_TELESCOPE
+        return bool(self.to_datetime_begin().tai.mjd > _ON_TELESCOPE)
 
     @cache_translation
     def to_object(self) -> str:
-        if not self._first("OBJECT"):
+        if not self._first("OBJECT") and self._is_installed():
             self._need("OBJECT")
         return super().to_object()
 
     @cache_translation
+    def to_science_program(self) -> str:
+        return self._text("unknown", "PROGRAM")
+
+    @cache_translation
     def to_observation_type(self) -> str:
         """Return the type; where none is told, a bias by its exposure time, else unknown."""
-        kind = self._text("", "OBSTYPE", "IMGTYPE").lower()
-        if not kind:
-            return "bias" if self.to_exposure_time_requested().value == 0 else "unknown"
+        card = self._first("OBSTYPE", "IMGTYPE")
+        if card is None:
+            return "bias" if self.to_exposure_time().value == 0 else "unknown"
+        kind = cards.text(self._header, card, self.filename).lower()
         if kind == "object" and not self._is_installed():
             return "labobject"
         return "science" if kind in ("skyexp", "object") else kind
@@ -118,77 +133,64 @@ class LatissTranslator(RubinTranslator, instrument="LATISS", registered_name="LS
 
     @cache_translation
     def to_dark_time(self) -> u.Quantity:
-        return max(super().to_dark_time(), self.to_exposure_time())
+        elapsed, exposure = super().to_dark_time(), self.to_exposure_time()
+        return elapsed if elapsed >= exposure else exposure
+
+    @cache_translation
+    def to_altaz_end(self) -> AltAz | None:
+        return None if "AELEND" in self._header and "ELEND" not in self._header else super().to_altaz_end()
 
     @cache_translation
     def to_physical_filter(self) -> str:
         """Join filter and grating, both always named."""
-        names = []
-        for card in ("FILTER", "GRATING"):
-            name = self._text("unknown", card)
-            if _EMPTY.fullmatch(name) or (card == "GRATING" and _is_blank(self._cards.get(card))):
-                name = "empty"
-            names.append("diffuser" if name == "disperser" else name)
-        return "~".join(names)
+        name, grating = self._text("unknown", "FILTER"), self._text("unknown", "GRATING")
+        if _EMPTY.fullmatch(name):
+            name = "empty"
+        if not grating or grating.lower().startswith("empty"):
+            grating = "empty"
+        return f"{name}~{grating}"
 
 
-def _is_blank(value: object) -> bool:
-    return isinstance(value, str) and not value.strip()
+def _repair_names(header: MutableMapping[str, Any], obs_id: str) -> None:
+    """Tell which exposure it is by cards that the first headers lack."""
+    parts = obs_id.split("_")
+    if "OBSID" not in header:
+        header["OBSID"] = header["IMGNAME"]
+    if "DAYOBS" not in header:
+        header["DAYOBS"] = parts[2] if len(parts[2]) == 8 else header["OBS-NITE"]
+    if "SEQNUM" not in header:
+        header["SEQNUM"] = int(parts[3])
 
 
-def _names(header: Mapping[str, object]) -> dict[str, object]:
-    """Return the cards that say which exposure it is, where the first headers lack them."""
-    try:
-        obs_id = LatissTranslator.read_obs_id(header, None)
-    except MetadataError:
-        return {}
-    told: dict[str, object] = {"OBSID": obs_id}
-    if match := _OBS_ID.fullmatch(obs_id):
-        told |= {"DAYOBS": match[1], "SEQNUM": int(match[2])}
-    return {card: value for card, value in told.items() if cards.defined(header, card) is None}
+def _repair_type(header: MutableMapping[str, Any], begin: float) -> None:
+    """Tell the type of the observation, which was recorded as the group: bias, dark_0001_0002, FOCUS10."""
+    group, kind = header.get("GROUPID"), header.get("IMGTYPE")
+    if begin < _GROUP_IS_TYPE_UNTIL and group and not group.startswith("test"):
+        if kind:
+            if kind == group:
+                header["GROUPID"] = None
+        elif "_" in group:
+            header["IMGTYPE"] = group.partition("_")[0]
+        elif group.lower().startswith("focus") and len(group) > len("focus"):
+            header["IMGTYPE"] = "FOCUS"
+        else:
+            header["IMGTYPE"], header["GROUPID"] = group, None
+    if begin < _OBJECT_IS_TEST_UNTIL and header.get("IMGTYPE") == "OBJECT":
+        header["IMGTYPE"] = "ENGTEST"
 
 
-def _repairs_of_type(header: Mapping[str, object], begin: float) -> dict[str, object]:
-    repairs: dict[str, object] = {}
-    if begin > _SENSOR_CHANGED:
-        repairs["LSST_NUM"] = _SENSOR
-    if begin < _END_IS_WRONG_UNTIL:
-        repairs |= {"DATE-END": None, "MJD-END": None}
-    kind, group = cards.defined(header, "IMGTYPE"), cards.defined(header, "GROUPID")
-    if begin < _GROUP_IS_TYPE_UNTIL and isinstance(group, str) and not group.startswith("test"):
-        # The type was recorded as the group: bias, dark_0001_0002, FOCUS10.
-        if kind is None:
-            kind, underscore, _ = group.partition("_")
-            if not underscore:
-                kind = "FOCUS" if (focus := group.upper() != "FOCUS" and group.upper().startswith("FOCUS")) else group
-                if not focus:
-                    repairs["GROUPID"] = None
-            repairs["IMGTYPE"] = kind
-        elif kind == group:
-            repairs["GROUPID"] = None
-    if kind == "OBJECT":
-        if begin < _OBJECT_IS_TEST_UNTIL:
-            repairs["IMGTYPE"] = "ENGTEST"
-        elif "OBJECT" not in header:
-            repairs["OBJECT"] = "NOTSET"
-    target = cards.defined(header, "OBJECT")
-    if begin < _SPEC_PREFIX_UNTIL and isinstance(target, str):
-        repairs["OBJECT"] = target.removeprefix("spec:")
-    return repairs
-
-
-def _repairs_of_pointing(header: Mapping[str, object], begin: float) -> dict[str, object]:
-    values = {card: value for card in ("RA", "DEC", "RASTART", "RAEND", "ROTPA")
-              if isinstance(value := cards.defined(header, card), (int, float))}  # fmt: skip
-    repairs: dict[str, object] = {}
-    if begin < _RADIANS_UNTIL:
-        repairs |= {card: value * 180 / math.pi for card, value in values.items() if card in ("RA", "DEC")}
+def _repair_pointing(header: MutableMapping[str, Any], begin: float) -> None:
     if begin < _START_IS_WRONG_UNTIL:
-        repairs |= dict.fromkeys(("RASTART", "DECSTART", "RAEND", "DECEND"))
-    else:
-        for card in values.keys() & {"RASTART", "RAEND"}:
-            degrees = values[card] * (15.0 if begin < _HOURS_UNTIL else 1.0)
-            repairs[card] = degrees + (_CLOCK if degrees and begin < _SLOW_CLOCK_UNTIL else 0.0)
-    if "ROTPA" in values and _HALF_A_TURN[0] < begin < _HALF_A_TURN[1]:
-        repairs["ROTPA"] = values["ROTPA"] - 180
-    return repairs
+        header.update(dict.fromkeys(("RASTART", "DECSTART", "RAEND", "DECEND")))
+    elif begin < _HOURS_UNTIL:
+        for card in ("RASTART", "RAEND"):
+            if header[card]:
+                header[card] *= 15.0
+    if _START_IS_WRONG_UNTIL < begin < _SLOW_CLOCK_UNTIL:
+        for card in ("RASTART", "RAEND"):
+            if header[card]:
+                header[card] += _CLOCK
+    if _HALF_A_TURN[0] < begin < _HALF_A_TURN[1]:
+        header["ROTPA"] -= 180
+    if header["OBSGEO-Z"] > 0:
+        header["OBSGEO-Z"] *= -1

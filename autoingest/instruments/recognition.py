@@ -3,13 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from ..errors import MetadataError
-from . import catalogue, identity
+from ..errors import MetadataError, PermanentError
+from . import cards, catalogue, corrections, identity, translation
 from .described import DescribedHeader
+from .preparation import prepared
+
+if TYPE_CHECKING:
+    from .header import HeaderTranslator
+
+Header = Mapping[str, object]
 
 
-def instrument_of(header: Mapping[str, object], url: str) -> str:
+def rules_of(header: Header, url: str) -> type[HeaderTranslator]:
+    """Return the rules of the camera that a header is of.
+
+    Raises
+    ------
+    MetadataError
+        If it is no camera's.
+    """
+    rules = translation.of_header(header)
+    if rules is None:
+        raise cards.unusable(header, "INSTRUME", url, "is no known instrument")
+    return rules
+
+
+def instrument_of(header: Header, url: str) -> str:
     """Return the name of the instrument that a header is of.
 
     Raises
@@ -18,7 +39,7 @@ def instrument_of(header: Mapping[str, object], url: str) -> str:
         If it is neither a camera's nor a described instrument's; the message names the card.
     """
     try:
-        return identity.camera_of(header, url).name
+        return rules_of(header, url).camera.name
     except MetadataError:
         generator = catalogue.recognise(header, url)
         if generator is None:
@@ -26,7 +47,7 @@ def instrument_of(header: Mapping[str, object], url: str) -> str:
         return generator.name
 
 
-def identify(header: Mapping[str, object], url: str) -> identity.Identity:
+def identify(header: Header, url: str) -> identity.Identity:
     """Tell which exposure and detector a file holds, without translating its whole header.
 
     Parameters
@@ -41,14 +62,46 @@ def identify(header: Mapping[str, object], url: str) -> identity.Identity:
     MetadataError
         If a card that is needed is missing or makes no sense.
     """
-    generator = catalogue.generators().get(instrument_of(header, url))
-    if generator is None:
-        return identity.identify(header, url)
+    try:
+        rules = translation.of_header(header)
+        if rules is None:
+            return _identify_described(header, url)
+        if not cards.is_repaired(header):
+            obs_id = rules.read_obs_id(header, url)
+            if rules.identity_needs_repairs:
+                header = prepared(rules, header, translation.corrections_of(rules, obs_id))
+            elif corrected := translation.corrections_of(rules, obs_id):
+                header = {**header, **corrected}
+        return rules.identify(header, url)
+    except PermanentError:
+        raise
+    except Exception as err:
+        raise MetadataError(f"the header can't be read: {err!r} ({url})", path=url) from err
 
-    from astro_metadata_translator import fix_header
 
-    from .records import translator
+def _identify_described(header: Header, url: str) -> identity.Identity:
+    generator = catalogue.generators()[instrument_of(header, url)]
+    if not cards.is_repaired(header):
+        obs_id = DescribedHeader(generator, header, url).obs_id()
+        header = {**header, **corrections.find(generator.name, obs_id)}
+    return DescribedHeader(generator, header, url).identity()
 
-    corrected = dict(header)
-    fix_header(corrected, translator_class=translator(generator.name), filename=url)
-    return DescribedHeader(generator, corrected, url).identity()
+
+def identify_guider(header: Header, url: str) -> identity.GuiderIdentity:
+    """Tell what a guider file holds; it names neither a group nor times.
+
+    Raises
+    ------
+    MetadataError
+        If a card that is needed is missing or makes no sense, or the detector is no guide detector.
+    """
+    rules = rules_of(header, url)
+    camera = rules.camera
+    number = identity.detector(camera, header, url)
+    if number not in camera.guiders:
+        name = camera.detectors[number].name
+        raise MetadataError(
+            f"RAFTBAY_CCDSLOT = {name!r} is not a guide detector of {camera.name} ({url})",
+            card="RAFTBAY, CCDSLOT", value=name, path=url,
+        )  # fmt: skip
+    return identity.GuiderIdentity(camera.name, rules.read_obs_id(header, url), number)

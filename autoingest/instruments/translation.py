@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
 import structlog
 
 from ..cameras import CAMERAS
+from . import cards, corrections
 
 if TYPE_CHECKING:
     from astro_metadata_translator import MetadataTranslator
@@ -21,16 +22,28 @@ log = structlog.get_logger(__name__)
 _SITE_TRANSLATORS = "lsst.obs.lsst.translators"
 """The Science Pipelines' own translators; where they are installed, they are used."""
 
+_ORDER = ("LSSTCam", "LSST-TS8", "LATISS", "LSSTComCam", "LSSTComCamSim", "LSSTCamSim")
+"""Cameras in the order in which they are asked whether a header is theirs; any others come after them."""
+
 
 @cache
 def own() -> Mapping[str, type[HeaderTranslator]]:
-    """Return our own classes by instrument; they identify files even where others translate whole headers."""
+    """Return our own classes by instrument, in the order in which they are asked whether a header is theirs.
+
+    They identify files even where others translate whole headers.
+    """
     import_site(_SITE_TRANSLATORS)
     from .header import HeaderTranslator
 
-    for camera in CAMERAS.values():
-        importlib.import_module(f".{camera.stem}", __package__)
-    return {name: HeaderTranslator.own[name] for name in CAMERAS}
+    names = [name for name in _ORDER if name in CAMERAS] + [name for name in CAMERAS if name not in _ORDER]
+    for name in names:
+        importlib.import_module(f".{CAMERAS[name].stem}", __package__)
+    return {name: HeaderTranslator.own[name] for name in names}
+
+
+def of_header(header: Mapping[str, object]) -> type[HeaderTranslator] | None:
+    """Return our own class of the camera that a header is of; None if it is no camera's."""
+    return next((rules for rules in own().values() if rules.accepts(header)), None)
 
 
 def chosen(instrument: str) -> type[MetadataTranslator]:
@@ -38,6 +51,27 @@ def chosen(instrument: str) -> type[MetadataTranslator]:
     from astro_metadata_translator import MetadataTranslator
 
     return MetadataTranslator.translators[own()[instrument].registered_name]
+
+
+def corrections_of(rules: type[HeaderTranslator], obs_id: str) -> corrections.Cards:
+    """Return the cards of an exposure that are to be replaced: as the class that translates it finds them."""
+    instrument = rules.camera.name
+    if chosen(instrument) is rules:
+        return corrections.find(instrument, obs_id)
+    return _of_site(instrument, obs_id) if corrections.is_plain(obs_id) else {}
+
+
+@lru_cache(maxsize=256)
+def _of_site(instrument: str, obs_id: str) -> corrections.Cards:
+    """Return the corrections that the site's own translator finds, looked up once for all files of an exposure."""
+    from astro_metadata_translator import fix_header
+
+    told: dict[str, object] = {"INSTRUME": CAMERAS[instrument].instrume[0], "OBSID": obs_id}
+    header = dict(told)
+    lookup = type("Lookup", (chosen(instrument),), {"name": None, "fix_header": lambda *_, **__: False})
+    fix_header(header, translator_class=lookup)
+    return {card: value for card, value in header.items()
+            if told.get(card) != value and not card.startswith(cards.LIBRARY)}  # fmt: skip
 
 
 @cache

@@ -4,41 +4,52 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from datetime import datetime, timedelta
-from fractions import Fraction
 from typing import Any
 
 import astropy.units as u
 from astro_metadata_translator import cache_translation
 from astropy.time import Time, TimeDelta
 
-from ..errors import MetadataError
-from ..objects import CAMERA_CODES, INSTRUMENT_ALIASES
 from . import cards, identity
 from .base import Detector
+from .dates import tai
 from .header import HeaderTranslator
 
 _NAME = "LSST-TS8"
 _STAND = "TS8"
 _DAY_BEGINS = 8
-"""Hours after midnight UTC at which the stand's observing day begins."""
+"""Hours after midnight TAI at which the stand's observing day begins."""
 
-_COUNTED_SINCE = (20230524, 906)
-"""Day and sequence number of the first exposure whose id comes from them; before, ids were made of the time."""
+_COUNTED_AFTER = tai("2023-05-24T23:00")
+"""Until then exposure ids were made of the time."""
 
 _DATE_OBS = "HIERARCH LSST-TS8 DATE-OBS"
 """The card in which repaired headers keep the DATE-OBS that they had."""
 
-_OBS_ID = re.compile(r"TS_[A-Z]_(\d{8})_(\d+)")
-_FILE = re.compile(rf"({_OBS_ID.pattern})_R\d\d_S\d\d\.")
+_MJD_EPOCH = datetime(1858, 11, 17)
 _RAFT = re.compile(r"RTM-\d{3}")
 _FILTERS = {2: "g", 3: "r", 4: "i", 5: "z", 6: "y"}
 """Filter by its position in the wheel, as older headers tell it."""
 
+_CONTROLLERS = frozenset(
+    {
+        "000018910e0c", "000018ee33b7", "000018ee0f35", "000018ee3b40", "00001891fcc7", "000018edfd65",
+        "0000123b5ba8", "000018911b05", "00001891fa3e", "000018910d7f", "000018ed9f12", "000018edf4a7",
+        "000018ee34e6", "000018ef1464", "000018eda120", "000018edf8a2", "000018ef3819", "000018ed9486",
+        "000018ee02c8", "000018edfb24", "000018ee34c0", "000018edfb51", "0000123b51d1", "0000123b5862",
+        "0000123b8ca9", "0000189208fa", "0000189111af", "0000189126e1", "000018ee0618", "000018ee3b78",
+        "000018ef1534",
+    }
+)  # fmt: skip
+"""Serial numbers, CONTNUM, of the electronics that were on the stand before headers named it."""
+
 
 class Ts8Translator(HeaderTranslator, instrument=_NAME):
     """Translates the headers of LSST-TS8."""
+
+    identity_needs_repairs = True
 
     _const_map: dict[str, Any] = {  # noqa: RUF012
         **dict.fromkeys(("telescope", "location", "boresight_rotation_coord", "boresight_rotation_angle",
@@ -50,65 +61,40 @@ class Ts8Translator(HeaderTranslator, instrument=_NAME):
     }  # fmt: skip
 
     @classmethod
-    def recognises(cls, header: Mapping[str, object], url: str | None) -> bool:
-        """Tell whether a header without INSTRUME is the test stand's.
-
-        By the stand's name; or by one of its rafts, for the first files are named after their sensor; or by the
-        file's place.
-        """
-        obs_id = cards.defined(header, "OBSID")
-        if cards.defined(header, "INSTRUME") is not None or not (obs_id is None or str(obs_id).startswith("TS_")):
-            return False
-        folder = _folder(url)
-        stand = cards.defined(header, "TSTAND")
-        if stand is not None or folder is not None:
-            return stand in (None, _STAND) and folder in (None, _NAME)
-        serial = str(cards.defined(header, "LSST_NUM"))
-        try:
-            return obs_id is None and cls.read_obs_id(header, url).startswith(serial) and bool(_detector(header, url))
-        except MetadataError:
-            return False
+    def accepts(cls, header: Mapping[str, object]) -> bool:
+        """Tell whether a header is the stand's: it names the stand, or the first ones its electronics."""
+        if "TSTAND" in header:
+            return header["TSTAND"] == _STAND
+        return "LSST_NUM" in header and "REBNAME" in header and header.get("CONTNUM") in _CONTROLLERS
 
     @classmethod
     def read_obs_id(cls, header: Mapping[str, object], url: str | None) -> str:
         """Return the observation's name; in older headers only the file's name tells it."""
         if cards.defined(header, "OBSID") is not None:
-            obs_id = cards.text(header, "OBSID", url)
-            if not _OBS_ID.fullmatch(obs_id):
-                raise cards.unusable(header, "OBSID", url, "is not of the form TS_C_yyyymmdd_number")
-            return obs_id
+            return cards.as_text(header, "OBSID", url)
         name = cards.text(header, "FILENAME", url)
-        match = _FILE.match(name)
-        obs_id = match[1] if match else name.rpartition(".")[0]
-        if not obs_id:
-            raise cards.unusable(header, "FILENAME", url, "names no observation")
-        return obs_id
+        return name.rpartition(".")[0] or name
 
     @classmethod
     def read_day_obs(cls, header: Mapping[str, object], url: str | None) -> int:
         """Return the observing day, in older headers that of the time at which the exposure began."""
         if cards.defined(header, "DAYOBS") is not None:
             return identity.day_obs(header, url)
-        begin = cards.moment(header, *cards.BEGIN)
-        if begin is None or not 40587 < begin < 70171:  # 1970 to 2050
-            raise cards.unusable(header, "MJD-OBS", url, "tells no day")
-        day = datetime(1858, 11, 17) + timedelta(days=begin, hours=-_DAY_BEGINS)
+        day = _MJD_EPOCH + timedelta(days=_begin(header, url), hours=-_DAY_BEGINS)
         return int(f"{day:%Y%m%d}")
 
     @classmethod
     def read_exposure_id(cls, header: Mapping[str, object], url: str | None) -> int:
-        """Return the exposure id: from day and number as other cameras have it, before 2023-05-24 from DATE-OBS.
+        """Return the exposure id: as other cameras have it, before 2023-05-24 the digits of DATE-OBS.
 
-        Then it is the time to a tenth of a second.
+        These are the time to a tenth of a second.
         """
-        obs_id = cls.read_obs_id(header, url)
-        match = _OBS_ID.fullmatch(obs_id)
-        if match and (int(match[1]), int(match[2])) >= _COUNTED_SINCE:
-            return identity.exposure_id({**header, "OBSID": obs_id}, url)
+        if _begin(header, url) > _COUNTED_AFTER and cls.read_obs_id(header, url).startswith("TS_C_"):
+            return identity.exposure_id(header, url)
         card = _DATE_OBS if _DATE_OBS in header else "DATE-OBS"
-        digits = re.sub(r"\D", "", cards.text(header, card, url)[:21])
-        if len(digits) != 15 or cards.moment(header, card) is None:
-            raise cards.unusable(header, card, url, "is not a time to a tenth of a second")
+        digits = re.sub(r"[^0-9]", "", cards.text(header, card, url)[:21])
+        if not digits:
+            raise cards.unusable(header, card, url, "is not a time")
         return int(digits)
 
     @classmethod
@@ -117,22 +103,22 @@ class Ts8Translator(HeaderTranslator, instrument=_NAME):
         return _detector(header, url).id
 
     @classmethod
-    def identity_repairs(cls, header: Mapping[str, object]) -> dict[str, object]:
-        """Return the same as `repairs`, if the day depends on it."""
-        return {} if cards.defined(header, "DAYOBS") is not None else cls.repairs(header)
-
-    @classmethod
-    def repairs(cls, header: Mapping[str, object]) -> dict[str, object]:
-        """Return the times of begin and end, where DATE-OBS is the end: the time at which the readout was triggered."""
-        end, exposure = cards.defined(header, "DATE-OBS"), cards.defined(header, "EXPTIME")
-        if end is None or end != cards.defined(header, "DATE-TRG") or not isinstance(exposure, (int, float)):
-            return {}
-        mjd = cards.moment(header, "MJD-OBS", "DATE-OBS")
-        if mjd is None:
-            return {}
-        begin = float(Fraction(mjd) - Fraction(exposure) / 86400)
-        ending = {} if "DATE-END" in header else {"DATE-END": end, "MJD-END": mjd}
-        return {"MJD-OBS": begin, "MJD-BEG": begin, _DATE_OBS: end, **ending}
+    def repair(cls, header: MutableMapping[str, Any]) -> None:
+        """Repair the begin where DATE-OBS is the end: the time at which the readout was triggered."""
+        end = header.get("DATE-OBS")
+        if end is None or end != header.get("DATE-TRG"):
+            return
+        if "DATE-END" not in header:
+            header["DATE-END"], header["MJD-END"] = end, header["MJD-OBS"]
+        scale = header["TIMESYS"].lower() if header.get("TIMESYS") is not None else "utc"
+        if header.get("MJD-OBS") is not None:
+            read_out = Time(header["MJD-OBS"], format="mjd", scale=scale)
+        else:
+            read_out = Time(end, format="isot", scale=scale)
+        begin = read_out - cards.number(header, "EXPTIME", None) * u.s
+        header["MJD-OBS"] = header["MJD-BEG"] = float(begin.mjd)
+        header["DATE-OBS"] = header["DATE-BEG"] = begin.isot
+        header[_DATE_OBS] = end
 
     @classmethod
     def observing_date_to_offset(cls, observing_date: Time) -> TimeDelta:
@@ -140,10 +126,8 @@ class Ts8Translator(HeaderTranslator, instrument=_NAME):
         return TimeDelta(_DAY_BEGINS * 3600, format="sec", scale="tai")
 
     @cache_translation
-    def to_science_program(self) -> str:
-        if not self._first("RUNNUM"):
-            raise cards.unusable(self._cards, "RUNNUM", self.filename, "names no run")
-        return self._text("", "RUNNUM")
+    def to_science_program(self) -> str | None:  # type: ignore[override]
+        return self._text("", "RUNNUM") if self._first("RUNNUM") else None
 
     @cache_translation
     def to_visit_id(self) -> int:
@@ -151,15 +135,15 @@ class Ts8Translator(HeaderTranslator, instrument=_NAME):
 
     @cache_translation
     def to_detector_serial(self) -> str:
-        return _serial(self._cards, self.filename)
+        return _serial(self._header, self.filename)
 
     @cache_translation
     def to_detector_group(self) -> str:
-        return str(_detector(self._cards, self.filename).raft)
+        return str(_detector(self._header, self.filename).raft)
 
     @cache_translation
     def to_detector_name(self) -> str:
-        return str(_detector(self._cards, self.filename).name_in_raft)
+        return str(_detector(self._header, self.filename).name_in_raft)
 
     @cache_translation
     def to_detector_exposure_id(self) -> int:
@@ -167,17 +151,18 @@ class Ts8Translator(HeaderTranslator, instrument=_NAME):
 
     @cache_translation
     def to_physical_filter(self) -> str:
-        if self._first("FILTPOS"):
-            return _FILTERS.get(int(self._number("FILTPOS")), "unknown")
+        if "FILTPOS" in self._header:
+            return _FILTERS.get(self._header["FILTPOS"], "unknown")
         joined = super().to_physical_filter()
         return "unknown" if "unspecified" in joined else joined
 
 
-def _folder(url: str | None) -> str | None:
-    """Return the camera in whose folder a file lies; None where it lies in no folder of an exposure."""
-    parts = (url or "").split("/")
-    name = INSTRUMENT_ALIASES.get(parts[-4], parts[-4]) if len(parts) > 4 else ""
-    return name if name in CAMERA_CODES else None
+def _begin(header: Mapping[str, object], url: str | None) -> float:
+    """Return the MJD (TAI) at which an exposure began."""
+    begin = cards.moment(header, *cards.BEGIN)
+    if begin is None or not 40587 < begin < 88069:  # 1970 to 2099
+        raise cards.unusable(header, cards.first(header, *cards.BEGIN) or "MJD-BEG", url, "is no time of begin")
+    return begin
 
 
 def _serial(header: Mapping[str, object], url: str | None) -> str:

@@ -40,7 +40,8 @@ def file(seq_num: int, detector: instruments.Detector, changes: Mapping[str, Any
     header = CARDS | {
         "OBSID": obs_id(seq_num), "DAYOBS": str(DAY_OBS), "SEQNUM": seq_num, "RAFTBAY": detector.raft,
         "CCDSLOT": detector.name_in_raft, "LSST_NUM": f"ITL-{detector.id}", "GROUPID": begin.isoformat() + ".000",
-        "DATE-OBS": begin.isoformat(), "DATE-BEG": begin.isoformat(), "DATE-END": end.isoformat(),
+        "DATE": end.isoformat(), "DATE-OBS": begin.isoformat(), "DATE-BEG": begin.isoformat(),
+        "DATE-END": end.isoformat(),
     }  # fmt: skip
     suffix = "_guider" if detector.purpose == "GUIDER" else ""
     path = f"{BUCKET}/LSSTCam/{DAY_OBS}/{obs_id(seq_num)}/{obs_id(seq_num)}_{detector.name}{suffix}.fits"

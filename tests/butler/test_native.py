@@ -54,7 +54,7 @@ def test_visit_is_what_the_official_tools_write(
     changes = {
         "OBSID": exposure["obs_id"], "DAYOBS": "20250521", "SEQNUM": 138, "GROUPID": exposure["group"],
         "FILTER": "g_6", "OBJECT": exposure["target_name"], "PROGRAM": "BLOCK-365", "DATE-BEG": span.begin.isot,
-        "DATE-END": span.end.isot, "DATE-OBS": span.begin.isot,
+        "DATE": span.end.isot, "DATE-END": span.end.isot, "DATE-OBS": span.begin.isot,
     }  # fmt: skip
     result = engine.ingest(exposures.files(138, [94], **changes))
     assert outcomes(result) == {"ingested": 1}

@@ -63,7 +63,7 @@ def test_single_exposure_is_also_the_groups_visit(
     changes = {
         "OBSID": exposure["obs_id"], "DAYOBS": "20250521", "SEQNUM": 138, "GROUPID": exposure["group"],
         "FILTER": "g_6", "OBJECT": exposure["target_name"], "PROGRAM": "BLOCK-365", "DATE-BEG": span.begin.isot,
-        "DATE-END": span.end.isot, "DATE-OBS": span.begin.isot,
+        "DATE": span.end.isot, "DATE-END": span.end.isot, "DATE-OBS": span.begin.isot,
     }  # fmt: skip
     assert len(by_counter.ingest(exposures.files(138, [94], **changes)).visits) == 1
     butler = open_butler()

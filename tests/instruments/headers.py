@@ -12,6 +12,7 @@ def science(**changes: Any) -> dict[str, Any]:
     """Return the header of an exposure of the sky; a hyphen in a card's name is written as an underscore."""
     header: dict[str, Any] = {
         "INSTRUME": "lsstCam",
+        "TELESCOP": "Simonyi Survey Telescope",
         "OBSID": "MC_O_20250521_000138",
         "CONTRLLR": "O",
         "DAYOBS": "20250521",
@@ -32,6 +33,8 @@ def science(**changes: Any) -> dict[str, Any]:
         "SHUTTIME": 30.001,
         "DARKTIME": 30.9415,
         "TIMESYS": "TAI",
+        "DATE": "2025-05-22T05:17:58.808",
+        "DATE-OBS": "2025-05-22T05:17:26.867",
         "MJD-BEG": 60817.22044984951,
         "DATE-BEG": "2025-05-22T05:17:26.867",
         "DATE-END": "2025-05-22T05:17:57.808",
@@ -59,6 +62,7 @@ def bench(**changes: Any) -> dict[str, Any]:
     """Return the header of a bias taken in the laboratory in 2019."""
     header: dict[str, Any] = {
         "INSTRUME": "lsstCam",
+        "TELESCOP": "LSST",
         "OBSID": "MC_C_20190319_000001",
         "CONTRLLR": "C",
         "DAYOBS": "20190319",
@@ -70,6 +74,7 @@ def bench(**changes: Any) -> dict[str, Any]:
         "TESTTYPE": "BIAS",
         "TSTAND": "BOT",
         "EXPTIME": 0.0,
+        "DATE": "2019-03-19T15:50:30.000",
         "MJD-OBS": 58561.66004797444,
     }
     return header | changes
@@ -108,6 +113,8 @@ def latiss(**changes: Any) -> dict[str, Any]:
         "DEC": -21.2531,
         "RASTART": 272.081,
         "DECSTART": -21.2919,
+        "RAEND": 272.0811,
+        "DECEND": -21.2918,
         "RADESYS": "ICRS",
         "TRACKSYS": None,
         "ROTPA": 218.0,

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from importlib.metadata import entry_points
@@ -75,8 +76,16 @@ def test_begin_of_the_observing_day(mjd: float, expected: int) -> None:
         (numbered("20250707", 824), "can_see_sky", True),
         ({"DAYOBS": "20250609", "FILTER": "y_10"}, "physical_filter", "z_20"),
         ({"DAYOBS": "20250610", "FILTER": "y_10"}, "physical_filter", "y_10"),
+        ({"DAYOBS": "20250609", "SEQNUM": 75, "FILTER": "y_10"}, "physical_filter", "y_10"),
+        ({"DAYOBS": "20250609", "SEQNUM": 76, "FILTER": "r_57"}, "physical_filter", "z_20"),
+        ({"DAYOBS": "20260315", "SEQNUM": 109, "FILTER": None}, "physical_filter", "i_39"),
+        ({"DAYOBS": "20260315", "SEQNUM": 110, "FILTER": "r_57"}, "physical_filter", "r_57"),
         ({"DAYOBS": "20250415", "PROGRAM": "BLOCK-417"}, "science_program", "BLOCK-T417"),
-        ({"FILTER": "ph_05"}, "physical_filter", "ph_5"),
+        ({"DAYOBS": "20250828", "PROGRAM": "BLOCK-417"}, "science_program", "BLOCK-T417"),
+        ({"DAYOBS": "20250829", "PROGRAM": "BLOCK-417"}, "science_program", "BLOCK-417"),
+        ({"DAYOBS": "20241015", "FILTER": "ph_05"}, "physical_filter", "ph_5"),
+        ({"DAYOBS": 20241015, "FILTER": "ph_05"}, "physical_filter", "ph_05"),
+        ({"FILTER": "ph_05"}, "physical_filter", "ph_05"),
     ],
 )
 def test_repairs_of_certain_days(changes: dict[str, Any], field: str, expected: object) -> None:
@@ -89,13 +98,45 @@ def test_repairs_of_certain_days(changes: dict[str, Any], field: str, expected: 
         ({"FILTER": "SDSSi", "FILTER2": "ND_OD0.5"}, "physical_filter", "SDSSi~ND_OD0.5"),
         ({"FILTER": "950nm", "FILTER2": "empty"}, "physical_filter", "950nm"),
         ({"FILTER": "NONE"}, "physical_filter", "none"),
-        ({"FILTER": " "}, "physical_filter", "unknown"),
+        ({"FILTER": " "}, "physical_filter", " "),
+        ({"FILTER": ""}, "physical_filter", "unknown"),
+        ({"FILTER": "", "FILTER2": "empty"}, "physical_filter", ""),
+        ({"OBJECT": None}, "target_name", "UNKNOWN"),
+        ({"OBJECT": ""}, "target_name", ""),
+        ({"PROGRAM": ""}, "science_program", ""),
+        ({"GROUPID": ""}, "group", ""),
+        ({"CURINDEX": 2.0, "MAXINDEX": "3"}, "seq_end", 139),
+        ({"SEQNUM": 138.0}, "seq_num", 138),
+        ({"SEQNUM": "138"}, "id", 2025052100138),
+        ({"REASON": 7}, "observation_reason", None),
+        ({"DARKTIME": math.nan}, "dark_time", pytest.approx(math.nan, nan_ok=True)),
+        ({"DARKTIME": "long"}, "dark_time", None),
+        ({"RASTART": "x", "RA": None}, "tracking_ra", None),
+        ({"DECSTART": 91.0}, "tracking_dec", None),
+        ({"DATE": "2025-05-22T05:17:26.867", "AZSTART": None}, "tracking_ra", None),
+        ({"RADESYS": "B1900"}, "tracking_ra", None),
+        ({"RADESYS": ""}, "tracking_ra", None),
+        ({"RADESYS": "GAPPT"}, "tracking_ra", None),
+        ({"RADESYS": " ICRS "}, "tracking_ra", 225.85827927603876),
+        ({"RASTART": -10.0}, "tracking_ra", 350.0),
+        ({"ROTPA": math.nan}, "sky_angle", 0.0),
+        ({"ROTPA": 400.0}, "sky_angle", 400.0),
+        ({"ROTPA": None, "IMGTYPE": "ACQ"}, "sky_angle", 0.0),
+        ({"ROTPA": None, "TRACKSYS": "LOCAL"}, "sky_angle", None),
+        ({"ELSTART": None}, "azimuth", None),
+        ({"AZSTART": -1000.0}, "azimuth", None),
+        ({"ELSTART": -10.0}, "zenith_angle", 95.55),
         ({"AZSTART": -89.5}, "azimuth", 270.5),
         ({"ELSTART": 95.0}, "zenith_angle", 0.0),
         ({"SHUTTIME": 0.0}, "can_see_sky", False),
         ({"VIGN_MIN": "FULLY"}, "can_see_sky", False),
-        ({"VIGN_MIN": None}, "can_see_sky", True),
-        ({"VIGN_MIN": None, "IMGTYPE": "UNKNOWN"}, "can_see_sky", None),
+        ({"VIGN_MIN": None}, "can_see_sky", None),
+        ({"VIGN_MIN": None, "CONTRLLR": "H"}, "can_see_sky", True),
+        ({"VIGN_MIN": None, "CONTRLLR": "H", "IMGTYPE": "FLAT"}, "can_see_sky", False),
+        ({"VIGN_MIN": "UNKNOWN"}, "can_see_sky", None),
+        ({"VIGN_MIN": ""}, "can_see_sky", True),
+        ({"VIGN_MIN": "NO", "IMGTYPE": "BIAS"}, "can_see_sky", True),
+        ({"SHUTTIME": 0, "VIGN_MIN": "NO"}, "can_see_sky", False),
         ({"TRACKSYS": "AZEL"}, "tracking_ra", None),
         ({"TRACKSYS": ""}, "tracking_ra", None),
         ({"IMGTYPE": "FLAT"}, "tracking_ra", None),
@@ -120,23 +161,25 @@ def test_rules(changes: dict[str, Any], field: str, expected: object) -> None:
     ("card", "value"),
     [
         ("IMGTYPE", None),
+        ("IMGTYPE", 7),
+        ("EXPTIME", None),
         ("EXPTIME", "long"),
         ("MJD_BEG", "yesterday"),
+        ("MJD_BEG", 40587.0),
+        ("MJD_BEG", math.nan),
         ("DATE_END", "tomorrow"),
-        ("TIMESYS", "LOCAL"),
-        ("RASTART", "x"),
-        ("DECSTART", 91.0),
-        ("RADESYS", "B1900"),
+        ("DATE_END", ""),
+        ("TIMESYS", ""),
+        ("TIMESYS", "TIA"),
         ("ROTPA", None),
-        ("AZSTART", -1000.0),
-        ("ELSTART", None),
         ("CURINDEX", 1.5),
+        ("MAXINDEX", "x"),
+        ("GROUPID", 7),
+        ("CCDSLOT", None),
     ],
 )
 def test_unusable_cards_are_named(card: str, value: object) -> None:
     header = science(**{card: value})
-    if card == "RASTART":
-        header["RA"] = header["DEC"] = None
     with pytest.raises(MetadataError) as caught:
         record(header)
     assert caught.value.context == {"card": card.replace("_", "-"), "value": value, "path": URL}
@@ -150,10 +193,10 @@ def test_an_exposure_never_ends_before_it_begins() -> None:
 
 
 def test_every_property_of_the_library_is_translated() -> None:
-    for header in (science(), bench()):
+    for header in (science(ELEND=69.2, AZEND=239.7), bench()):
         info = ObservationInfo(header, pedantic=True, translator_class=instruments.records.translator("LSSTCam"))
         assert info.instrument == "LSSTCam"
-    assert ObservationInfo(science(), pedantic=True).detector_exposure_id == _packed(138, 94)
+    assert ObservationInfo(science(), quiet=True).detector_exposure_id == _packed(138, 94)
 
 
 def _packed(seq_num: int, detector: int) -> int:
@@ -204,32 +247,9 @@ assert not {"lsst.daf.butler", "astropy", "astro_metadata_translator", "numpy", 
 """)
 
 
-MANGLED = st.sampled_from([None, "", "  ", "missing"])
 GARBAGE = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=12))
 CAMERAS = pytest.mark.parametrize("base", [science, bench, latiss, latiss_2018, comcam, comcamsim, ts8, ts8_2018])
 NOWHERE = "s3://bucket/file.fits"
-
-
-@CAMERAS
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(data=st.data())
-def test_a_header_that_lost_cards_never_gives_another_identity(base: Any, data: st.DataObject) -> None:
-    whole = base()
-    lost = data.draw(st.dictionaries(st.sampled_from(sorted(whole)), MANGLED, max_size=8))
-    header = {card: value for card, value in (whole | lost).items() if value != "missing"}
-    expected = instruments.identify(whole, NOWHERE)
-    try:
-        found = instruments.identify(header, NOWHERE)
-        translated = instruments.exposure_record(header, NOWHERE)
-    except MetadataError:
-        return
-    assert (found.instrument, found.exposure_id, found.obs_id, found.detector, found.day_obs) == (
-        expected.instrument, expected.exposure_id, expected.obs_id, expected.detector, expected.day_obs,
-    )  # fmt: skip
-    assert found.group in {expected.group, str(expected.exposure_id)}
-    assert (translated.id, translated.obs_id, translated.day_obs, translated.group) == (
-        found.exposure_id, found.obs_id, found.day_obs, found.group,
-    )  # fmt: skip
 
 
 @pytest.mark.filterwarnings("ignore:ERFA function")
