@@ -299,8 +299,9 @@ class IngestConfig(Block):
     hour."""
 
     differing_metadata: DifferingMetadata = "keep"
-    """What happens when pointing or times of a header differ from the stored exposure: ``keep`` the stored record,
-    ``update`` it and its visit from the header, or ``fail`` the file. Another filter, day or group always fails."""
+    """What happens when a header differs from the stored exposure: ``keep`` the stored record and ingest the file,
+    ``update`` the record and its visit from the header, or ``fail`` the file. Another obs_id, day, group or filter
+    always fails."""
 
     guider_wait: Seconds = 6 * 3600.0
     """Seconds that a guider waits for its exposure, from its first arrival, before it becomes a dead letter."""

@@ -51,6 +51,10 @@ DEAD_FORGOTTEN = Counter(
 WAITING = Counter("autoingest_waited", "Files that began to wait", ["bucket", "reason"], registry=REGISTRY)
 OUTAGES = Counter("autoingest_outages", "Batches held up by something away", ["bucket"], registry=REGISTRY)
 VISITS = Counter("autoingest_visits", "Visits defined", ["instrument"], registry=REGISTRY)
+DIFFERENCES_KEPT = Counter(
+    "autoingest_differences_kept", "Fields of stored exposures that stayed though a header differs",
+    ["instrument", "field"], registry=REGISTRY,
+)  # fmt: skip
 WEBHOOK_FAILED = Counter("autoingest_webhook_failed", "Exposure webhook calls that failed", registry=REGISTRY)
 BATCH_FILES = Histogram(
     "autoingest_batch_files",

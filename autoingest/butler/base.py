@@ -13,7 +13,7 @@ from ..config import DifferingMetadata, Grouping
 from ..errors import MetadataError, TransientError
 from .datasets import Datasets
 from .engine import BatchResult, FileResult, IngestFile, Key, OwedVisit
-from .exposures import Exposure, Exposures
+from .exposures import Exposure, Exposures, Kept
 from .outage import cause, is_outage
 from .repo import check_storage_classes, open_repository, prepare, registered
 from .visits import Visits
@@ -33,7 +33,7 @@ class ButlerEngine(ABC):
     visits
         How exposures on the sky are grouped into visits.
     differing
-        What happens where a header's pointing or times differ from the stored record.
+        What happens where a header differs from the stored record.
     """
 
     def __init__(self, repo: str, visits: Grouping = "one-to-one", differing: DifferingMetadata = "keep") -> None:
@@ -44,6 +44,7 @@ class ButlerEngine(ABC):
         self._prepared: set[str] = set()
         self._refused: set[str] = set()
         self._doubtful = False
+        self._kept = Kept()
 
     def connect(self) -> Butler:
         """Open the repository unless it is open.
@@ -62,7 +63,7 @@ class ButlerEngine(ABC):
         self._butler = butler
         self._prepared = set()
         self._doubtful = False
-        self._exposures = Exposures(butler, self._policy)
+        self._exposures = Exposures(butler, self._policy, self._kept)
         self._visits = Visits(butler, self._grouping)
         self._datasets = Datasets(butler)
         return butler
@@ -90,7 +91,7 @@ class ButlerEngine(ABC):
         if self._doubtful:
             # What we remember of the repository may be out of date: somebody may have removed an exposure.
             self.close()
-        return BatchResult([results[file.path] for file in files], done.visits, done.owed)
+        return BatchResult([results[file.path] for file in files], done.visits, done.owed, self._kept.take())
 
     def define_visits(self, exposures: Sequence[Key]) -> BatchResult:
         """Define visits of stored exposures; see `autoingest.butler.engine.Engine.define_visits`."""

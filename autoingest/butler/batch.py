@@ -20,9 +20,9 @@ EXCEPTION_LENGTH = 2000
 
 DECISIVE_CARDS = (
     "OBSID", "DAYOBS", "SEQNUM", "CONTRLLR", "GROUPID", "CURINDEX", "MAXINDEX", "FILTER", "FILTER1", "FILTER2",
-    "IMGTYPE", "TESTTYPE", "OBJECT", "PROGRAM", "RUNNUM", "REASON", "SIMULATE", "VIGN_MIN",
+    "IMGTYPE", "TESTTYPE", "OBJECT", "PROGRAM", "RUNNUM", "REASON", "VIGN_MIN",
 )  # fmt: skip
-"""Cards from which the fields of an exposure come that must not differ between its files. A file whose cards equal
+"""Cards from which the fields of an exposure come that ought not to differ between its files. A file whose cards equal
 those of another file of its exposure is not translated again."""
 
 REFINED_CARDS = (

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 from lsst.daf.butler import Butler, ButlerUserError, DatasetRef, DimensionRecord, Timespan
 from lsst.daf.butler.datastore.stored_file_info import StoredFileInfo
 from lsst.sphgeom import ConvexPolygon
@@ -15,6 +14,7 @@ from lsst.utils.iteration import chunk_iterable
 from sqlalchemy.exc import SQLAlchemyError
 
 from ..errors import AutoingestError, ConfigurationError
+from ..instruments.geometry import separation
 from .repo import open_repository
 
 BY_INSTRUMENT = ("instrument", "detector", "physical_filter", "visit_system")
@@ -237,21 +237,14 @@ def _same(name: str, a: Any, b: Any, tolerance: Tolerance) -> bool:
         limit = tolerance.timespan * 1e9
         return all(abs(x - y) <= limit for x, y in zip(a.nsec, b.nsec, strict=True))
     if isinstance(a, ConvexPolygon) and isinstance(b, ConvexPolygon):
-        return a == b or _separation(a, b) <= tolerance.region
+        return a == b or separation(a, b) <= tolerance.region
     return bool(a == b)
-
-
-def _separation(a: ConvexPolygon, b: ConvexPolygon) -> float:
-    """Return the largest distance, arcseconds, from a corner of either polygon to the nearest one of the other."""
-    corners_a, corners_b = (np.array([tuple(vertex) for vertex in region.getVertices()]) for region in (a, b))
-    distances = np.linalg.norm(corners_a[:, None] - corners_b[None], axis=-1)
-    return math.degrees(max(distances.min(axis=0).max(), distances.min(axis=1).max())) * 3600
 
 
 def _shown(a: Any, b: Any) -> tuple[str, str]:
     if isinstance(a, ConvexPolygon) and isinstance(b, ConvexPolygon):
         corners_a, corners_b = len(a.getVertices()), len(b.getVertices())
-        return f"a polygon of {corners_a}", f"one of {corners_b}, {_separation(a, b):.3g} arcsec away"
+        return f"a polygon of {corners_a}", f"one of {corners_b}, {separation(a, b):.3g} arcsec away"
     return str(a), str(b)
 
 

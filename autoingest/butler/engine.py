@@ -72,6 +72,8 @@ class BatchResult:
     owed: list[OwedVisit] = field(default_factory=list)
     """Exposures of this batch whose visits could not be defined; `Engine.define_visits` is to be called for them
     until it can."""
+    kept: list[tuple[str, str]] = field(default_factory=list)
+    """Instrument and field of each difference between a stored exposure and a header that was kept, once."""
 
 
 class Engine(Protocol):

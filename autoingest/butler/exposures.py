@@ -21,18 +21,7 @@ from ..instruments import ExposureRecord
 from .engine import Key
 from .records import rows
 
-REFINED = frozenset(
-    {
-        "tracking_ra", "tracking_dec", "sky_angle", "azimuth", "zenith_angle",
-        "timespan", "exposure_time", "dark_time",
-    }
-)  # fmt: skip
-"""Fields of an exposure that later knowledge may have improved: pointing and times. A stored record that differs from
-a header in them may be kept."""
-
-DECISIVE = frozenset(
-    {"obs_id", "day_obs", "group", "physical_filter", "seq_num", "seq_start", "seq_end"}
-)  # fmt: skip
+IDENTITY = frozenset({"obs_id", "day_obs", "group", "physical_filter"})
 """Fields in which a stored record and a header of the same exposure never differ, whatever the policy."""
 
 REMEMBERED = 4000
@@ -42,6 +31,35 @@ Digest = tuple[str, ...]
 """What decides whether two headers can be of one exposure."""
 
 log = structlog.get_logger(__name__)
+
+
+class Kept:
+    """The differences between stored records and headers that were kept: each is logged and counted once."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, int, str], None] = {}
+        self._new: list[tuple[str, str]] = []
+
+    def note(self, stored: DimensionRecord, row: Mapping[str, Any], fields: Iterable[str]) -> None:
+        """Log the fields of a stored record that stay though a header differs."""
+        for name in sorted(fields):
+            key = (stored.instrument, stored.id, name)
+            if key in self._known:
+                continue
+            self._known[key] = None
+            self._new.append((stored.instrument, name))
+            log.info(
+                "stored exposure record kept",
+                instrument=stored.instrument, exposure=stored.id, field=name, stored=str(getattr(stored, name)),
+                header=str(row[name]),
+            )  # fmt: skip
+        while len(self._known) > REMEMBERED:
+            del self._known[next(iter(self._known))]
+
+    def take(self) -> list[tuple[str, str]]:
+        """Return instrument and field of the differences that were new since the last call."""
+        new, self._new = self._new, []
+        return new
 
 
 @dataclass(slots=True)
@@ -69,10 +87,13 @@ class Exposures:
     butler
         The repository.
     policy
-        What happens where a header's pointing or times differ from the stored record.
+        What happens where a header differs from the stored record.
+    kept
+        Is told the differences that the policy ``keep`` leaves.
     """
 
-    def __init__(self, butler: Butler, policy: DifferingMetadata) -> None:
+    def __init__(self, butler: Butler, policy: DifferingMetadata, kept: Kept) -> None:
+        self._kept = kept
         self._butler = butler
         self._registry = butler.registry
         self._policy = policy
@@ -155,7 +176,7 @@ class Exposures:
         if not differing:
             return None
         if self._policy == "keep":
-            log.info("stored exposure record kept", exposure=wanted.id, differs=sorted(differing))
+            self._kept.note(exposure.record, row, differing)
             return None
         self._registry.syncDimensionData("exposure", row, update=True)
         log.info("stored exposure record updated", exposure=wanted.id, differs=sorted(differing))
@@ -172,14 +193,17 @@ class Exposures:
         exposure = self.stored(wanted.instrument, wanted.id)
         if exposure is None:
             return wanted
-        differing = self._differing(exposure.record, wanted.toDict())
-        return wanted if differing and self._policy == "update" else exposure.record
+        row = wanted.toDict()
+        differing = self._differing(exposure.record, row)
+        if differing and self._policy == "update":
+            return wanted
+        self._kept.note(exposure.record, row, differing)
+        return exposure.record
 
     def _differing(self, stored: DimensionRecord, row: Mapping[str, Any]) -> set[str]:
         """Return the fields in which a header differs from the stored record, if the policy covers them."""
         differing = {name for name, value in row.items() if not _same(name, getattr(stored, name), value)}
-        tolerated = {"keep": REFINED, "update": row.keys() - DECISIVE, "fail": frozenset[str]()}[self._policy]
-        if fatal := sorted(differing - tolerated):
+        if fatal := sorted(differing if self._policy == "fail" else differing & IDENTITY):
             raise ConflictError(
                 "the stored exposure record differs from the header: "
                 + ", ".join(f"{name} is {getattr(stored, name)!r}, not {row[name]!r}" for name in fatal),
@@ -196,6 +220,8 @@ class Exposures:
 
 
 def _same(name: str, stored: object, wanted: object) -> bool:
+    if isinstance(wanted, float) and math.isnan(wanted):  # SQLite stores NaN as NULL
+        return stored is None or stored != stored
     if isinstance(stored, float) and isinstance(wanted, float | int):
         if name == "sky_angle":
             return math.isclose((stored - wanted + 180.0) % 360.0, 180.0, abs_tol=1e-9)

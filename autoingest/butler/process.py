@@ -166,7 +166,7 @@ class ButlerProcess:
             data = pack(request)
         written = await self._request(data, request) if request.files else BatchResult()
         results = {result.path: result for result in written.files} | refused
-        return BatchResult([results[file.path] for file in files], written.visits, written.owed)
+        return BatchResult([results[file.path] for file in files], written.visits, written.owed, written.kept)
 
     async def define_visits(self, exposures: Sequence[Key], timeout: float) -> BatchResult:  # noqa: ASYNC109 - as above
         """Have missing visits of stored exposures defined; see `autoingest.butler.engine.Engine.define_visits`.

@@ -8,6 +8,7 @@ from typing import Any
 from astropy.time import Time, TimeDelta
 from lsst.daf.butler import Timespan
 
+from ..errors import MetadataError
 from ..instruments import ExposureRecord
 
 _PLAIN = (
@@ -19,15 +20,29 @@ _PLAIN = (
 
 
 def rows(record: ExposureRecord) -> dict[str, dict[str, Any]]:
-    """Return the rows to insert for an exposure, by dimension, each after those it refers to."""
+    """Return the rows to insert for an exposure, by dimension, each after those it refers to.
+
+    Raises
+    ------
+    MetadataError
+        If its observing day is not in the calendar.
+    """
     instrument = record.instrument
-    day = Time(
-        date(record.day_obs // 10000, record.day_obs // 100 % 100, record.day_obs % 100).isoformat(), scale="tai"
-    )
-    begin = day + TimeDelta(record.day_obs_offset, format="sec", scale="tai")
-    day_span = Timespan(begin, begin + TimeDelta(1, format="jd", scale="tai"))
     return {
         "group": {"instrument": instrument, "name": record.group},
-        "day_obs": {"instrument": instrument, "id": record.day_obs, "timespan": day_span},
+        "day_obs": {"instrument": instrument, "id": record.day_obs, "timespan": _day_span(record)},
         "exposure": {name: getattr(record, name) for name in _PLAIN} | {"timespan": Timespan(record.begin, record.end)},
     }
+
+
+def _day_span(record: ExposureRecord) -> Timespan | None:
+    try:
+        day = date(record.day_obs // 10000, record.day_obs // 100 % 100, record.day_obs % 100)
+        if record.day_obs_offset is None:
+            return None
+        begin = Time(day.isoformat(), scale="tai") + TimeDelta(record.day_obs_offset, format="sec", scale="tai")
+        return Timespan(begin, begin + TimeDelta(1, format="jd", scale="tai"))
+    except ValueError:
+        raise MetadataError(
+            f"DAYOBS = {record.day_obs} is no day from 1970 to 2099", card="DAYOBS", value=record.day_obs
+        ) from None

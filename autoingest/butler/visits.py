@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import cmath
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import degrees, isnan, radians
 from typing import Any
 
 import structlog
@@ -166,7 +166,7 @@ class Visits:
 
 def _on_sky(exposure: DimensionRecord) -> bool:
     pointing = (exposure.tracking_ra, exposure.tracking_dec, exposure.sky_angle)
-    return None not in pointing and exposure.can_see_sky is not False
+    return all(angle is not None and not isnan(angle) for angle in pointing) and exposure.can_see_sky is not False
 
 
 def _own(exposure: DimensionRecord, systems: Sequence[int]) -> Definition:
@@ -219,4 +219,4 @@ def _mean_angle(angles: Sequence[float | None]) -> float | None:
         return None
     if len(known) == 1:
         return known[0]
-    return math.degrees(cmath.phase(sum(cmath.rect(1.0, math.radians(angle)) for angle in known)))
+    return degrees(cmath.phase(sum(cmath.rect(1.0, radians(angle)) for angle in known)))

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+DAY = click.IntRange(19700101, 20991231)
 SHOWN = 10
 """Names of new records that are printed; the rest is only counted."""
 
@@ -89,7 +90,7 @@ def register_instrument(
 @click.argument("a")
 @click.argument("b")
 @click.option("--instrument", help="Compare only this one.")
-@click.option("--day-obs", type=click.IntRange(19700101, 20991231), help="Compare only this observing day, YYYYMMDD.")
+@click.option("--day-obs", type=DAY, help="Compare only this observing day, YYYYMMDD.")
 @click.option("--tolerance", type=click.FloatRange(0), default=1e-9, help="Relative tolerance of numbers.")
 @click.option("--region-tolerance", type=click.FloatRange(0), default=1e-6, help="Tolerance of corners, arcseconds.")
 @click.option(
@@ -154,6 +155,55 @@ def compare(
                 click.echo(f"{item.kind} {item.key}: {item.field} is {item.a} in A, {item.b} in B")
         click.echo("equal" if result.equal else "different")
     sys.exit(0 if result.equal else 1)
+
+
+@repo.command("repair-regions")
+@click.argument("root", metavar="REPO")
+@click.option("--instrument", "names", multiple=True, help="Camera, repeatable; those ever computed wrongly if absent.")
+@click.option("--since", type=DAY, metavar="YYYYMMDD", help="First observing day.")
+@click.option("--until", type=DAY, metavar="YYYYMMDD", help="Last observing day.")
+@click.option("--write/--dry-run", default=False, help="Write the regions anew, or only tell (the default).")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, and no progress.")
+def repair_regions(
+    root: str, names: tuple[str, ...], since: int | None, until: int | None, write: bool, as_json: bool
+) -> None:
+    """Find the visits in REPO whose regions were computed by mistake, and write them anew.
+
+    Visits of LATISS were 10 arcseconds off until the geometry of its camera was mended. Only regions that lie exactly
+    where the mistaken geometry has them are written; others, which somebody may have refined, are told and left alone.
+    A repair may be stopped at any moment and repeated. Exits with 0 if no mistaken region is left, 1 if some are, 2 if
+    it can't be told.
+
+    \b
+    Examples:
+        autoingest repo repair-regions ./repo
+        autoingest repo repair-regions s3://rubin-summit-users --since 20250101 --until 20250630 --write
+    """  # noqa: D301 - click's mark is a real backspace
+    from ..butler import regions
+
+    _check_instruments(names, (), "--instrument")
+    columns = (TextColumn("{task.description:>24}"), BarColumn(), TextColumn("{task.completed}/{task.total} days"),
+               TimeElapsedColumn())  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True), disable=as_json, transient=True) as bar:
+        task = bar.add_task("")
+        report = regions.repair_regions(
+            root, names or regions.mirrored(), since=since, until=until, write=write,
+            progress=lambda done, total, what: bar.update(task, completed=done, total=total, description=what),
+        )  # fmt: skip
+    left = 0 if write else sum(found.mistaken for found in report.instruments.values())
+    if as_json:
+        click.echo(json.dumps({"repository": root, **dataclasses.asdict(report)}))
+    else:
+        table = Table("camera", "right", "repaired" if write else "mistaken", "by arcsec", "otherwise off", "by arcsec")
+        for name, found in report.instruments.items():
+            table.add_row(name, *(f"{value:.3f}" if isinstance(value, float) else str(value)
+                                  for value in dataclasses.astuple(found)))  # fmt: skip
+        Console().print(table)
+        if not report.instruments:
+            click.echo("the repository knows none of these cameras")
+        elif left:
+            click.echo(f"{left} visits are to be repaired: run this again with --write")
+    sys.exit(1 if left else 0)
 
 
 def _check_instruments(names: tuple[str, ...], files: tuple[str, ...], hint: str) -> tuple[str, ...]:

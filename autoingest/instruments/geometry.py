@@ -59,6 +59,13 @@ def visit_regions(camera: Camera, tracking_ra: float, tracking_dec: float, sky_a
     )
 
 
+def separation(a: ConvexPolygon, b: ConvexPolygon) -> float:
+    """Return the largest distance, arcseconds, from a corner of either polygon to the nearest one of the other."""
+    corners_a, corners_b = (np.array([tuple(vertex) for vertex in region.getVertices()]) for region in (a, b))
+    distances = np.linalg.norm(corners_a[:, None] - corners_b[None], axis=-1)
+    return float(np.degrees(max(distances.min(axis=0).max(), distances.min(axis=1).max())) * 3600)
+
+
 @cache
 def _corner_angles(camera: Camera) -> Points:
     """Return the field angles, radians, of every detector's four corners in turn."""

@@ -401,6 +401,8 @@ class Lane:
         metrics.BATCH_SECONDS.labels("write").observe(time.monotonic() - started)
         for instrument, _ in result.visits:
             metrics.VISITS.labels(instrument).inc()
+        for instrument, field in result.kept:
+            metrics.DIFFERENCES_KEPT.labels(instrument, field).inc()
         ingested = [item for item in result.files if item.outcome == "ingested"]
         await self._acknowledge(ingested, {header.path: header for header in headers}, result.owed, todo)
         for item in result.files:

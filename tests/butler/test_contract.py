@@ -244,7 +244,7 @@ def test_contradicting_header_fails(engine: HostedEngine, open_engine: OpenEngin
     other = engine if known else open_engine()
     files = exposures.files(1, [95])
     for detector, change in enumerate(
-        [{"FILTER": "r_57"}, {"OBJECT": "elsewhere"}, {"GROUPID": "2025-07-15T09:00:00.000"}], start=96
+        [{"FILTER": "r_57"}, {"OBSID": "elsewhere"}, {"GROUPID": "2025-07-15T09:00:00.000"}], start=96
     ):
         files += exposures.files(1, [detector], **change)
     result = other.ingest(files)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 from lsst.daf.butler import Butler
 from lsst.sphgeom import LonLat, UnitVector3d
+from structlog.testing import capture_logs
 
 from autoingest.butler.native import NativeEngine
 from autoingest.config import DifferingMetadata
@@ -103,3 +105,58 @@ def test_another_filter_day_or_group_always_fails(site: NativeEngine, change: di
     ingest(site, 94)
     result = ingest(site, 95, **change)
     assert (result.outcome, result.reason) == ("failed", "conflict" if "DAYOBS" not in change else result.reason)
+
+
+OTHER: dict[str, tuple[dict[str, Any], str]] = {
+    "can_see_sky": ({"VIGN_MIN": "FULLY"}, "False"),
+    "science_program": ({"PROGRAM": "BLOCK-2"}, "BLOCK-2"),
+    "target_name": ({"OBJECT": "other"}, "other"),
+    "observation_reason": ({"REASON": "other"}, "other"),
+    "observation_type": ({"IMGTYPE": "ACQ"}, "acq"),
+    "seq_start": ({"CURINDEX": 2, "MAXINDEX": 2}, "0"),
+}
+
+
+@pytest.mark.parametrize("policy", ["keep"], indirect=True)
+@pytest.mark.parametrize("repository", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("name", OTHER)
+def test_whatever_is_not_identity_may_differ(site: NativeEngine, open_butler: OpenButler, name: str) -> None:
+    """A record that others wrote, or that was refined, stays; each of its fields is told of once."""
+    changes, header = OTHER[name]
+    ingest(site, 94)
+    stored = exposure(open_butler())
+    with capture_logs() as logs:
+        first = site.ingest(exposures.files(1, [95], **changes))
+        second = site.ingest(exposures.files(1, [96], **changes))
+        third = site.ingest(exposures.files(1, [97], **changes, **{"RUNNUM": "another header"}))
+    for result in (first, second, third):
+        assert [file.outcome for file in result.files] == ["ingested"]
+    told = {entry["field"]: entry for entry in logs if entry["event"] == "stored exposure record kept"}
+    assert sorted(told) == sorted(field for _, field in first.kept)
+    assert told[name] | {"stored": str(getattr(stored, name)), "header": header} == told[name]
+    assert len(logs) == len(told)
+    assert not second.kept
+    assert not third.kept
+    assert exposure(open_butler()) == stored
+
+
+@pytest.mark.parametrize("repository", ["sqlite"], indirect=True)
+@pytest.mark.parametrize(
+    ("name", "value"), [("FILTER", "r_57"), ("GROUPID", "other"), ("OBSID", "MC_O_20250714_000009")]
+)
+def test_another_identity_is_named(site: NativeEngine, name: str, value: str, open_butler: OpenButler) -> None:
+    ingest(site, 94)
+    result = ingest(site, 95, **{name: value})
+    assert (result.outcome, result.reason) == ("failed", "conflict")
+    field = {"FILTER": "physical_filter", "GROUPID": "group", "OBSID": "obs_id"}[name]
+    assert f"{field} is {getattr(exposure(open_butler()), field)!r}, not {value!r}" in result.exception
+
+
+@pytest.mark.parametrize("policy", ["keep", "update"], indirect=True)
+def test_what_is_no_number_is_no_difference(site: NativeEngine, open_butler: OpenButler) -> None:
+    nothing = {"DARKTIME": "nan"}
+    for detector in (94, 95):
+        result = site.ingest(exposures.files(1, [detector], **nothing))
+        assert [file.outcome for file in result.files] == ["ingested"]
+        assert not result.kept
+    assert exposure(open_butler()).dark_time in (None, pytest.approx(math.nan, nan_ok=True))

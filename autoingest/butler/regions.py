@@ -1,0 +1,179 @@
+"""Repair of the regions of visits that were written by a mistaken geometry.
+
+Until the focal plane of LATISS was mirrored as its camera is, the regions of its visits lay 10 arcseconds off.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from math import isfinite
+from typing import Any
+
+from lsst.daf.butler import Butler, DimensionRecord
+
+from .. import instruments
+from ..errors import ConfigurationError, TransientError
+from ..instruments import Camera
+from ..instruments.geometry import VisitRegions, separation, visit_regions
+from .outage import cause, is_outage
+from .repo import open_repository, registered
+
+TOLERANCE = 1e-6
+"""Arcseconds up to which regions are the same."""
+
+
+@dataclass(slots=True)
+class Found:
+    """How the stored regions of a camera's visits are."""
+
+    right: int = 0
+    """Visits whose regions are as they are computed now."""
+    mistaken: int = 0
+    """Visits whose regions are as they were computed by mistake."""
+    mistaken_arcsec: float = 0.0
+    """The largest distance of a corner of such a visit from where it should be."""
+    other: int = 0
+    """Visits whose regions are neither: they were refined, or the exposure's pointing was; they are left alone."""
+    other_arcsec: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What `repair_regions` found."""
+
+    written: bool
+    """Whether the mistaken regions have been written anew."""
+    instruments: dict[str, Found] = field(default_factory=dict)
+
+
+def mirrored() -> list[str]:
+    """Return the cameras whose regions were once computed by mistake."""
+    return [name for name in instruments.names() if instruments.get(name).flip_x]
+
+
+def repair_regions(
+    repo: str,
+    names: Sequence[str],
+    *,
+    since: int | None = None,
+    until: int | None = None,
+    write: bool = False,
+    progress: Callable[[int, int, str], None] = lambda done, total, what: None,
+) -> Report:
+    """Find the visits whose regions were computed by mistake, and write them anew.
+
+    Each day is one transaction: killed at any moment, a repair can be repeated. A visit is mistaken only if all of its
+    stored regions are as the mistaken geometry has them for the stored pointing of its first exposure.
+
+    Parameters
+    ----------
+    repo
+        Directory, URL or label.
+    names
+        Cameras; those that the repository does not know are passed over.
+    since, until
+        First and last observing day, YYYYMMDD.
+    write
+        Whether to write; else only to look.
+    progress
+        Called with the number of days done and of all, and the name of the next.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is no such repository.
+    TransientError
+        If its database is away. Days that are done stay so.
+    """
+    butler = open_repository(repo, writeable=write)
+    try:
+        report = Report(write)
+        work = []
+        for name in sorted(set(names) & registered(butler)):
+            report.instruments[name] = Found()
+            days = butler.query_dimension_records("day_obs", instrument=name, limit=None, explain=False)
+            work += [(name, day) for day in sorted(record.id for record in days)
+                     if (since or 0) <= day <= (until or day)]  # fmt: skip
+        for index, (name, day) in enumerate(work):
+            progress(index, len(work), f"{name} {day}")
+            _repair_day(butler, instruments.get(name), day, report.instruments[name], write=write)
+        progress(len(work), len(work), "done")
+    except Exception as err:
+        if is_outage(err):
+            raise TransientError(f"the Butler repository {repo!r} can't be used now: {cause(err)}") from err
+        raise ConfigurationError(
+            f"the regions in the Butler repository {repo!r} can't be repaired: {type(err).__name__}: {err}", repo=repo
+        ) from err
+    finally:
+        butler.close()
+    return report
+
+
+def _repair_day(butler: Butler, camera: Camera, day_obs: int, found: Found, *, write: bool) -> None:
+    mistaken_camera = _mistaken(camera)
+    insert = butler.registry.insertDimensionData
+    with butler.registry.transaction():
+        stored = _regions(butler, camera.name, day_obs)
+        pointings = _pointings(butler, camera.name, day_obs)
+        for visit in _query(butler, "visit", camera.name, day_obs):
+            detectors, pointing = stored[visit.id], pointings.get(visit.id)
+            if pointing is None:
+                found.other += 1
+                continue
+            right = visit_regions(camera, *pointing)
+            distance = _distance(visit, detectors, right)
+            if distance <= TOLERANCE:
+                found.right += 1
+            elif _distance(visit, detectors, visit_regions(mistaken_camera, *pointing)) > TOLERANCE:
+                found.other += 1
+                found.other_arcsec = max(found.other_arcsec, distance)
+            else:
+                found.mistaken += 1
+                found.mistaken_arcsec = max(found.mistaken_arcsec, distance)
+                if write:
+                    rows = [{**row.toDict(), "region": right.detectors[row.detector]} for row in detectors]
+                    insert("visit_detector_region", *rows, replace=True)
+                    row = {**visit.toDict(), "region": right.visit}
+                    butler.registry.syncDimensionData("visit", row, update=True)
+
+
+@cache
+def _mistaken(camera: Camera) -> Camera:
+    """Return a camera as it was described by mistake: its focal plane was not mirrored."""
+    return replace(camera, flip_x=False)
+
+
+def _distance(visit: DimensionRecord, detectors: Sequence[DimensionRecord], computed: VisitRegions) -> float:
+    """Return the largest distance, arcseconds, of a stored region's corner from the computed ones."""
+    pairs = [(row.region, computed.detectors[row.detector]) for row in detectors]
+    return max(separation(region, other) for region, other in [(visit.region, computed.visit), *pairs])
+
+
+def _query(butler: Butler, element: str, instrument: str, day_obs: int) -> list[DimensionRecord]:
+    return butler.query_dimension_records(element, instrument=instrument, day_obs=day_obs, limit=None, explain=False)
+
+
+def _regions(butler: Butler, instrument: str, day_obs: int) -> dict[int, list[DimensionRecord]]:
+    found = defaultdict(list)
+    for row in _query(butler, "visit_detector_region", instrument, day_obs):
+        found[row.visit].append(row)
+    return found
+
+
+def _pointings(butler: Butler, instrument: str, day_obs: int) -> dict[int, tuple[float, float, float]]:
+    """Return boresight and sky angle of each visit: those of its first exposure, if these are known."""
+    exposures = {record.id: record for record in _query(butler, "exposure", instrument, day_obs)}
+    members: dict[int, list[Any]] = defaultdict(list)
+    for row in _query(butler, "visit_definition", instrument, day_obs):
+        if row.exposure in exposures:
+            members[row.visit].append(exposures[row.exposure])
+    found = {}
+    for visit, records in members.items():
+        first = min(records, key=lambda record: record.seq_num)
+        pointing = (first.tracking_ra, first.tracking_dec, first.sky_angle)
+        if all(angle is not None and isfinite(angle) for angle in pointing):
+            found[visit] = pointing
+    return found
