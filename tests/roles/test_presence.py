@@ -50,7 +50,7 @@ async def ask(role: PresenceRole, target: str, method: str = "GET") -> tuple[int
     return int(head.split(b" ")[1]), {} if method == "HEAD" else json.loads(body)
 
 
-@pytest.mark.parametrize("instrument", ["LSSTCam", "LATISS", "LSSTComCam", "LSSTComCamSim", "LSST-TS8"])
+@pytest.mark.parametrize("instrument", ["LSSTCam", "LATISS", "LSSTCamSim", "LSSTComCam", "LSSTComCamSim", "LSST-TS8"])
 @pytest.mark.parametrize("detector", ["R22_S11", "R00_SW0"])
 async def test_present_and_absent(redis_client: Redis, instrument: str, detector: str) -> None:
     await GroupKeys(redis_client, 60).record([Arrival(instrument, GROUP, 0, detector, URL)])

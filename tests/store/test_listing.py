@@ -61,5 +61,5 @@ async def _all(listing: Any, prefix: str) -> Any:
 
 
 def test_an_exposure_may_be_in_several_folders() -> None:
-    assert exposure_prefixes("MC", "20251231/") == ["LSSTCam/20251231/"]
+    assert exposure_prefixes("MC", "20251231/") == ["LSSTCam/20251231/", "LSSTCamSim/20251231/"]
     assert exposure_prefixes("CC", "") == ["LSSTComCam/", "LSSTComCamSim/", "ComCam/"]
