@@ -17,6 +17,10 @@ from .scripts import GIVE_BACK, GIVE_BACK_OLD, RELEASE, head
 RELEASE_AT_ONCE = 500
 """Waiting files that one script releases; a longer one would hold up every other client."""
 
+RECHECKS = 10.0
+"""Files a second that are released to see whether their exposure has come unannounced: few enough not to hold up the
+files that come meanwhile. An exposure that is ingested by this program wakes its files at once."""
+
 SCAN_COUNT = 5000
 """Keys that one step of the search for old workers looks at: about 1 ms of the server's time."""
 
@@ -46,12 +50,17 @@ class Reclaimer:
         Buckets with their profiles.
     old_worker_idle
         Seconds that the list of a worker that never took a lease must have been left alone.
+    interval
+        Seconds from one look to the next.
     """
 
-    def __init__(self, client: redis.asyncio.Redis, buckets: Sequence[str], old_worker_idle: float) -> None:
+    def __init__(
+        self, client: redis.asyncio.Redis, buckets: Sequence[str], old_worker_idle: float, interval: float = 5.0
+    ) -> None:
         self._redis = client
         self._buckets = buckets
         self._old_worker_idle = old_worker_idle
+        self._interval = interval
         self._give_back = client.register_script(GIVE_BACK)
         self._give_back_old = client.register_script(GIVE_BACK_OLD)
         self._release = client.register_script(RELEASE)
@@ -70,19 +79,23 @@ class Reclaimer:
         return Reclaimed(dead, old, released)
 
     async def release_due(self, bucket: str) -> int:
-        """Return to the queue what has waited long enough.
+        """Return to the queue what has waited long enough; of what waits for exposures, a few at a time.
 
         Returns
         -------
         number
-            Files whose time had come.
+            Files that went to the queue.
         """
         lists = [keys.waiting(bucket), keys.queue(bucket)]
-        arguments = [*head(), keys.waiting_for(bucket, ""), str(RELEASE_AT_ONCE)]
-        total = 0
-        while number := int(await self._release(lists, arguments)):
+        arguments: list[str | float] = [
+            *head(), keys.waiting_for(bucket, ""), RELEASE_AT_ONCE, self._interval,
+            max(1, round(RECHECKS * self._interval)),
+        ]  # fmt: skip
+        number, total, rechecked, postponed = RELEASE_AT_ONCE, 0, 0, 0
+        while number == RELEASE_AT_ONCE:
+            number, rechecked, postponed = await self._release(lists, [*arguments, rechecked, postponed])
             total += number
-        return total
+        return total - postponed
 
     async def _from_dead(self, bucket: str, name: str) -> int:
         lists = [

@@ -450,7 +450,9 @@ class Lane:
             return
         if claim.first_wait is None:
             metrics.WAITING.labels(self._queue.bucket, "exposure").inc()
-        await self._queue.park(claim, min(self._config.guider_recheck, left), item.obs_id)
+        # The longer it has waited, the less it is worth a look: many that wait for ever must not be looked at for ever.
+        waited = claim.claimed - (claim.first_wait or claim.claimed)
+        await self._queue.park(claim, min(max(self._config.guider_recheck, waited / 10), left), item.obs_id)
 
     async def _failed(self, claim: Claimed, reason: str, exception: str, over: float = 0.0) -> None:
         metrics.FAILED.labels(self._queue.bucket, reason).inc()

@@ -5,10 +5,10 @@ import asyncio
 from redis.asyncio import Redis
 
 from autoingest.queue import keys
-from autoingest.queue.reclaim import Reclaimed, Reclaimer
+from autoingest.queue.reclaim import RECHECKS, Reclaimed, Reclaimer
 from autoingest.queue.status import QueueStatus, queue_status, unfinished
 from autoingest.queue.work import WorkQueue
-from tests.support.redis import BUCKET, claim_of, image, put, state, until, upcoming
+from tests.support.redis import BUCKET, claim_of, done, image, put, state, until, upcoming
 
 
 async def die(client: Redis, *names: str, bucket: str = BUCKET) -> None:
@@ -126,6 +126,44 @@ async def test_many_that_are_due_are_released_in_order(redis_client: Redis) -> N
     await redis_client.zadd(keys.waiting(BUCKET), {path: number for number, path in enumerate(paths)})
     assert (await Reclaimer(redis_client, [BUCKET], 10).run_once()).released == 1201
     assert await upcoming(redis_client) == paths
+
+
+async def test_files_that_wait_for_exposures_are_released_a_few_at_a_time(redis_client: Redis) -> None:
+    """Others that are due are not held up by them, and each has its turn."""
+    guiders, plain = [image(number, "R00_SG0") for number in range(1201)], [image(number) for number in range(3)]
+    for number, path in enumerate(guiders):
+        await redis_client.hset(keys.file(path), mapping={"state": "waiting", "waits_for": f"obs {number}"})
+        await redis_client.sadd(keys.waiting_for(BUCKET, f"obs {number}"), path)
+    due = {path: number for number, path in enumerate([*guiders[:1100], *plain, *guiders[1100:]])}
+    await redis_client.zadd(keys.waiting(BUCKET), due)
+    interval = 2.0
+    slice_ = round(RECHECKS * interval)
+    reclaimer = Reclaimer(redis_client, [BUCKET], 10, interval)
+
+    assert await reclaimer.release_due(BUCKET) == slice_ + len(plain)
+    assert await upcoming(redis_client) == [*guiders[:slice_], *plain]
+    assert await redis_client.zcard(keys.waiting(BUCKET)) == len(guiders) - slice_
+    seconds, _ = await redis_client.time()
+    last = (await redis_client.zrange(keys.waiting(BUCKET), -1, -1, withscores=True))[0]
+    assert last[0] == guiders[-1]
+    assert 0 < last[1] - seconds <= interval * (len(guiders) / slice_ + 1)
+
+    # At the next look the next slice is due, and no more; while the queue is long, only one file.
+    async def shift() -> None:
+        for path, score in await redis_client.zrange(keys.waiting(BUCKET), 0, -1, withscores=True):
+            await redis_client.zadd(keys.waiting(BUCKET), {path: score - interval})
+
+    await shift()
+    assert await reclaimer.release_due(BUCKET) == 1
+    await redis_client.delete(keys.queue(BUCKET))
+    await shift()
+    assert await reclaimer.release_due(BUCKET) == slice_
+    assert (await upcoming(redis_client))[0] in guiders[slice_ : 2 * slice_ + 1]
+
+    # One whose exposure comes is woken at once.
+    queue = WorkQueue(redis_client, BUCKET, "w", 60)
+    await queue.ingested([await done(redis_client, image(7), "obs 1200")])
+    assert guiders[1200] in await upcoming(redis_client)
 
 
 async def test_status(redis_client: Redis) -> None:
