@@ -116,6 +116,8 @@ def connect(config: RedisConfig) -> Client:
     times = {"socket_timeout": config.socket_timeout, "socket_connect_timeout": config.socket_timeout}
     parts = urlsplit(config.url)
     is_socket = parts.scheme == "unix"
+    if not is_socket:
+        options["socket_keepalive"] = True
     state = Health(parts.path, None) if is_socket else Health(parts.hostname or "localhost", parts.port or 6379)
     find = None
     if config.sentinel:
@@ -128,7 +130,6 @@ def connect(config: RedisConfig) -> Client:
             **times,
             max_connections=config.max_connections,
             timeout=config.socket_timeout,
-            socket_keepalive=True,
             decode_responses=True,
             # A path that is no UTF-8 comes and goes as the bytes that it is.
             encoding_errors="surrogateescape",
@@ -239,7 +240,11 @@ class _Tcp(_Primary, Connection):
 
 
 class _Tls(_Primary, SSLConnection):
-    pass
+    async def _connect(self) -> None:
+        try:
+            await super()._connect()
+        except (FileNotFoundError, PermissionError) as err:
+            raise redis.ConnectionError(f"redis.caFile {self.ca_certs}: {err.strerror}") from err
 
 
 class _Unix(_Primary, UnixDomainSocketConnection):

@@ -196,7 +196,7 @@ async def test_causes_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
             async with connected(url.replace("redis:", "rediss:"), socket_timeout=0.5) as tls:
                 assert await refused(tls) == "Timeout connecting to server", "it waits for the rest of a command"
             async with connected(url.replace("redis:", "rediss:"), ca_file=tmp_path / "none.pem") as tls:
-                assert "No such file" in await refused(tls)
+                assert await refused(tls) == f"redis.caFile {tmp_path / 'none.pem'}: No such file or directory"
             await admin.execute_command("CONFIG", "SET", "requirepass", "swordfish")
             monkeypatch.setenv(REDIS_PASSWORD, "catfish\n")
             async with connected(url) as stranger:
@@ -312,3 +312,12 @@ def test_failure_that_nobody_meets_again_is_forgotten(monkeypatch: pytest.Monkey
     with structlog.testing.capture_logs() as logs:
         assert state.missing() == []
     assert [entry["event"] for entry in logs] == ["redis is back"]
+
+
+async def test_unix_socket(tmp_path: Path) -> None:
+    path = tmp_path / "redis.sock"
+    command = [embedded.valkey_binary(), "--port", "0", "--unixsocket", str(path), "--dir", str(tmp_path)]
+    with embedded.child("valkey", command, tmp_path / "log", path.exists):
+        async with connected(f"unix://{path}") as client:
+            assert await client.set("a", "b")
+            assert client.health.host == str(path)
