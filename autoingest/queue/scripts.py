@@ -467,8 +467,8 @@ return #paths
 RELEASE = (
     COMMON
     + """
-local due, interval, most = use('ZRANGEBYSCORE', KEYS[1], '-inf', now(), 'LIMIT', 0, ARGV[5]), ARGV[6], tonumber(ARGV[7])
-local released, postponed = tonumber(ARGV[8]), tonumber(ARGV[9])
+local due = use('ZRANGEBYSCORE', KEYS[1], '-inf', now(), 'LIMIT', 0, ARGV[5])
+local interval, most, released, postponed = ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
 for _, path in ipairs(due) do
   if not use('HGET', FILE .. path, 'waits_for') then
     wake(path, KEYS[1], ARGV[4], KEYS[2], 'LPUSH')
