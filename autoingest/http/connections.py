@@ -187,12 +187,14 @@ class Connection(web.RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """Answer what is no request, or has failed."""
-        if isinstance(exc, HttpProcessingError):
+        if isinstance(exc, HttpProcessingError | web.RequestPayloadError):
             metrics.CONNECTIONS_CLOSED.labels(self._connections.listener, "malformed").inc()
             self._connections.malformed.warn(
                 "", listener=self._connections.listener, error=type(exc).__name__, remote=request.remote
             )
-            said = "not an HTTP request that is understood"
+            status, said = 400, "not an HTTP request that is understood"
+        elif isinstance(exc, ConnectionError):
+            said = "the client is gone"
         else:
             log.error("request fails", listener=self._connections.listener, path=request.path, exc_info=exc)
             said = "internal error"

@@ -196,6 +196,33 @@ async def test_body_that_does_not_come(redis_client: Redis, monkeypatch: pytest.
         writer.close()
 
 
+async def test_bodies_that_break_off_or_are_malformed_later(
+    redis_client: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They fill no log, and the listener goes on; aiohttp does not tell of a chunk that is malformed."""
+    monkeypatch.setattr(bodies, "BODY", 0.3)
+    begin = b"POST /notify HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
+    with structlog.testing.capture_logs() as logs:
+        async with enqueue(redis_client) as role, asyncio.timeout(60):
+            opened = role._listener._connections  # type: ignore[union-attr]
+            for _ in range(5):
+                for sent, end in ((message(body(record()))[:-1], None), (begin, None), (begin, b"x\r\n")):
+                    reader, writer = await say(role.port, sent)
+                    await until(lambda: any(connection.served for connection in opened.all))
+                    if end:
+                        writer.write(end)
+                        assert await status(reader) == 408
+                        assert await ended(reader)
+                    writer.transport.abort()
+                    await until(lambda: not opened.all)
+            reader, writer = await say(role.port, message(body(record())))
+            assert await status(reader) == 200
+            writer.close()
+    assert [entry["event"] for entry in logs if entry["log_level"] in ("warning", "error")] == [
+        "notifications are not authenticated: no secret is configured",
+    ]
+
+
 # Secrets
 
 

@@ -13,6 +13,8 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+from pydantic import SecretStr
+
 from autoingest.butler.engine import IngestFile
 from autoingest.butler.native import NativeEngine
 from autoingest.sim import Exposure, Notifier, Sensor, SentFile, sensors
@@ -122,6 +124,8 @@ class Camera:
     """Paths of which nobody is told."""
     duplicates: int = 0
     """Times that each notification is posted again."""
+    secret: SecretStr | None = None
+    """Secret of the notifications."""
     shuffled: bool = False
     """Whether all notifications come after the last exposure, in no order."""
     sent: list[SentFile] = field(default_factory=list)
@@ -153,7 +157,9 @@ class Camera:
     async def _expose(self) -> None:
         chance = random.Random(self.seed)
         async with AsyncExitStack() as stack:
-            notifiers = [await stack.enter_async_context(Notifier.open(url, patience=PATIENCE)) for url in self.urls]
+            notifiers = [
+                await stack.enter_async_context(Notifier.open(url, self.secret, patience=PATIENCE)) for url in self.urls
+            ]
 
             async def post(files: Sequence[SentFile]) -> None:
                 await asyncio.gather(*(chance.choice(notifiers).post(file) for file in files))

@@ -43,6 +43,10 @@ class Site:
     environment: Mapping[str, str] = field(default_factory=dict)
     ingest: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
+    enqueue: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of the block ``enqueue`` beside ``listen``."""
+    limits: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of its ``listen`` beside address and port."""
     notify_port: int = field(default_factory=free_port)
     presence_port: int = field(default_factory=free_port)
     command: Sequence[str] = ()
@@ -61,7 +65,10 @@ class Site:
         config = {
             "buckets": list(self.buckets),
             "redis": {"url": self.redis_url},
-            "enqueue": {"listen": {"host": "127.0.0.1", "port": self.notify_port}},
+            "enqueue": {
+                "listen": {"host": "127.0.0.1", "port": self.notify_port, **self.limits},
+                **self.enqueue,
+            },
             "presence": {"listen": {"host": "127.0.0.1", "port": self.presence_port}},
             "admin": {"listen": {"host": "127.0.0.1", "port": admin}},
             "ingest": {"repo": self.repo, **self.ingest},
