@@ -127,7 +127,7 @@ async def _fly(
     except REDIS_AWAY as err:
         raise TransientError(f"Redis does not do its work: {cause(err)}") from err
     arrivals = {
-        canary.id: round(time_found - sent[canary.id], 3) if time_found else None
+        canary.id: round(max(0.0, time_found - sent[canary.id]), 3) if time_found else None
         for canary, time_found in zip(canaries, found, strict=True)
     }
     return _judge(bucket, arrivals, patience)

@@ -348,6 +348,11 @@ def _readable(item: DeadLetter | RejectedRecord) -> dict[str, Any]:
     return {name: printable(value) if name in ("path", "key") else value for name, value in fields.items()}
 
 
+def _lines(text: str) -> str:
+    """Return a text of several lines, each printable."""
+    return "\n  ".join(map(printable, text.splitlines()))
+
+
 def _show(found: list[Any], as_json: bool, what: str) -> None:
     if as_json:
         click.echo(orjson.dumps([_readable(item) for item in found], option=orjson.OPT_INDENT_2))
@@ -355,12 +360,12 @@ def _show(found: list[Any], as_json: bool, what: str) -> None:
     for item in found:
         path = printable(item.path) or "(empty path)"
         if isinstance(item, DeadLetter):
-            click.echo(f"{path}\n  {item.reason}: {item.exception}")
+            click.echo(f"{path}\n  {_lines(f'{item.reason}: {item.exception}')}")
             click.echo(
                 f"  {item.attempts} attempts, {moment(item.first_time)} to {moment(item.last_time)} UTC, "
-                f"last by {item.worker}, etag {item.etag or 'unknown'}"
+                + printable(f"last by {item.worker}, etag {item.etag or 'unknown'}")
             )
         else:
-            click.echo(f"{path}\n  {item.reason}")
+            click.echo(f"{path}\n  {_lines(item.reason)}")
             click.echo(f"  {item.count} times, {moment(item.first_time)} to {moment(item.last_time)} UTC")
     click.echo(f"{len(found)} {what}")

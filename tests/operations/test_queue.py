@@ -71,6 +71,42 @@ def test_rejected_records_that_can_be_used_now(site: Site) -> None:
     assert site.redis.hkeys("REJECTED:-") == [f"elsewhere/{good}"]
 
 
+def test_odd_letters_are_shown_as_they_are(site: Site) -> None:
+    """Whatever somebody wrote there, each can be listed, put back on the queue and dropped."""
+    odd: dict[str | bytes, str | bytes] = {
+        "none": "no JSON at all",
+        "list": "[1, 2]",
+        "text": '"text"',
+        "numbers": '{"reason": 5, "exception": null, "attempts": "x", "first_time": -1, "last_time": 1e300}',
+        "escape": '{"reason": "failed", "exception": "red: \\u001b[31m\\nsecond line", "attempts": 2, "last_time": 5}',
+        "bytes": b"\xff\xfe\x00",
+        b"path \xff\x1b": "{}",
+        "": "{}",
+        "empty": "",
+    }
+    site.redis.hset(f"DEAD:{site.bucket}", mapping=odd)
+    site.redis.hset(f"REJECTED:{site.bucket}", mapping=odd)
+    for command in ("queue dead", "queue rejected"):
+        text = site.run(command)
+        assert "\x1b" not in text
+        assert all(
+            word in text for word in ("no JSON at all", "[1, 2]", r"red: \x1b[31m", "second line", f"{len(odd)} ")
+        )
+        assert len(site.json(command)) == len(odd)
+    assert site.json("queue status")[site.bucket]["dead"] == len(odd)
+    assert len(site.json("queue requeue", "--reason", "failed")["requeued"]) == 1
+    assert site.json("queue drop", "none", "--yes")["dropped"] == 1
+    assert len(site.json("queue requeue", "--all")["requeued"]) == len(odd) - 2
+    assert site.json("queue drop", "--rejected", "--all", "--yes") == {"dropped": len(odd)}
+
+
+def test_a_hash_of_letters_of_the_wrong_type(site: Site) -> None:
+    site.redis.set(f"DEAD:{site.bucket}", "text")
+    site.redis.lpush(f"REJECTED:{site.bucket}", "text")
+    assert "WRONGTYPE" in site.run("queue dead", code=2)
+    assert "WRONGTYPE" in site.run("queue rejected", code=2)
+
+
 def test_audit_tells_and_exits(site: Site) -> None:
     path = _letter(site, "a.fits")
     assert "Every object is in exactly one place" in site.run("audit")

@@ -90,6 +90,24 @@ def test_every_verdict(site: Site) -> None:
     assert "files were given up" in text
 
 
+def test_what_old_services_took_is_healed_or_left(site: Site) -> None:
+    """They leave the state at ``queued``: what is on no list and not in the Butler is queued again."""
+    files = site.files(1, range(6))
+    site.put(files)
+    records = [
+        {"ingest_time": "6"}, {"ing_fail_exc": "x", "ing_fail_count": "3"}, {"md_fail_exc": "x"}, {}, {}, {},
+    ]  # fmt: skip
+    for file, record in zip(files, records, strict=True):
+        site.redis.hset(f"FILE:{file.path}", mapping={"state": "queued", "recv_time": "5", **record})
+    site.redis.lpush(f"WORKER:{site.bucket}:old", files[4].path)
+    site.redis.lpush(f"QUEUE:{site.bucket}", files[5].path)
+    assert site.json("trigger", obs_id(1), "--dry-run")["selected"] == [file.path for file in files[:4]]
+    (report,) = site.json("reconcile", "--day", DAY, "--grace", "0s", "--heal")["exposures"]
+    assert (report["missing"], report["healed"], report["on_the_way"]) == (4, 4, 2)
+    assert sorted(site.queued) == sorted(file.path for file in [*files[:4], files[5]])
+    assert site.json("audit", code=1)["consistent"], "only nobody takes from the queue"
+
+
 def test_an_empty_day_and_the_annex(site: Site) -> None:
     assert "no exposures" in site.run("reconcile", "--last", "1d")
     assert "say when" in site.run("reconcile", code=2)
