@@ -29,7 +29,7 @@ SAMPLE = 4
 LENGTH = 32 * 1024
 """Bytes of each that are read, as of an image: some faults let a few bytes through."""
 
-_LISTED = 50
+_LISTED = 1000
 
 
 class Availability:
@@ -106,7 +106,7 @@ class Availability:
         try:
             async for listed in obstore.list(self._store, prefix=folder, chunk_size=_LISTED):
                 keys = [item["path"] for item in listed if item["size"] and item["path"] not in failed]
-                return keys[:: max(1, len(keys) // SAMPLE)][:SAMPLE]
+                return [keys[number * (len(keys) - 1) // (SAMPLE - 1)] for number in range(SAMPLE)] if keys else []
         except (BaseError, FileNotFoundError, ValueError):
             pass
         return []

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import aiohttp
+import structlog
 from botocore.exceptions import BotoCoreError, ClientError
 
 from ..errors import ConfigurationError, TransientError
@@ -23,6 +24,11 @@ T = TypeVar("T")
 
 PAGE = 1000
 """Objects of one request, the most that S3 gives."""
+
+LARGEST_CONTENT = 2**20
+"""Bytes beyond which an object's content is not read."""
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +94,14 @@ class Listing:
         ]
 
     async def read(self, key: str) -> bytes | None:
-        """Return an object's content, or None if there is none; raises as `objects` does."""
+        """Return an object's content, or None if there is none or too much of it; raises as `objects` does."""
         try:
             answer = await self._call(self._client.get_object(Bucket=self._name, Key=key))
         except _MissingError:
+            return None
+        if (size := answer["ContentLength"]) > LARGEST_CONTENT:
+            log.warning("object is too large to be read", path=f"{self.bucket}/{key}", bytes=size)
+            answer["Body"].close()
             return None
         body: bytes = await self._call(answer["Body"].read())
         return body

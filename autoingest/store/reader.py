@@ -237,7 +237,7 @@ class _Bucket:
         data, size, etag = b"", FIRST_RANGE, None
         while len(data) < min(size, LARGEST_HEADER):
             options: GetOptions = {"range": (len(data), max(FIRST_RANGE, 2 * len(data)))}
-            if etag:
+            if etag and not etag.startswith("W/"):
                 options["if_match"] = etag
             try:
                 result = await obstore.get_async(self._store, key, options=options)

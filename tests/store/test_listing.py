@@ -26,6 +26,8 @@ async def test_more_than_one_page_and_unusual_keys(s3_client: Any, s3_bucket: st
         assert await listing.folders("LSSTCam/") == ["LSSTCam/20251231/", "LSSTCam/20260101/"]
         assert await listing.read(keys[0]) == b"12"
         assert await listing.read("nothing") is None
+        s3_client.put_object(Bucket=s3_bucket, Key="large", Body=bytes(2**20 + 1))
+        assert await listing.read("large") is None
 
 
 async def test_the_store_is_away_or_has_no_such_bucket(s3_environment: str, monkeypatch: pytest.MonkeyPatch) -> None:
