@@ -43,7 +43,10 @@ MAX_VALUES = 100 * MAX_RECORDS
 SHORT, FEW = 4096, 16
 """Bytes and records of a message that is read at once."""
 
-_SURROGATES = re.compile(rb"\\u[dD](?:[89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|[89a-fA-F][0-9a-fA-F]{2})")
+_SURROGATES = re.compile(
+    rb"\\(?:\\|u[dD](?:[89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|[89a-fA-F][0-9a-fA-F]{2}))"
+)
+"""Escaped backslashes, surrogate pairs and, six bytes long, halves of pairs."""
 
 
 class MalformedMessageError(AutoingestError):
@@ -293,11 +296,7 @@ def _load(body: bytes) -> Generator[None, None, list[object]]:
 
 
 def _whole(found: re.Match[bytes]) -> bytes:
-    """Return what to write for a surrogate pair, for half of one, or for text that only looks like it."""
-    text, begin = found[0], found.start()
-    before = found.string[max(0, begin - 64) : begin]
-    escaped = (len(before) - len(before.rstrip(b"\\"))) % 2
-    return text if len(text) > 6 or escaped else b"\\ufffd"
+    return b"\\ufffd" if len(found[0]) == 6 else found[0]
 
 
 def _names(record: dict[str, Any]) -> tuple[str | None, str | None]:

@@ -23,6 +23,7 @@ from autoingest.daemon import serve
 from autoingest.errors import ConfigurationError
 from autoingest.notify import kafka as source
 from autoingest.notify import kafka_client, kafka_lag
+from autoingest.notify.records import MAX_RECORDS
 from autoingest.queue import keys
 from autoingest.queue.connection import connect
 from autoingest.queue.intake import Intake
@@ -202,6 +203,27 @@ async def test_bad_messages_are_rejected_and_committed(valkey_url: str, redis_cl
     assert sorted(rejected) == ["-", *(f"{TOPIC}/0/{offset}" for offset in range(len(bad)))]
     assert orjson.loads(rejected[f"{TOPIC}/0/3"])["reason"] == "message has no list of Records"
     assert await redis_client.hkeys(keys.rejected(BUCKET)) == ["x.fits"]
+
+
+async def test_messages_beyond_the_limits_are_rejected_and_committed(
+    valkey_url: str, redis_client: Any, broker: Kafka
+) -> None:
+    """Also such that take long to read."""
+    broker.create(TOPIC, 1)
+    beyond = [
+        body(*[record(name(1))] * (MAX_RECORDS + 1)),
+        b'{"Records":[' + b"[]," * 150_000 + b"[]]}",
+    ]
+    broker.send(TOPIC, [*beyond, *exposures(2, 1)])
+    async with member(valkey_url, broker) as reader:
+        await reader.idle()
+        assert await reader.queued() == [name(2)]
+        assert broker.committed(GROUP, TOPIC) == [len(beyond) + 1]
+    rejected = await redis_client.hgetall(keys.rejected("-"))
+    assert {orjson.loads(item)["reason"] for item in rejected.values()} == {
+        "message has 1001 records, more than 1000",
+        "message has more than 100000 values",
+    }
 
 
 async def _committed(broker: Kafka, number: int) -> bool:

@@ -7,7 +7,7 @@ import orjson
 import pytest
 from pydantic import SecretStr
 
-from autoingest.notify.records import MalformedMessageError, RecordParser
+from autoingest.notify.records import MAX_RECORDS, MalformedMessageError, RecordParser, TooLongError
 from autoingest.objects import ExposureObject, LfaObject
 
 from .messages import EXPOSURE, body, key, record, trigger
@@ -257,3 +257,35 @@ async def test_other_encodings_are_refused_by_name(encoding: str) -> None:
         await parser().parse(content)
     if encoding in ("utf-16", "utf-32"):  # those with a byte order mark
         assert "must be UTF-8" in str(caught.value)
+
+
+async def test_messages_beyond_the_limits() -> None:
+    limited = RecordParser([BUCKET], "x", max_body=5000)
+    with pytest.raises(TooLongError, match="longer than 5000 bytes"):
+        await limited.parse(body(record()).ljust(5001))
+    await limited.parse(body(record()).ljust(5000))
+    for content in (body(*[{}] * (MAX_RECORDS + 1)), b'{"Records":[' + b"0," * MAX_RECORDS + b"0]}"):
+        with pytest.raises(TooLongError, match="1001 records, more than 1000"):
+            await parser().parse(content)
+    assert len((await parser().parse(body(*[{}] * MAX_RECORDS))).rejected) == MAX_RECORDS
+    with pytest.raises(TooLongError, match="more than 100000 values"):
+        await parser().parse(b'{"Records":[{' + b'"a":0,' * 60_000 + b'"a":0}]}')
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        (rb"\ud83d\udd2d", "\U0001f52d"),
+        (rb"\ud83d", "\ufffd"),
+        (rb"\udd2d", "\ufffd"),
+        (rb"\udd2d\ud83d", "\ufffd\ufffd"),
+        (rb"\ud83d\ud83d\udd2d", "\ufffd\U0001f52d"),
+        (rb"\\ud83d\udce9", "\\ud83d\ufffd"),
+        (rb"\\\udce9", "\\\ufffd"),
+        (rb"\\\\ud83d \udce9", "\\\\ud83d \ufffd"),
+    ],
+)
+async def test_surrogates(written: bytes, meant: str) -> None:
+    content = body(record("odd-@.fits", note="#")).replace(b"@", written).replace(b"#", rb"\udce9")
+    message = await parser().parse(content)
+    assert [item.key for item in message.rejected] == [f"odd-{meant}.fits"]
