@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from itertools import count
 
@@ -13,6 +14,7 @@ from autoingest.notify.records import Notice
 from autoingest.objects import parse
 from autoingest.queue import keys
 from autoingest.queue.intake import Intake
+from autoingest.queue.places import Locator
 from autoingest.queue.reclaim import Reclaimer
 from autoingest.queue.work import Claimed, Done, WorkQueue
 from tests.support.redis import BUCKET, image
@@ -139,5 +141,55 @@ async def test_every_accepted_path_is_in_exactly_one_place(
     model = Model(redis_client)
     for name, *arguments in steps:
         await getattr(model, str(name))(*arguments)
+        await model.check()
+    await model.intake.close()
+
+
+class Beside(Model):
+    """The same beside old services, which also end what they take, and an old idle, which moves what workers hold."""
+
+    async def push(self, path: str) -> None:
+        await super().push(path)
+        await self.client.hset(keys.file(path), "recv_time", time.time())
+
+    async def old_ends(self, field: str) -> None:
+        if path := await self.client.rpop(keys.worker(BUCKET, "old")):
+            await self.client.hset(keys.file(path), field, time.time())
+
+    async def old_idle(self, name: str) -> None:
+        while await self.client.lmove(keys.worker(BUCKET, name), keys.queue(BUCKET), "RIGHT", "LEFT"):
+            pass
+
+    async def check(self) -> None:
+        paths = sorted(self.accepted)
+        for path, located in zip(
+            paths, await Locator(self.client).locate(BUCKET, paths, ["old", *WORKERS]), strict=True
+        ):
+            assert located.places or located.place in ("ingested", "given up"), (path, located)
+
+
+old_step = st.one_of(
+    step,
+    st.tuples(st.just("old_takes")),
+    st.tuples(st.just("old_ends"), st.sampled_from(["ingest_time", "md_fail_exc", "ing_fail_exc"])),
+    st.tuples(st.just("old_idle"), st.sampled_from(["old", *WORKERS])),
+)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=st.lists(old_step, max_size=30))
+async def test_beside_old_services_no_path_is_nowhere(redis_client: Redis, steps: list[tuple[object, ...]]) -> None:
+    """And whatever they have given up, another event of the same version queues again."""
+    await redis_client.flushall()
+    model = Beside(redis_client)
+    for name, *arguments in steps:
+        await getattr(model, str(name))(*arguments)
+        await model.check()
+    for path in model.accepted:
+        (located,) = await Locator(redis_client).locate(BUCKET, [path], ["old", *WORKERS])
+        notice = Notice(BUCKET, path.removeprefix(f"{BUCKET}/"), path, "another", located.record.etag or None, 1, 1.0)
+        (outcome,) = await model.intake.accept([(notice, parse(path))])
+        if located.place in ("given up", "dead"):
+            assert outcome == "queued"
         await model.check()
     await model.intake.close()
