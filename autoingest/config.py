@@ -269,7 +269,7 @@ class IngestConfig(Block):
     """Files of one batch at the most."""
 
     header_requests: Annotated[int, Field(ge=1, le=1000)] = 64
-    """Requests to the store under way at once, for each lane."""
+    """Images of each bucket whose headers are read at once, by one process."""
 
     max_attempts: Annotated[int, Field(ge=1)] = 3
     """Failed attempts after which a file becomes a dead letter. Outages do not count."""

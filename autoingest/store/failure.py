@@ -14,6 +14,7 @@ _STATUS = re.compile(r"\n\s+status: ([0-9]{3}),\n")
 _CODE = re.compile(r"<Code>([A-Za-z0-9]+)</Code>")
 _QUOTED = re.compile(r'(?:message|error): "([^"]+)"')
 _CERTIFICATE = re.compile(r"InvalidCertificate\(\s*(?:Other\(\s*OtherError\(\s*)?([A-Za-z]+)")
+_CREDENTIALS = re.compile(r"External AWS credential provider.*?\n\s+value: (.*?),\n", re.DOTALL)
 
 _CERTIFICATES = {
     "UnknownIssuer": "is certified by an authority that is not trusted; name its file by AWS_CA_BUNDLE",
@@ -88,7 +89,7 @@ def explain(error: BaseException) -> Failure:
 def _kind(status: int, code: str) -> Kind:
     if code in _SITE:
         return "site"
-    if status >= 500 or status in (408, 425, 429) or code in _PASSING:
+    if status >= 500 or status in (408, 412, 425, 429) or code in _PASSING:
         return "passing"
     return "missing" if status == 404 else "refused"
 
@@ -113,6 +114,8 @@ def _silence(debug: str) -> str:
     """Tell in words why there was no answer."""
     if found := _CERTIFICATE.search(debug):
         return f"the store's certificate {_CERTIFICATES.get(found[1], f'is not accepted ({found[1]})')}"
+    if found := _CREDENTIALS.search(debug):
+        return f"there are no credentials for the store ({found[1]})"
     if "InvalidContentType" in debug:
         return "the store does not speak TLS, although its URL begins with https"
     if "dns error" in debug:

@@ -52,6 +52,9 @@ SIDECAR_TIMEOUT = timedelta(seconds=2)
 READ_TIMEOUT = timedelta(seconds=10)
 """Time for all requests of one image."""
 
+RESTARTS = 3
+"""Times that an image is read anew because it was replaced meanwhile."""
+
 _HIERARCH = "HIERARCH."
 _MODE = "__CONTENT__"
 _IDENTITY = ("OBSID", "IMGNAME", "FILENAME", "INSTRUME")
@@ -235,6 +238,7 @@ class _Bucket:
     async def _fits(self, path: str) -> ObjectHeader:
         key = path[self._prefix :]
         data, size, etag = b"", FIRST_RANGE, None
+        restarts = 0
         while len(data) < min(size, LARGEST_HEADER):
             options: GetOptions = {"range": (len(data), max(FIRST_RANGE, 2 * len(data)))}
             if etag and not etag.startswith("W/"):
@@ -243,7 +247,8 @@ class _Bucket:
                 result = await obstore.get_async(self._store, key, options=options)
                 more = (await result.bytes_async()).to_bytes()
             except (BaseError, FileNotFoundError, ValueError) as err:
-                if data and isinstance(err, PreconditionError):
+                if data and isinstance(err, PreconditionError) and restarts < RESTARTS:
+                    restarts += 1
                     data, size, etag = b"", FIRST_RANGE, None  # another version has come meanwhile
                     continue
                 raise await self._failed(path, err) from err

@@ -6,7 +6,9 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import psutil
 import pytest
@@ -31,8 +33,8 @@ BAD, GOOD, *OTHERS = sensors()[90:100]
 IMAGE = EXPOSURE.image(BAD)
 
 OF_ONE = [
-    *((Fault(status=status), False) for status in (301, 307, 400, 401, 403, 412, 416)),
-    *((Fault(status=status), True) for status in (408, 425, 429, 500, 502, 503, 504)),
+    *((Fault(status=status), False) for status in (301, 307, 400, 401, 403, 416)),
+    *((Fault(status=status), True) for status in (408, 412, 425, 429, 500, 502, 503, 504)),
     (Fault(status=403, code="AccessDenied"), False),
     (Fault(status=403, code="InvalidObjectState"), False),
     (Fault(status=403, code="SignatureDoesNotMatch"), True),
@@ -241,6 +243,25 @@ async def test_replaced_while_it_is_read(server: S3Server) -> None:
     assert (found.header["KEY00001"], found.header["KEY00999"]) == (2, 999)
 
 
+async def test_replaced_again_and_again(server: S3Server) -> None:
+    """That is given up, and tried again later."""
+    at = IMAGE.index(b"END".ljust(80))
+    store(server, path(BAD), IMAGE[:at] + b"COMMENT ".ljust(80) * 2000 + IMAGE[at:])
+    store(server, path(GOOD), EXPOSURE.image(GOOD))
+    requests = 0
+
+    def fault(method: str, bucket: str, key: str) -> Fault | None:
+        nonlocal requests
+        requests += (method, key) == ("GET", EXPOSURE.key(BAD))
+        return Fault(status=412) if requests % 2 == 0 and key == EXPOSURE.key(BAD) and method == "GET" else None
+
+    server.fault = fault
+    error = await outcome(HeaderReader(4), image(BAD))
+    assert isinstance(error, UnreadableObjectError)
+    assert error.passing
+    assert requests == 8
+
+
 @pytest.mark.parametrize(
     "body",
     [b"", bytes(2880), bytes(28800), b" " * 2880, b"no FITS", b'{"OBSID": "x"}', IMAGE[:100], IMAGE[:5000]],
@@ -267,6 +288,19 @@ async def test_size_is_what_the_store_says(server: S3Server, size: int | None) -
     store(server, path(BAD), IMAGE)
     found = await HeaderReader(4).read(image(BAD), size)
     assert (found.size, found.source) == (len(IMAGE), "fits")
+
+
+async def test_no_credentials_any_more(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where a machine's role can't be asked."""
+
+    def credential() -> Any:
+        raise RuntimeError("nobody answers at 169.254.169.254")
+
+    location = replace(profiles.resolve(BUCKET), credential=credential)
+    monkeypatch.setattr(profiles, "resolve", lambda bucket: location)
+    error = await outcome(HeaderReader(4), image(BAD))
+    assert type(error) is TransientError
+    assert "nobody answers at 169.254.169.254" in str(error)
 
 
 @pytest.mark.parametrize("code", ["NoSuchKey", ""])
