@@ -15,7 +15,7 @@ from .datasets import Datasets
 from .engine import BatchResult, FileResult, IngestFile, Key, OwedVisit
 from .exposures import Exposure, Exposures, Kept
 from .outage import cause, is_outage
-from .repo import check_storage_classes, open_repository, prepare, registered
+from .repo import check_storage_classes, despite_others, open_repository, prepare, registered
 from .visits import Visits
 
 log = structlog.get_logger(__name__)
@@ -153,6 +153,6 @@ class ButlerEngine(ABC):
             butler.registry.refresh()  # somebody may have registered it since we opened the repository
             if instrument not in registered(butler):
                 return False
-        prepare(butler, instruments.get(instrument))
-        self._visits.register(instrument)
+        despite_others(butler, lambda: prepare(butler, instruments.get(instrument)))
+        despite_others(butler, lambda: self._visits.register(instrument))
         return True

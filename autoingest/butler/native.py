@@ -16,9 +16,7 @@ from .datasets import Placed
 from .engine import BatchResult, FileResult, IngestFile, Key
 from .exposures import Exposure
 from .outage import is_outage
-
-RACES = 3
-"""Times that a batch is tried again because another writer has just written the same rows."""
+from .repo import RACES
 
 log = structlog.get_logger(__name__)
 

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+import tempfile
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
 
+import sqlalchemy
 import structlog
-from lsst.daf.butler import Butler, Config, DatasetType
-from lsst.daf.butler.registry import ConflictingDefinitionError
+from lsst.daf.butler import Butler, Config, DatasetType, DimensionConfig
+from lsst.daf.butler.registry import ConflictingDefinitionError, RegistryConfig
+from lsst.daf.butler.registry.managers import RegistryManagerTypes
 from lsst.resources import ResourcePath, ResourcePathExpression
 
 from .. import instruments
-from ..errors import ConfigurationError, TransientError
+from ..errors import AutoingestError, ConfigurationError, TransientError
 from ..instruments import Camera
 from . import database  # noqa: F401 - how connections behave
 from .outage import cause, is_outage
 
 RAW_DIMENSIONS = ("instrument", "exposure", "detector")
 """Dimensions of every raw dataset type."""
+
+RACES = 3
+"""Times that something is written again because another writer has just written the same."""
+
+T = TypeVar("T")
 
 GUIDER_RAW = "guider_raw"
 GUIDER_STORAGE_CLASS = "Stamps"
@@ -69,29 +80,130 @@ def create_repository(
 
     Raises
     ------
+    ConfigurationError
+        If it can't be made; nothing half-made is left.
     MetadataError
         If a camera is unknown.
+    TransientError
+        If the database can't be used now.
     """
     known = (*instruments.names(), *instruments.generators())
     selected = [instruments.get(name) for name in (known if cameras is None else cameras)]
     folder = ResourcePath(root, forceDirectory=True)
-    created = not folder.join("butler.yaml").exists()
-    if created:
-        config = Config()
-        if registry_url is not None:
-            config["registry", "db"] = registry_url
-        if schema is not None:
-            config["registry", "namespace"] = schema
-        Butler.makeRepo(folder, config)
-    butler = Butler.from_config(folder, writeable=True)
+    try:
+        return _create(folder, registry_url, schema, selected)
+    except AutoingestError:
+        raise
+    except Exception as err:
+        kind = TransientError if is_outage(err) else ConfigurationError
+        raise kind(f"the Butler repository {folder} can't be made: {cause(err)}") from err
+
+
+def _create(
+    folder: ResourcePath, registry_url: str | None, schema: str | None, cameras: Iterable[Camera]
+) -> RepositoryReport:
+    """Make or complete a repository; its ``butler.yaml`` comes last, so that whatever was begun can be gone on with."""
+    file = folder.join("butler.yaml")
+    found = file.exists()
+    if found:
+        config = Config(file)
+    else:
+        config = _new_config(registry_url, schema)
+        if registry_url is None:
+            folder.mkdir()
+    config["root"] = folder.geturl()
+    made = _make_registry(config, folder, may_hold_datasets=found)
+    butler = Butler.from_config(config, writeable=True)
     try:
         added = {}
-        for camera in selected:
-            added[camera.name] = sum(map(len, register_instrument(butler, camera).values()))
-            prepare(butler, camera)
+        for camera in cameras:
+            added[camera.name] = sum(map(len, _complete(butler, camera).values()))
     finally:
         butler.close()
-    return RepositoryReport(str(folder), created, added)
+    if not found:
+        del config["root"]
+        _write_at_once(file, str(config.dump()).encode())
+    return RepositoryReport(str(folder), made or not found, added)
+
+
+def _new_config(registry_url: str | None, schema: str | None) -> Config:
+    """Return what the ``butler.yaml`` of a new repository holds."""
+    config = Config()
+    if registry_url is not None:
+        config["registry", "db"] = registry_url
+    if schema is not None:
+        config["registry", "namespace"] = schema
+    with tempfile.TemporaryDirectory() as scratch:
+        made, _ = Butler._make_repo_butler_config(scratch, config)
+    return made
+
+
+def _make_registry(config: Config, folder: ResourcePath, *, may_hold_datasets: bool) -> bool:
+    """Make a repository's registry in one transaction, unless it is there; return whether it is new.
+
+    Raises
+    ------
+    ConfigurationError
+        If it is there, and in use by a repository with another ``butler.yaml``.
+    """
+    settings = RegistryConfig(config)
+    settings.replaceRoot(folder)
+    registry = settings.getDatabaseClass().fromUri(
+        settings.connectionString,
+        origin=settings.get("origin", 0),
+        namespace=settings.get("namespace"),
+        allow_temporary_tables=settings.areTemporaryTablesAllowed,
+    )
+
+    def tables() -> set[str]:
+        return set(sqlalchemy.inspect(registry._engine).get_table_names(schema=registry.namespace))
+
+    def make() -> bool:
+        if "butler_attributes" in tables():
+            return False
+        with registry._transaction():
+            RegistryManagerTypes.fromConfig(settings).makeRepo(registry, DimensionConfig())
+        return True
+
+    try:
+        try:
+            made = make()
+        except Exception:
+            if "butler_attributes" not in tables():
+                raise
+            made = False  # another process was faster
+        if not made and not may_hold_datasets:
+            with registry._transaction() as (_, connection):
+                table = f"{registry.namespace}.dataset" if registry.namespace else "dataset"
+                held = connection.execute(sqlalchemy.text(f"SELECT 1 FROM {table} LIMIT 1")).first()  # noqa: S608
+            if held is not None:
+                raise ConfigurationError(
+                    f"the registry holds datasets, so it belongs to another repository than {folder}, where there is no"
+                    " butler.yaml: name another schema, or restore that file"
+                )
+    finally:
+        registry.dispose()
+    return made
+
+
+def _write_at_once(file: ResourcePath, content: bytes) -> None:
+    """Write a file that is never seen half-written, not even if the process is killed."""
+    if not file.isLocal:
+        file.write(content)  # a store shows an object once all of it is there
+        return
+    Path(file.ospath).parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=Path(file.ospath).parent, prefix=".butler.yaml-", delete=False) as part:
+        part.write(content)
+        part.flush()
+        os.fsync(part.fileno())
+    Path(part.name).chmod(0o666 & ~_umask())
+    Path(part.name).replace(file.ospath)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def open_repository(repo: str, *, writeable: bool = False) -> Butler:
@@ -173,9 +285,26 @@ def register(repo: str, cameras: Iterable[str]) -> dict[str, dict[str, list[str]
     added = {}
     with open_repository(repo, writeable=True) as butler:
         for camera in selected:
-            added[camera.name] = register_instrument(butler, camera)
-            prepare(butler, camera)
+            added[camera.name] = _complete(butler, camera)
     return added
+
+
+def _complete(butler: Butler, camera: Camera) -> dict[str, list[str]]:
+    """Register a camera with its dataset types and runs; return the names of the records that were missing."""
+    added = despite_others(butler, lambda: register_instrument(butler, camera))
+    despite_others(butler, lambda: prepare(butler, camera))
+    return added
+
+
+def despite_others(butler: Butler, write: Callable[[], T]) -> T:
+    """Return what `write` returns, which writes only what is missing, though others may write the same at once."""
+    for _ in range(RACES):
+        try:
+            return write()
+        except (ConflictingDefinitionError, sqlalchemy.exc.IntegrityError, sqlalchemy.exc.ProgrammingError) as err:
+            log.info("another process may have written the same", error=cause(err))
+            butler.registry.refresh()
+    return write()
 
 
 def register_instrument(butler: Butler, camera: Camera) -> dict[str, list[str]]:
