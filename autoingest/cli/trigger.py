@@ -29,8 +29,7 @@ from .site import bucket_option, chosen, config_option, day, json_option, load, 
 @bucket_option
 @click.option("--notify", metavar="URL", help="Post to this site's /notify instead of the queue in Redis; the secret "
               "is the first of AUTOINGEST_NOTIFICATION_SECRETS.")  # fmt: skip
-@click.option("--force", is_flag=True, help="Also what the Butler has, and what is on its way by its record but not "
-              "on the queue.")  # fmt: skip
+@click.option("--force", is_flag=True, help="Also what the Butler has, and what is with a worker or waiting.")
 @click.option("--dry-run", is_flag=True, help="Only print what would be queued.")
 @json_option
 def trigger(

@@ -18,6 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+import redis
 import yaml
 
 from autoingest.embedded import free_port
@@ -161,6 +162,8 @@ def test_slim_image(slim: Image) -> None:
 
 def test_roles_run_in_the_slim_image(slim: Image, valkey_url: str, s3_environment: str, tmp_path: Path) -> None:
     notify, presence, admin = free_port(), free_port(), free_port()
+    with redis.Redis.from_url(valkey_url) as client:
+        client.flushall()  # the queue may belong to the repository of another test
     config = yaml.safe_dump(
         {
             "buckets": ["rubin-summit"],

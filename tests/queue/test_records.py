@@ -14,6 +14,7 @@ from autoingest.objects import parse
 from autoingest.queue import keys
 from autoingest.queue.audit import audit
 from autoingest.queue.intake import MAX_CANARIES, MAX_EVENTS, Intake
+from autoingest.queue.statistics import counted_as
 from autoingest.queue.work import MAX_EXCEPTION, Done, WorkQueue
 from tests.support.redis import BUCKET, image, put
 
@@ -142,3 +143,27 @@ async def test_dead_letters_are_bounded_and_lose_no_object(intake: Intake, redis
     assert report.total("dead") == 5
     again = Notice(BUCKET, image(2).partition("/")[2], image(2), "1", "e", 1, None)
     assert await intake.accept([(again, parse(image(2)))]) == ["queued"]
+
+
+async def test_failures_are_counted_for_known_instruments_and_days_only(redis_client: Redis) -> None:
+    annex = "rubinobs-lfa-cp"
+    paths = [f"{annex}/{name}/2025/12/31/x.fits" for name in ("GC101", "Junk")] + [f"{annex}/GC101/2025/13/31/x.fits"]
+    await redis_client.hset(keys.received_by_instrument(annex, "GC101"), "20251231", 1)
+    await put(redis_client, *paths, bucket=annex)
+    queue = WorkQueue(redis_client, annex, "w", 60)
+    for claim in await queue.claim(9):
+        assert await queue.failed(claim, "failed", "x", max_attempts=1, delay=0) == "dead"
+    assert await redis_client.keys("FAIL:*") == [keys.failed(annex, "GC101")]
+    assert await redis_client.hgetall(keys.failed(annex, "GC101")) == {"20251231": "1"}
+
+
+async def test_failures_and_ingests_have_the_names_of_the_old_services(redis_client: Redis) -> None:
+    path = f"{BUCKET}/ComCam/20251231/CC_O_20251231_000009/x.fits"
+    await put(redis_client, path)
+    queue = WorkQueue(redis_client, BUCKET, "w", 60)
+    (claim,) = await queue.claim(1)
+    await queue.failed(claim, "failed", "x", max_attempts=1, delay=0)
+    assert await redis_client.hgetall(keys.failed(BUCKET, "ComCam")) == {"20251231": "1"}
+    assert counted_as(parse(path)) == ("ComCam", "20251231")
+    assert counted_as(parse(path.replace("ComCam", "LSSTComCam"))) == ("LSSTComCam", "20251231")
+    assert counted_as(parse(path.replace("ComCam", "TS8").replace("CC_", "TS_"))) == ("TS8", "20251231")
