@@ -1,7 +1,7 @@
 """What every engine must do.
 
 ``stack with test double`` is our engine `stack` on a double of the Science Pipelines' tasks, see
-``tests/support/official_tasks``; where the genuine ones are installed, ``stack`` runs, too.
+``tests/support/official_tasks``; where the genuine ones are installed, ``stack`` runs instead.
 """
 
 from __future__ import annotations

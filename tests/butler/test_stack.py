@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 from collections.abc import AsyncIterator
 
 import pytest
@@ -12,7 +11,7 @@ from autoingest.butler.process import ButlerProcess
 from autoingest.config import IngestConfig, LoggingConfig
 from autoingest.errors import ConfigurationError
 
-from ..support.engines import OFFICIAL_TASKS
+from ..support.engines import OFFICIAL_TASKS, has_science_pipelines
 from . import exposures
 from .conftest import Repository
 from .contents import OpenButler, outcomes, stored
@@ -20,8 +19,9 @@ from .contents import OpenButler, outcomes, stored
 
 @pytest.fixture
 async def processes(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[list[ButlerProcess]]:
-    """Two processes of the engine on the test double."""
-    monkeypatch.setenv("PYTHONPATH", str(OFFICIAL_TASKS))
+    """Two processes of the engine, on the test double where the Science Pipelines are not installed."""
+    if not has_science_pipelines():
+        monkeypatch.setenv("PYTHONPATH", str(OFFICIAL_TASKS))
     config = IngestConfig(repo=repository.root, engine="stack")
     found = [ButlerProcess(config, LoggingConfig()) for _ in range(2)]
     await asyncio.gather(*(process.start() for process in found))
@@ -45,7 +45,7 @@ async def test_two_processes_ingest_one_exposure(processes: list[ButlerProcess],
         assert len(open_butler().query_dimension_records("visit", instrument="LSSTCam")) == seq_num
 
 
-@pytest.mark.skipif(importlib.util.find_spec("lsst.obs") is not None, reason="the Science Pipelines are installed")
+@pytest.mark.skipif(has_science_pipelines(), reason="the Science Pipelines are installed")
 async def test_without_the_science_pipelines(made_sqlite: str) -> None:
     process = ButlerProcess(IngestConfig(repo=str(made_sqlite), engine="stack"), LoggingConfig())
     with pytest.raises(ConfigurationError, match=r"obs_lsst.*ingest\.engine.*native"):

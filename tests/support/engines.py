@@ -21,13 +21,20 @@ OFFICIAL_TASKS = Path(__file__).with_name("official_tasks")
 NATIVE, DOUBLE, STACK = "native", "stack with test double", "stack"
 
 
-def kinds() -> list[str]:
-    """Return the engines that can run here: `STACK` only where the Science Pipelines are installed."""
+def has_science_pipelines() -> bool:
+    """Tell whether the genuine tasks are installed."""
     try:
-        genuine = importlib.util.find_spec("lsst.obs.base") is not None
+        return importlib.util.find_spec("lsst.obs.base") is not None
     except ModuleNotFoundError:
-        genuine = False
-    return [NATIVE, DOUBLE, *([STACK] if genuine else [])]
+        return False
+
+
+def kinds() -> list[str]:
+    """Return the engines that can run here: `STACK` where the Science Pipelines are installed, else `DOUBLE`.
+
+    Never both: parts of the double would mix with genuine ones, for they are in the same namespace.
+    """
+    return [NATIVE, STACK if has_science_pipelines() else DOUBLE]
 
 
 class EngineHost:
@@ -81,7 +88,13 @@ def _serve(connection: Connection, kind: str) -> None:
     if kind == NATIVE:
         from autoingest.butler.native import NativeEngine as Engine
     else:
+        import lsst.obs.base
+        import lsst.obs.lsst
+
         from autoingest.butler.stack import StackEngine as Engine
+
+        for module in (lsst.obs.base, lsst.obs.lsst):
+            assert Path(module.__file__).is_relative_to(OFFICIAL_TASKS) == (kind == DOUBLE), module.__file__
     engines: list[Any] = []
     while True:
         try:
