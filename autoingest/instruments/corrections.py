@@ -8,7 +8,6 @@ A site's are files ``{instrument}-{obs_id}.yaml`` in the folders of the environm
 from __future__ import annotations
 
 import json
-import logging
 import os
 import re
 from collections import defaultdict
@@ -19,11 +18,13 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 ENVIRONMENT = "METADATA_CORRECTIONS_PATH"
 _FOLDER = resources.files(__package__) / "corrected"
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,199}")
 
-log = logging.getLogger(__name__)
+log = structlog.get_logger(__name__)
 
 Cards = Mapping[str, object]
 _NONE: Cards = {}
@@ -65,11 +66,11 @@ def _of_site(folders: str, instrument: str, obs_id: str) -> Cards | None:
         except FileNotFoundError:
             continue
         except (OSError, ValueError, yaml.YAMLError) as err:
-            log.warning("corrections can't be read: %s: %s", file, err)
+            log.warning("corrections can't be read", file=str(file), error=str(err))
             continue
         if isinstance(content, dict):
             return {card: str(value) if isinstance(value, date) else value for card, value in content.items()}
-        log.warning("corrections are no YAML mapping: %s", file)
+        log.warning("corrections are no YAML mapping", file=str(file))
     return None
 
 

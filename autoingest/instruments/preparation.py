@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
+
+import structlog
 
 from . import cards
 from .identity import Rules
 
-log = logging.getLogger(__name__)
+log = structlog.get_logger(__name__)
 
 
 def prepared(rules: type[Rules], header: Mapping[str, object], corrections: Mapping[str, object]) -> dict[str, object]:
@@ -30,6 +31,8 @@ def prepared(rules: type[Rules], header: Mapping[str, object], corrections: Mapp
     try:
         rules.repair(result)
     except Exception as err:
-        log.warning("%s %s: repairs ended by %r", rules.camera.name, header.get("OBSID"), err)
+        log.warning(
+            "repairs of a header ended early", instrument=rules.camera.name, obs_id=header.get("OBSID"), error=repr(err)
+        )
     result[cards.REPAIRED] = True
     return result

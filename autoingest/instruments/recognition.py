@@ -95,6 +95,15 @@ def identify_guider(header: Header, url: str) -> identity.GuiderIdentity:
     MetadataError
         If a card that is needed is missing or makes no sense, or the detector is no guide detector.
     """
+    try:
+        return _identify_guider(header, url)
+    except PermanentError:
+        raise
+    except Exception as err:
+        raise MetadataError(f"the header can't be read: {err!r} ({url})", path=url) from err
+
+
+def _identify_guider(header: Header, url: str) -> identity.GuiderIdentity:
     rules = rules_of(header, url)
     camera = rules.camera
     number = identity.detector(camera, header, url)
