@@ -206,7 +206,14 @@ def test_long_text_is_not_copied_for_each_piece() -> None:
 
 
 CHARACTERS = st.characters(min_codepoint=32, max_codepoint=126)
-WORDS = st.text(CHARACTERS, max_size=60)
+
+
+def unambiguous(text: str) -> bool:
+    """Tell whether no quote within a text looks like its end to astropy."""
+    return not re.search(r"'[ /]", text)
+
+
+WORDS = st.text(CHARACTERS, max_size=60).filter(unambiguous)
 COMMENTS = st.text(st.characters(min_codepoint=32, max_codepoint=126, exclude_characters="'"), max_size=60)
 """Without quotes, which astropy may take for the end of the text before."""
 VALUES = st.one_of(
@@ -214,7 +221,7 @@ VALUES = st.one_of(
     st.integers(-(2**63), 2**63 - 1),
     st.floats(allow_nan=False, allow_infinity=False),
     WORDS,
-    st.text(CHARACTERS, min_size=60, max_size=300),
+    st.text(CHARACTERS, min_size=60, max_size=300).filter(unambiguous),
     st.none(),
 )
 NAMES = st.from_regex(r"[A-Z0-9_-]{1,8}", fullmatch=True).filter(
@@ -258,7 +265,9 @@ RAW_VALUES = st.one_of(
 def test_same_as_astropy_wherever_it_reads_a_value(name: str, text: str) -> None:
     card = (name + text).encode("utf-8", "replace")[:80].ljust(80)
     assume(all(32 <= byte != 127 for byte in card))
-    assume(not text.lstrip().startswith("'") or re.fullmatch(rb" *'([^']|'')*' *(/[^']*)?", card[len(name) :]))
+    if text.lstrip().startswith("'"):
+        quoted = re.fullmatch(rb" *'(([^']|'')*)' *(/[^']*)?", card[len(name) :])
+        assume(quoted and unambiguous(quoted[1].decode()))
     header = fits.Header.fromstring(card.decode("ascii", "replace").replace("\ufffd", "?"))
     try:
         reference = expected(header)
