@@ -162,7 +162,9 @@ def test_through_success_and_failure(tmp_path: Path, environment: Mapping[str, s
                 admin = f"http://127.0.0.1:{site.admin_ports[0]}"
                 presence = f"http://127.0.0.1:{site.presence_port}/presence/LSSTCam/g/0/R22_S11"
                 post = site.notify_url
-                wait_for(lambda: '"missing": []' in _answer(observer, f"{admin}/readyz"), "all roles started")
+                wait_for(
+                    lambda: '"missing":[]' in _answer(observer, f"{admin}/readyz").replace(" ", ""), "all roles started"
+                )
                 observer.look_at(site)
                 assert observer.ask(post, body(94, SECRETS["notify-old"], exposure)) == 200
                 assert observer.ask(post, body(96, SECRETS["notify-new"], exposure)) == 200  # not in the store
@@ -177,7 +179,7 @@ def test_through_success_and_failure(tmp_path: Path, environment: Mapping[str, s
                 wait_for(lambda: "autoingest_ingested_total{" in _answer(observer, f"{admin}/metrics"), "an image in")
                 store.fault = lambda *_: Fault(status=403)
                 assert observer.ask(post, body(95, SECRETS["notify-new"], exposure)) == 200
-                wait_for(lambda: "batch held" in site.logs(), "the store refuses")
+                wait_for(lambda: "store away" in site.logs(), "the store refuses")
                 for command in (("queue", "status"), ("audit",), ("trigger", exposure.obs_id), ("config", "check")):
                     file = str(tmp_path / "process-0.yaml")
                     arguments = (*command, file) if command[0] == "config" else (*command, "--config", file)
