@@ -29,6 +29,7 @@ from ..queue.site import ForeignQueueError
 from ..queue.statistics import counted_as
 from ..queue.work import Claimed, Done, WorkQueue
 from ..store.reader import HeaderReader, ObjectHeader
+from ..text import printable
 
 if TYPE_CHECKING:
     from .exposure_webhook import ExposureWebhook
@@ -468,7 +469,7 @@ class Lane:
     async def _give_up(self, claim: Claimed, reason: str, exception: str) -> None:
         if await self._queue.give_up(claim, reason, exception):
             metrics.DEAD.labels(self._queue.bucket, reason).inc()
-        self._log.warning("file given up", path=claim.path, reason=reason, error=exception)
+        self._log.warning("file given up", path=printable(claim.path), reason=reason, error=exception)
 
     @asynccontextmanager
     async def _lease_kept(self) -> AsyncIterator[asyncio.Event]:

@@ -54,7 +54,8 @@ def test_delayed_by_minutes(chaos: Chaos) -> None:
     forget(chaos)
     chaos.chance.shuffle(late)
     chaos.post(*late)
-    chaos.finish()
+    # A late event of a version that is gone has the file looked at once more.
+    chaos.finish(more=len(overtaking))
 
 
 def forget(chaos: Chaos) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import time
 
+import redis
+
 from .conftest import Site
 
 
@@ -42,7 +44,7 @@ def test_dead_letters(site: Site) -> None:
     site.run("queue drop", "--all", code=1)
     assert site.redis.hlen(f"DEAD:{site.bucket}") == 1, "nobody said yes"
     assert site.json("queue drop", "--all", "--yes") == {"dropped": 1}
-    report = site.json("audit")
+    report = site.json("audit", code=1)
     assert report["consistent"]
     assert report["counts"][site.bucket] | {"queued": 2, "dropped": 1} == report["counts"][site.bucket]
 
@@ -129,3 +131,25 @@ def test_whose_queue_it_is(site: Site) -> None:
         assert site.repo in error
     assert site.json("queue site", "--take", "--yes") == {site.bucket: site.repo}
     assert site.run("queue site") == f"{site.bucket}: {site.repo}\n"
+
+
+def test_paths_of_any_bytes_are_listed_requeued_and_dropped(site: Site, valkey_url: str) -> None:
+    odd = [b"", b"\xff\xfe/x", b"\x1b[2J\n", b"y" * 5000, "é".encode()]
+    letter = '{"reason": "unknown", "exception": "no object", "last_time": 1.0}'
+    for path in odd:
+        site.redis.hset(f"DEAD:{site.bucket}", path, letter)
+    site.redis.hset(f"DEAD:{site.bucket}", "no JSON", b"\xff{")
+    shown = {item["path"]: item for item in site.json("queue dead")}
+    assert set(shown) == {"", r"\xff\xfe/x", r"\x1b[2J\n", "y" * 1200 + "...", "é", "no JSON"}
+    assert shown["no JSON"]["exception"] == r"\xff{"
+    text = site.run("queue dead")
+    assert "\x1b" not in text
+    assert "(empty path)" in text
+    report = site.json("audit")
+    assert (report["counts"][site.bucket]["dead"], report["findings"]) == (6, [])
+    assert site.json("queue requeue", "", r"\xff\xfe/x")["requeued"] == ["", r"\xff\xfe/x"]
+    raw = redis.Redis.from_url(valkey_url)
+    assert set(raw.lrange(f"QUEUE:{site.bucket}", 0, -1)) == {b"", b"\xff\xfe/x"}
+    assert site.json("queue drop", "--yes", "--all")["dropped"] == 4
+    assert raw.hlen(f"DEAD:{site.bucket}") == 0
+    raw.close()

@@ -113,3 +113,39 @@ async def _arrived(client: Redis, number: int) -> bool:
 
 async def _done(client: Redis, number: int) -> bool:
     return sum(map(int, await client.hvals(keys.ingested(BUCKET, "LSSTCam")))) == number
+
+
+async def test_paths_that_are_none_become_letters_and_stop_nothing(redis_client: Redis, paths: list[str]) -> None:
+    odd = ["", "\udcff", f"{BUCKET}/LSSTCam/20300101/x\udcff", "\x1b[2J", f"{BUCKET}/" + "y" * 100_000]
+    odd.append(paths[0] + "\udcff.fits")
+    await redis_client.lpush(keys.queue(BUCKET), *odd[:3])
+    await put(redis_client, paths[0], bucket=BUCKET, size=1)
+    await redis_client.lpush(keys.queue(BUCKET), *odd[3:])
+    butler = Butler()
+    butler.release()
+    async with running(redis_client, butler, 250):
+        await until(lambda: _done(redis_client, 1))
+        await until(lambda: _all_dead(redis_client, odd))
+    assert await upcoming(redis_client, BUCKET) == []
+
+
+async def test_a_version_that_came_while_another_was_in_hand_is_ingested_after_it(
+    redis_client: Redis, paths: list[str]
+) -> None:
+    """The lane itself claims it, and acknowledges only what it has written."""
+    butler = Butler()
+    async with running(redis_client, butler, 250):
+        await put(redis_client, paths[0], bucket=BUCKET, size=1, etag="1")
+        await until(lambda: _arrived(redis_client, 1))
+        await put(redis_client, paths[0], bucket=BUCKET, size=1, etag="2")
+        await put(redis_client, paths[1], bucket=BUCKET, size=1)
+        await until(lambda: _arrived(redis_client, 2))  # with it, it has claimed the new version
+        assert await redis_client.hget(keys.file(paths[0]), "state") == "working"
+        butler.release()
+        await until(lambda: _done(redis_client, 2))
+    assert [batch.count(paths[0]) for batch in butler.batches] == [1, 1]
+    assert await redis_client.hmget(keys.file(paths[0]), "state", "etag") == ["ingested", "2"]
+
+
+async def _all_dead(client: Redis, wanted: list[str]) -> bool:
+    return set(await client.hkeys(keys.dead(BUCKET))) == set(wanted)
