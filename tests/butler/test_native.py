@@ -165,3 +165,22 @@ def test_datasets_that_another_writer_has_just_committed(
     other.close()
     assert outcomes(result) == {"ingested again": 1, "ingested": 1}
     assert set(stored(open_butler(), 1)) == {file.url for file in files}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"OBSID": "MC_O_20250714_" + "0" * 300 + "1"}, {"OBSID": "x" * 100_000}, {"OBSID": "../../../etc/passwd"},
+     {"OBSID": "MC_O_20250714_000001\0"}, {"GROUPID": "a\0b"}, {"OBJECT": "a\0b"}, {"OBSID": {"a": [1]}},
+     {"MJD-BEG": 40587.0, "DATE-BEG": None}, {"MJD-BEG": 40586.999999999, "DATE-BEG": None}, {"SEQNUM": 2**62},
+     {"OBJECT": "x" * 3_000_000}, {"EXPTIME": 1e308}, {"GROUPID": "x" * 10_000}, {"RA": 1e300},
+     {"DAYOBS": "20250714\n"}, {"ROTPA": float("inf")}],
+    ids=lambda changes: "-".join(changes),
+)  # fmt: skip
+def test_odd_values_harm_only_their_file(engine: NativeEngine, changes: dict[str, Any]) -> None:
+    """Whatever one exposure's headers hold, it is ingested or fails, and other exposures are in."""
+    odd = exposures.files(1, [94], **changes)
+    result = engine.ingest([*exposures.files(2, [93, 95]), *odd, *exposures.files(3, [93])])
+    assert [item.outcome for item in result.files if item.path != odd[0].path] == ["ingested"] * 3
+    [told] = [item for item in result.files if item.path == odd[0].path]
+    assert told.outcome in ("ingested", "failed")
+    assert told.outcome == "ingested" or (told.reason and told.exception)

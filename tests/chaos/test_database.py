@@ -1,0 +1,178 @@
+"""What operators and other sessions do to the Butler's database while exposures come in."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import sqlalchemy
+
+from autoingest import embedded
+from autoingest.butler.repo import create_repository
+
+from ..support.chaos import Chaos, Member
+from ..support.requirements import missing
+from ..support.site import wait_for
+from .conftest import Open
+from .test_servers import Postgres, postgres
+
+__all__ = ["postgres"]
+
+ALL = "enqueue,ingest,idle"
+
+
+@pytest.fixture
+def as_role(open_chaos: Open, postgres: Postgres, tmp_path: Path) -> Chaos:
+    """A site whose ingest is a role with rights that can be revoked."""
+    repo = tmp_path / "repo"
+    with postgres.connect() as connection:
+        connection.execute("CREATE ROLE ingest LOGIN")
+        connection.execute("CREATE SCHEMA butler")
+    create_repository(str(repo), registry_url=postgres.url, schema="butler", cameras=["LSSTCam"])
+    grant(postgres)
+    url = sqlalchemy.make_url(postgres.url).set(username="ingest").render_as_string(hide_password=False)
+    file = repo / "butler.yaml"
+    file.write_text(file.read_text().replace(postgres.url, url))
+    return open_chaos(str(repo))
+
+
+def grant(postgres: Postgres) -> None:
+    with postgres.connect() as connection:
+        connection.execute("GRANT ALL ON SCHEMA butler TO ingest")
+        connection.execute("GRANT ALL ON ALL TABLES IN SCHEMA butler TO ingest")
+        connection.execute("GRANT ALL ON ALL SEQUENCES IN SCHEMA butler TO ingest")
+
+
+def readiness(chaos: Chaos, member: Member) -> str:
+    """What ``/readyz`` says."""
+    try:
+        with urllib.request.urlopen(
+            f"http://127.0.0.1:{chaos.site.admin_ports[member.index]}/readyz", timeout=30
+        ) as response:
+            return str(response.read().decode())
+    except urllib.error.HTTPError as err:
+        return err.read().decode()
+
+
+def held(chaos: Chaos, member: Member, cause: str) -> None:
+    """Wait until ingest holds its batches for a cause, which log and readiness tell, and go on until all is queued."""
+    wait_for(lambda: cause in readiness(chaos, member), f"it says {cause}")
+    chaos.camera.join()
+    lines = [line for line in chaos.log(member).splitlines() if "batch held" in line]
+    assert any(cause in line for line in lines)
+    assert "file failed" not in chaos.log(member)
+
+
+def test_privilege_revoked(as_role: Chaos, postgres: Postgres) -> None:
+    chaos = as_role
+    worker = chaos.start(ALL)[0]
+    wait_for(lambda: '"missing": []' in readiness(chaos, worker), "the repository is open")
+    with postgres.connect() as connection:
+        connection.execute("REVOKE INSERT ON ALL TABLES IN SCHEMA butler FROM ingest")
+        chaos.camera.start()
+        chaos.fault("privilege revoked")
+        held(chaos, worker, "InsufficientPrivilege: permission denied for table")
+        chaos.kill_butler(worker)  # the next one finds the repository as it is
+        connection.execute("REVOKE ALL ON SCHEMA butler FROM ingest")
+        wait_for(lambda: "schema butler" in readiness(chaos, worker), "it can't even be opened")
+    grant(postgres)
+    chaos.finish()
+
+
+def test_schema_renamed_away(as_role: Chaos, postgres: Postgres) -> None:
+    chaos = as_role
+    worker = chaos.start(ALL)[0]
+    wait_for(lambda: '"missing": []' in readiness(chaos, worker), "the repository is open")
+    with postgres.connect() as connection:
+        connection.execute("ALTER SCHEMA butler RENAME TO elsewhere")
+        chaos.camera.start()
+        chaos.fault("schema renamed away")
+        held(chaos, worker, "butler")
+        connection.execute("ALTER SCHEMA elsewhere RENAME TO butler")
+    chaos.finish()
+
+
+def test_lock_held(as_role: Chaos, postgres: Postgres) -> None:
+    """Another session keeps a table: the batches wait, give way, and leave no server processes behind."""
+    chaos = as_role
+    worker = chaos.start(ALL)[0]
+    wait_for(lambda: '"missing": []' in readiness(chaos, worker), "the repository is open")
+    with postgres.connect() as connection, postgres.connect() as observer, connection.transaction():
+        connection.execute("LOCK TABLE butler.exposure IN ACCESS EXCLUSIVE MODE")
+        chaos.camera.start()
+        chaos.fault("lock held")
+        held(chaos, worker, "LockNotAvailable")
+        wait_for(lambda: chaos.log(worker).count("batch held") > 3, "several batches have given way")
+        waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        row = observer.execute(waiting).fetchone()
+        assert row is not None
+        assert int(str(row[0])) <= 1
+    chaos.finish()
+
+
+@contextmanager
+def pgbouncer(url: str) -> Iterator[str]:
+    """Run a pooler in transaction mode, with fewer connections than it has clients; yield the URL through it."""
+    program = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    if program is None:
+        missing("pgbouncer", "install Debian's package pgbouncer")
+    server = sqlalchemy.make_url(url)
+    host = server.host or server.query.get("host")
+    port = embedded.free_port()
+    with tempfile.TemporaryDirectory(prefix="autoingest-pgbouncer-") as folder:
+        Path(folder).chmod(0o755)
+        users = Path(folder) / "users.txt"
+        users.write_text(f'"{server.username}" "{server.password or ""}"\n')
+        settings = Path(folder) / "pgbouncer.ini"
+        settings.write_text(
+            f"[databases]\n* = host={host} port={server.port or 5432}\n"
+            f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = trust\n"
+            f"auth_file = {users}\npool_mode = transaction\ndefault_pool_size = 3\n"
+        )
+        unprivileged = ["-u", "nobody"] if os.geteuid() == 0 else []
+        process = subprocess.Popen([program, *unprivileged, str(settings)], stderr=subprocess.PIPE, text=True)
+        through = server.set(host="127.0.0.1", port=port, query={}).render_as_string(hide_password=False)
+        try:
+            wait_for(lambda: process.poll() is not None or _answers(through), "the pooler")
+            assert process.poll() is None, process.stderr and process.stderr.read()
+            yield through
+        finally:
+            process.kill()
+            process.communicate()
+
+
+def _answers(url: str) -> bool:
+    engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
+    try:
+        with engine.connect():
+            return True
+    except sqlalchemy.exc.OperationalError:
+        return False
+
+
+def test_pgbouncer_in_transaction_mode(open_chaos: Open, postgres: Postgres, tmp_path: Path) -> None:
+    """No statement or setting of one session reaches another that the pooler puts on the same server process."""
+    with pgbouncer(postgres.url) as url:
+        repo = str(tmp_path / "repo")
+        create_repository(repo, registry_url=url, cameras=["LSSTCam"])
+        chaos = open_chaos(repo)
+        chaos.start(ALL, "ingest", "ingest")
+        chaos.fault("pooled connections")
+        chaos.camera.start()
+        chaos.finish()
+        chaos.site.close()
+        engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
+        for _ in range(6):
+            with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as through:
+                assert through.exec_driver_sql("SHOW lock_timeout").scalar() == "0"
+                assert through.exec_driver_sql("SELECT count(*) FROM pg_prepared_statements").scalar() == 0
+        engine.dispose()
+        assert "prepared statement" not in chaos.site.logs()
