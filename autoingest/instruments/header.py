@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import astropy.units as u
 from astro_metadata_translator import FitsTranslator, MetadataTranslator, cache_translation
+from astropy.io.fits.card import Undefined
 from astropy.time import ScaleValueError, Time, TimeDelta
 
 from ..cameras import CAMERAS
@@ -81,12 +82,15 @@ class HeaderTranslator(identity.Rules, FitsTranslator):
         cls, header: MutableMapping[str, object], instrument: str, obsid: str, filename: str | None = None
     ) -> bool:
         """Repair in place what is known to be wrong; return whether anything was."""
-        before = dict(header)
+        before = {card: None if isinstance(value, Undefined) else value for card, value in header.items()}
+        repaired = dict(before)
         try:
-            cls.repair(header)
+            cls.repair(repaired)
         finally:
-            modified = dict(header) != before
-        return modified
+            changes = {card: value for card, value in repaired.items()
+                       if card not in before or value is not before[card]}  # fmt: skip
+            header.update(changes)
+        return bool(changes)
 
     def _first(self, *names: str) -> str | None:
         """Return the first of these cards that is defined."""

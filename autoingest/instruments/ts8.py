@@ -91,7 +91,8 @@ class Ts8Translator(HeaderTranslator, instrument=_NAME):
         """
         if _begin(header, url) > _COUNTED_AFTER and cls.read_obs_id(header, url).startswith("TS_C_"):
             return identity.exposure_id(header, url)
-        card = _DATE_OBS if _DATE_OBS in header else "DATE-OBS"
+        kept = (_DATE_OBS, _DATE_OBS.removeprefix("HIERARCH "))
+        card = next((card for card in kept if card in header), "DATE-OBS")
         digits = re.sub(r"[^0-9]", "", cards.text(header, card, url)[:21])
         if not digits:
             raise cards.unusable(header, card, url, "is not a time")

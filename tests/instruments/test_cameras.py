@@ -172,6 +172,10 @@ def test_begin_is_before_the_trigger() -> None:
     repaired = record(ts8(**{"HIERARCH ASTRO METADATA FIX MODIFIED": True}))
     assert repaired.begin.tai.mjd == 60076.80415682867
     assert repaired.id == found.id == 202305121917591
+    for prefix in ("", "HIERARCH "):  # readers differ in whether they keep it
+        marks = {f"{prefix}ASTRO METADATA FIX MODIFIED": True, f"{prefix}LSST-TS8 DATE-OBS": "2023-05-12T19:17:59.150"}
+        header = ts8(**marks, **{"DATE-OBS": "2023-05-12T19:17:44.150", "MJD-OBS": 60076.804})
+        assert record(header).id == instruments.identify(header, URL).exposure_id == 202305121917591
 
 
 @pytest.mark.parametrize(

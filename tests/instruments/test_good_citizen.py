@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import pickle
 import unittest
+import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 from astro_metadata_translator import ObservationInfo
 from astro_metadata_translator.tests import MetadataAssertHelper
+from astropy.io.fits import Header
+from astropy.io.fits.verify import VerifyWarning
 
 from autoingest import instruments
 
@@ -41,6 +44,22 @@ def test_every_real_header(shared_data: Path, name: str) -> None:
     Assertions().assertObservationInfo(
         header, check_wcs=name not in PHOSIM, wcs_params={"max_sep": SEPARATION.get(name, 1)}
     )
+
+
+@pytest.mark.filterwarnings("ignore:ERFA function")
+@pytest.mark.parametrize("name", [name for _, name in CASES])
+def test_headers_as_astropy_reads_them(shared_data: Path, name: str) -> None:
+    """Undefined cards are no None there."""
+    instruments.translators()
+    cards = json.loads((shared_data / f"headers/{name}.json").read_text())["header"]
+    header = Header()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", VerifyWarning)
+        for card, value in cards.items():
+            for each in value if isinstance(value, list) else [value]:
+                header.append((card, each))
+    found, expected = (ObservationInfo(each, pedantic=True) for each in (header, dict(cards)))
+    assert found == expected
 
 
 @pytest.mark.parametrize("name", SEPARATION)
