@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
+from typing import TextIO
 
 import structlog
 
 from .config import LoggingConfig
+from .text import harmless
 
 
 def configure_logging(config: LoggingConfig) -> None:
@@ -22,9 +25,7 @@ def configure_logging(config: LoggingConfig) -> None:
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer()
         if config.format == "json"
-        else structlog.dev.ConsoleRenderer(
-            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
-        )
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=_harmless_traceback)
     )
     structlog.configure(
         processors=[
@@ -40,7 +41,11 @@ def configure_logging(config: LoggingConfig) -> None:
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                *([] if config.format == "json" else [_harmless_values]),
+                renderer,
+            ],
         )
     )
     root = logging.getLogger()
@@ -50,4 +55,16 @@ def configure_logging(config: LoggingConfig) -> None:
     for noisy in ("aiokafka", "botocore", "aiobotocore", "lsst.daf.butler", "lsst.resources"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
     # What goes wrong with a connection is raised as well, and told by whoever catches it; a pool adds a traceback.
-    logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
+    for echoing in ("sqlalchemy.pool", "lsst.daf.butler.direct_butler._direct_butler"):
+        logging.getLogger(echoing).setLevel(logging.CRITICAL)
+
+
+def _harmless_values(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Escape control characters: keys, headers and exceptions hold what others wrote. JSON escapes them by itself."""
+    return {name: harmless(value) if isinstance(value, str) else value for name, value in event.items()}
+
+
+def _harmless_traceback(stream: TextIO, error: structlog.typing.ExcInfo) -> None:
+    plain = io.StringIO()
+    structlog.dev.plain_traceback(plain, error)
+    stream.write(harmless(plain.getvalue(), lines=True))

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
+# Control characters, which can move the cursor, recolour or rewrite what a terminal shows, and those that turn the
+# direction of writing, which make a name look like another.
+_HARMFUL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+_HARMFUL_BUT_LINES = re.compile(_HARMFUL.pattern.replace("\x00-\x1f", "\x00-\x08\x0b-\x1f"))
+
 SHOWN = 1200
 """Characters of a text that are shown at the most; no path of an object is longer."""
 
@@ -21,3 +28,16 @@ def _escaped(letter: str) -> str:
     if "\udc80" <= letter <= "\udcff":
         return f"\\x{ord(letter) - 0xDC00:02x}"
     return letter.encode("unicode_escape").decode()
+
+
+def harmless(text: str, *, lines: bool = False) -> str:
+    r"""Return a text that may be written to a terminal: control characters become ``\u001b``, right within JSON, too.
+
+    Parameters
+    ----------
+    text
+        From a sender, a header, a server.
+    lines
+        Whether line feeds and tabs stay.
+    """
+    return (_HARMFUL_BUT_LINES if lines else _HARMFUL).sub(lambda match: f"\\u{ord(match[0]):04x}", text)

@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 import redis.asyncio
@@ -49,6 +50,7 @@ class _Canary:
 
     id: str
     key: str
+    folder: str
 
     @property
     def field(self) -> str:
@@ -86,11 +88,17 @@ async def fly(
         for item in bucket.notifications:
             topic = wanted.spec.topic(item.topic)
             if topic.canary and bucket.bare in configured:
-                key = f"{item.prefix}{CANARY_FOLDER}{uuid.uuid4()}{item.suffix}"
-                canaries.append(_Canary(wanted.spec.prefix(bucket) + wanted.name(topic, state), key))
+                folder = f"{item.prefix}{CANARY_FOLDER}"
+                key = f"{folder}{uuid.uuid4()}{item.suffix}"
+                canaries.append(_Canary(wanted.spec.prefix(bucket) + wanted.name(topic, state), key, folder))
         if canaries:
             flights.append(_fly(gateway, client, bucket, configured[bucket.bare], canaries, patience))
-    return await asyncio.gather(*flights)
+    # All of them clean up, and only then is told which one failed.
+    results = await asyncio.gather(*flights, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return [result for result in results if isinstance(result, Flight)]
 
 
 async def _fly(
@@ -119,11 +127,7 @@ async def _fly(
             message = f"{err}: {reason}; run verify"
             return Flight(bucket.name, "refused", message, {canary.id: None for canary in canaries})
         finally:
-            for canary in canaries:
-                await gateway.delete(bucket, canary.key)
-                fields = [f"{canary.key}/{other.id}" for other in canaries]
-                await client.hdel(notes, *fields)
-                await client.zrem(keys.canary_times(configured), *fields)
+            await _clean_up(gateway, client, bucket, configured, canaries)
     except REDIS_AWAY as err:
         raise TransientError(f"Redis does not do its work: {cause(err)}") from err
     arrivals = {
@@ -131,6 +135,24 @@ async def _fly(
         for canary, time_found in zip(canaries, found, strict=True)
     }
     return _judge(bucket, arrivals, patience)
+
+
+async def _clean_up(
+    gateway: Gateway, client: redis.asyncio.Redis, bucket: BucketSpec, configured: str, canaries: Sequence[_Canary]
+) -> None:
+    """Remove canaries and their notes, and what earlier ones that were killed have left; one failure stops no other."""
+    notes = [f"{canary.key}/{other.id}" for canary in canaries for other in canaries]
+    old = datetime.now(UTC) - timedelta(seconds=keys.CANARY_EXPIRY)
+    results = await asyncio.gather(
+        *(gateway.delete(bucket, canary.key) for canary in canaries),
+        *(gateway.delete(bucket, folder, old) for folder in {canary.folder for canary in canaries}),
+        client.hdel(keys.canary(configured), *notes),
+        client.zrem(keys.canary_times(configured), *notes),
+        return_exceptions=True,
+    )
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
 
 
 def _judge(bucket: BucketSpec, arrivals: dict[str, float | None], patience: float) -> Flight:

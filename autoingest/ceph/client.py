@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -224,10 +225,24 @@ class Gateway:
         with _explained(f"put {key} into bucket {bucket.name}"):
             await self._s3[bucket.name].put_object(Bucket=bucket.bare, Key=key, Body=body)
 
-    async def delete(self, bucket: BucketSpec, key: str) -> None:
-        """Delete an object."""
-        with _explained(f"delete {key} from bucket {bucket.name}"):
-            await self._s3[bucket.name].delete_object(Bucket=bucket.bare, Key=key)
+    async def delete(self, bucket: BucketSpec, prefix: str, before: datetime | None = None) -> None:
+        """Delete all objects whose keys begin so, with every version and every mark of a deletion.
+
+        Parameters
+        ----------
+        bucket
+            Where.
+        prefix
+            Beginning of the keys, or a whole key.
+        before
+            Only what was written before that.
+        """
+        client = self._s3[bucket.name]
+        with _explained(f"delete {prefix} from bucket {bucket.name}"):
+            async for page in client.get_paginator("list_object_versions").paginate(Bucket=bucket.bare, Prefix=prefix):
+                for item in (*page.get("Versions", ()), *page.get("DeleteMarkers", ())):
+                    if before is None or item["LastModified"] < before:
+                        await client.delete_object(Bucket=bucket.bare, Key=item["Key"], VersionId=item["VersionId"])
 
 
 def _notification(entry: Mapping[str, Any]) -> Notification:

@@ -6,11 +6,15 @@ import importlib
 import os
 import sys
 import traceback
+from contextlib import suppress
 
 import click
 
 from .. import __version__
 from ..errors import AutoingestError
+from .output import echo, prepare_streams
+
+_INTERRUPTED = "interrupted; what was done stays done"
 
 TRACEBACK = 10
 """Calls that the traceback of an error in the program shows, those nearest to it."""
@@ -57,20 +61,48 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the command line; errors meant for people are printed without a traceback and exit with 2."""
+    """Run the command line and end the process.
+
+    What went wrong is told in one line, by exit code: 2, a wrong call or configuration, or something that does not
+    answer; 130, interrupted by Ctrl-C; 1, an error in the program, with a traceback before the last line.
+    """
+    prepare_streams()
+    code = _run()
     try:
-        cli(standalone_mode=True)
-    except AutoingestError as err:
-        click.echo(f"autoingest: {err}", err=True)
-        code = 2
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else int(end.code is not None)
-    except Exception as err:
-        traceback.print_exc(limit=-TRACEBACK)
-        click.echo(f"autoingest: error in the program: {type(err).__name__}: {err}", err=True)
-        code = 1
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError as err:
+        code = _tell(f"the output can't be written: {err.strerror}", 2)
     # Everything is closed by now. The threads of the store's client may still look at the interpreter; taking it down
     # under them aborts the process now and then.
-    sys.stdout.flush()
-    sys.stderr.flush()
     os._exit(code)
+
+
+def _run() -> int:
+    try:
+        result = cli.main(standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except click.ClickException as err:
+        err.show()
+        return err.exit_code
+    except click.Abort as err:
+        if isinstance(err.__context__, KeyboardInterrupt):
+            return _tell(_INTERRUPTED, 130)
+        return _tell("not confirmed, so nothing was done", 1)
+    except KeyboardInterrupt:
+        return _tell(_INTERRUPTED, 130)
+    except AutoingestError as err:
+        return _tell(str(err), 2)
+    except OSError as err:
+        return _tell(str(err), 2)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except Exception as err:
+        traceback.print_exc(limit=-TRACEBACK)
+        return _tell(f"error in the program: {type(err).__name__}: {err}", 1)
+
+
+def _tell(message: str, code: int) -> int:
+    with suppress(OSError):
+        echo(f"autoingest: {message}", err=True)
+    return code

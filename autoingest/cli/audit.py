@@ -15,7 +15,9 @@ from ..operations.versions import other_versions
 from ..queue.audit import CATEGORIES, LONGEST_WAIT, Auditor, AuditReport
 from ..store.listing import open_listing
 from ..text import printable
-from .site import config_option, console, json_option, load, open_redis, progress, run
+from .limits import run, timeout_option
+from .output import console, echo
+from .site import config_option, json_option, load, open_redis, progress
 
 _MEANING = {
     "nowhere": "accepted, but in no place",
@@ -31,6 +33,7 @@ _MEANING = {
 @click.option("--limit", type=click.IntRange(1), default=1000, help="Inconsistent objects to list at the most.")
 @click.option("--store", is_flag=True, help="Ask the store, too, whether it has the versions that were ingested.")
 @json_option
+@timeout_option("1h")
 def audit(config_file: Path, limit: int, store: bool, as_json: bool) -> None:
     """Count every accepted object, and show those that are in no place or in two.
 
@@ -51,7 +54,7 @@ def audit(config_file: Path, limit: int, store: bool, as_json: bool) -> None:
         content = {**dataclasses.asdict(report), "consistent": report.consistent}
         for finding in content["findings"]:
             finding["path"] = printable(finding["path"])
-        click.echo(orjson.dumps(content, option=orjson.OPT_INDENT_2))
+        echo(orjson.dumps(content, option=orjson.OPT_INDENT_2))
     else:
         _show(report)
     sys.exit(0 if report.consistent and not report.warnings else 1)
@@ -91,15 +94,15 @@ def _show(report: AuditReport) -> None:
             soft_wrap=True,
         )
     for warning in report.warnings:
-        output.print(f"Warning: {warning}", soft_wrap=True, highlight=False, markup=False)
+        output.print(f"Warning: {warning}", soft_wrap=True)
     if report.consistent:
-        output.print("[green]Every object is in exactly one place.[/green]")
+        output.print("Every object is in exactly one place.", style="green")
         return
     for finding in report.findings:
         path, where = printable(finding.path) or "(empty path)", ", ".join(finding.places) or "nowhere"
         output.print(
             f"{path}: {_MEANING[finding.problem]}: its record says {finding.state or 'nothing'}, it is {where}",
-            soft_wrap=True, highlight=False, markup=False,
+            soft_wrap=True,
         )  # fmt: skip
-    output.print(f"[red]{report.inconsistent:,} objects are inconsistent[/red]")
+    output.print(f"{report.inconsistent:,} objects are inconsistent", style="red")
     output.print("What is in no place, or in another version, is queued by: autoingest trigger --force OBS_ID")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import json
 import sys
@@ -11,6 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import click
+
+from .limits import run, timeout_option
+from .output import echo
 
 if TYPE_CHECKING:
     from ..ceph.canary import Flight
@@ -25,6 +27,9 @@ CHANGES = 3
 
 CANARY_CODES = {"arrived": 0, "stalled": 3, "silent": 4, "refused": 5}
 """Exit codes of ``canary``; the highest of all buckets counts."""
+
+CANARY_GRACE = 120.0
+"""Seconds that ``canary`` may take beyond its waiting."""
 
 spec_option = click.option(
     "--spec", "spec_file", required=True, type=click.Path(path_type=Path), help="YAML file of topics and buckets."
@@ -52,6 +57,7 @@ def ceph() -> None:
 @click.option("--rotate", metavar="TOPIC", multiple=True, help="Plan a new name for this topic.")
 @click.option("--detailed-exitcode", is_flag=True, help=f"Exit with {CHANGES} when there is something to change.")
 @json_option
+@timeout_option("10m")
 def plan(spec_file: Path, force: bool, rotate: tuple[str, ...], detailed_exitcode: bool, as_json: bool) -> None:
     """Show what apply would change, and why; change nothing.
 
@@ -66,22 +72,23 @@ def plan(spec_file: Path, force: bool, rotate: tuple[str, ...], detailed_exitcod
     findings = _with_gateway(Spec.from_file(spec_file), _compare, force, rotate)
     steps = steps_of(findings)
     if as_json:
-        click.echo(json.dumps([_as_dict(finding) for finding in findings]))
+        echo(json.dumps([_as_dict(finding) for finding in findings]))
     else:
         for step in steps:
-            click.echo(f"{step}")
+            echo(f"{step}")
             for finding in findings:
                 if finding.steps[:1] == (step,):
-                    click.echo(f"    {finding.where}: {finding.wrong}")
+                    echo(f"    {finding.where}: {finding.wrong}")
         _print_undecided(findings)
         if not steps:
-            click.echo("nothing to change")
+            echo("nothing to change")
     sys.exit(CHANGES if steps and detailed_exitcode else 0)
 
 
 @ceph.command()
 @spec_option
 @json_option
+@timeout_option("10m")
 def diff(spec_file: Path, as_json: bool) -> None:
     """Show what is declared (+) against what is there (-); exit 1 if they differ.
 
@@ -93,13 +100,13 @@ def diff(spec_file: Path, as_json: bool) -> None:
 
     findings = [finding for finding in _with_gateway(Spec.from_file(spec_file), _compare) if not finding.note]
     if as_json:
-        click.echo(json.dumps([_as_dict(finding) for finding in findings]))
+        echo(json.dumps([_as_dict(finding) for finding in findings]))
     else:
         for finding in findings:
-            click.echo(finding.where)
+            echo(finding.where)
             for mark, text in (("-", finding.actual), ("+", finding.declared)):
                 for line in text.splitlines():
-                    click.echo(f"  {mark} {line}")
+                    echo(f"  {mark} {line}")
     sys.exit(1 if findings else 0)
 
 
@@ -109,6 +116,7 @@ def diff(spec_file: Path, as_json: bool) -> None:
 @click.option("--rotate", metavar="TOPIC", multiple=True, help="Give this topic a new name, TOPIC-N: notify the new "
               "one, read that back, then delete the old one.")  # fmt: skip
 @json_option
+@timeout_option("10m")
 def apply(spec_file: Path, force: bool, rotate: tuple[str, ...], as_json: bool) -> None:
     """Make Ceph hold what the file declares.
 
@@ -130,22 +138,22 @@ def apply(spec_file: Path, force: bool, rotate: tuple[str, ...], as_json: bool) 
     def on_step(step: Step) -> None:
         done.append(str(step))
         if not as_json:
-            click.echo(f"done: {step}")
+            echo(f"done: {step}")
 
     async def act(gateway: Gateway, wanted: Wanted) -> list[Finding]:
         return await make_it_so(gateway, wanted, on_step)
 
     findings = _with_gateway(spec, act, force, rotate)
     if as_json:
-        click.echo(json.dumps({"done": done, "left": [_as_dict(finding) for finding in findings]}))
+        echo(json.dumps({"done": done, "left": [_as_dict(finding) for finding in findings]}))
     else:
         _print_undecided(findings)
-        click.echo(f"{len(done)} changes" if done else "nothing to change")
+        echo(f"{len(done)} changes" if done else "nothing to change")
         if rotate:
-            click.echo("what the old queue still held has gone with it: run autoingest reconcile")
+            echo("what the old queue still held has gone with it: run autoingest reconcile")
         for name in rotate:
             if spec.topic(name).push_endpoint.startswith("kafka"):
-                click.echo(f"who reads topic {name} from Kafka must now be told its new name")
+                echo(f"who reads topic {name} from Kafka must now be told its new name")
     sys.exit(1 if any(not finding.note for finding in findings) else 0)
 
 
@@ -153,6 +161,7 @@ def apply(spec_file: Path, force: bool, rotate: tuple[str, ...], as_json: bool) 
 @spec_option
 @click.option("--no-endpoints", is_flag=True, help="Do not ask the topics' endpoints whether they answer.")
 @json_option
+@timeout_option("10m")
 def verify(spec_file: Path, no_endpoints: bool, as_json: bool) -> None:
     """Read everything back, and say what is wrong and what to do; exit 1 if anything is.
 
@@ -171,13 +180,13 @@ def verify(spec_file: Path, no_endpoints: bool, as_json: bool) -> None:
     findings = _with_gateway(Spec.from_file(spec_file), act)
     wrong = [finding for finding in findings if not finding.note]
     if as_json:
-        click.echo(json.dumps([_as_dict(finding) for finding in findings]))
+        echo(json.dumps([_as_dict(finding) for finding in findings]))
     else:
         for finding in findings:
-            click.echo(f"{'note' if finding.note else 'wrong'}: {finding.where}: {finding.wrong}")
-            click.echo(f"    {finding.remedy}")
+            echo(f"{'note' if finding.note else 'wrong'}: {finding.where}: {finding.wrong}")
+            echo(f"    {finding.remedy}")
         if not wrong:
-            click.echo("everything is as declared")
+            echo("everything is as declared")
     sys.exit(1 if wrong else 0)
 
 
@@ -214,29 +223,33 @@ def canary(spec_file: Path, config_file: Path, timeout: float, as_json: bool) ->
         finally:
             await client.aclose()
 
-    flights = _with_gateway(Spec.from_file(spec_file), act)
+    flights = _with_gateway(Spec.from_file(spec_file), act, timeout=timeout + CANARY_GRACE)
     if not flights:
         raise click.UsageError(f"{spec_file} and {config_file} have no bucket in common that sends canaries")
     if as_json:
-        click.echo(json.dumps([dataclasses.asdict(flight) for flight in flights]))
+        echo(json.dumps([dataclasses.asdict(flight) for flight in flights]))
     else:
         for flight in flights:
-            click.echo(f"{flight.bucket}: {flight.verdict}: {flight.message}")
+            echo(f"{flight.bucket}: {flight.verdict}: {flight.message}")
             for name, seconds in flight.arrivals.items():
-                click.echo(f"    {name}: {'not arrived' if seconds is None else f'{seconds:.3f} s'}")
+                echo(f"    {name}: {'not arrived' if seconds is None else f'{seconds:.3f} s'}")
     sys.exit(max(CANARY_CODES[flight.verdict] for flight in flights))
 
 
 def _with_gateway(
-    spec: Spec, act: Callable[[Gateway, Wanted], Awaitable[T]], force: bool = False, rotate: Sequence[str] = ()
+    spec: Spec,
+    act: Callable[[Gateway, Wanted], Awaitable[T]],
+    force: bool = False,
+    rotate: Sequence[str] = (),
+    timeout: float | None = None,
 ) -> T:
     from ..ceph.client import Gateway
 
-    async def run() -> T:
+    async def work() -> T:
         async with Gateway.open(spec) as gateway:
             return await act(gateway, await _wanted(gateway, spec, force, rotate))
 
-    return asyncio.run(run())
+    return run(work(), timeout)
 
 
 async def _wanted(gateway: Gateway, spec: Spec, force: bool, rotate: Sequence[str]) -> Wanted:
@@ -261,7 +274,7 @@ async def _compare(gateway: Gateway, wanted: Wanted) -> list[Finding]:
 def _print_undecided(findings: Sequence[Finding]) -> None:
     for finding in findings:
         if not finding.steps:
-            click.echo(f"{'note' if finding.note else 'left'}: {finding.where}: {finding.wrong}; {finding.remedy}")
+            echo(f"{'note' if finding.note else 'left'}: {finding.where}: {finding.wrong}; {finding.remedy}")
 
 
 def _as_dict(finding: Finding) -> dict[str, object]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from ..config import Config
+from .output import echo
 
 
 @click.group()
@@ -31,7 +32,7 @@ def check(file: Path) -> None:
         from ..instruments import describe
 
         describe(described)
-    click.echo(f"{file}: good, roles {', '.join(loaded.roles)} on {', '.join(loaded.buckets)}")
+    echo(f"{file}: good, roles {', '.join(loaded.roles)} on {', '.join(loaded.buckets)}")
 
 
 @config.command()
@@ -42,4 +43,4 @@ def schema() -> None:
     Example:
         autoingest config schema > autoingest.schema.json
     """  # noqa: D301 - click's mark is a real backspace
-    click.echo(json.dumps(Config.model_json_schema(), indent=2))
+    echo(json.dumps(Config.model_json_schema(), indent=2))

@@ -24,6 +24,7 @@ from ..demo import STEPS, Report, demonstrate
 from ..development import development
 from ..log import configure_logging
 from ..sim import sensors
+from .output import console, echo
 
 DATA = Path("autoingest-demo")
 
@@ -44,33 +45,33 @@ def demo(data: Path | None, as_json: bool) -> None:
         autoingest demo
     """  # noqa: D301 - click's mark is a real backspace
     folder = data or DATA / datetime.now().strftime("%Y%m%d-%H%M%S")
-    console = Console(stderr=True)
+    told = console(stderr=True)
     os.environ.setdefault(NOTIFICATION_SECRETS, secrets.token_hex())
     configure_logging(LoggingConfig(level="WARNING", format="console"))
     try:
         with (
-            console.status("Starting Valkey, an S3 server, a Butler repository and the four roles ...") as status,
+            told.status("Starting Valkey, an S3 server, a Butler repository and the four roles ...") as status,
             development(folder, first_port=None, quiet=True) as config,
-            closing(_Bars(console, status, as_json)) as bars,
+            closing(_Bars(told, status, as_json)) as bars,
         ):
             report = asyncio.run(demonstrate(config, bars.show))
     except KeyboardInterrupt:
-        console.print("Interrupted; everything is stopped.")
+        told.print("Interrupted; everything is stopped.")
         sys.exit(130)
     repo = folder.absolute() / "repo"
     if as_json:
         times = {step: report.median_and_worst(step) for step in STEPS[1:]}
-        click.echo(json.dumps({**dataclasses.asdict(report), "seconds": times, "repository": str(repo)}))
+        echo(json.dumps({**dataclasses.asdict(report), "seconds": times, "repository": str(repo)}))
     else:
-        output = Console()
+        output = console()
         output.print(_table(report))
         if not report.trouble:
-            output.print("[green]Every image of the exposure is in the Butler, and its visit is defined.[/green]")
+            output.print("Every image of the exposure is in the Butler, and its visit is defined.", style="green")
         output.print("Servers and roles are stopped; the repository is kept. To look into it:")
         butler = "butler" if shutil.which("butler") else Path(sys.executable).with_name("butler")
-        output.print(f"  {butler} query-dimension-records {repo} visit", soft_wrap=True, highlight=False)
+        output.print(f"  {butler} query-dimension-records {repo} visit", soft_wrap=True)
     for trouble in report.trouble:
-        console.print(f"[red]{trouble}[/red]")
+        told.print(trouble, style="red")
     sys.exit(1 if report.trouble else 0)
 
 

@@ -31,19 +31,9 @@ from ..queue.letters import (
 from ..queue.site import owner_of, site_of, take_over
 from ..queue.status import queue_status, rejected_count
 from ..text import printable
-from .site import (
-    bucket_option,
-    chosen,
-    config_option,
-    console,
-    day,
-    duration,
-    json_option,
-    load,
-    moment,
-    open_redis,
-    run,
-)
+from .limits import duration, run, timeout_option
+from .output import console, echo
+from .site import bucket_option, chosen, config_option, day, json_option, load, moment, open_redis
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -87,6 +77,7 @@ def queue() -> None:
 @config_option
 @bucket_option
 @json_option
+@timeout_option("10m")
 def status(config_file: Path, bucket: str | None, as_json: bool) -> None:
     """Count what is queued, in work, waiting, dead and rejected.
 
@@ -111,7 +102,7 @@ def status(config_file: Path, bucket: str | None, as_json: bool) -> None:
 
     found = run(count())
     if as_json:
-        click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2))
+        echo(orjson.dumps(found, option=orjson.OPT_INDENT_2))
         return
     names = list(next(iter(found.values())))
     table = Table(Column("bucket", no_wrap=True), *(_TITLES.get(name, name) for name in names))
@@ -131,6 +122,7 @@ def _number(value: float | None) -> str:
 @config_option
 @_selecting
 @json_option
+@timeout_option("10m")
 def dead(config_file: Path, bucket: str | None, as_json: bool, **selecting: Any) -> None:
     """Show dead letters: files that were given up, why, after how many attempts, when and by whom.
 
@@ -148,6 +140,7 @@ def dead(config_file: Path, bucket: str | None, as_json: bool, **selecting: Any)
 @config_option
 @_selecting
 @json_option
+@timeout_option("10m")
 def rejected(config_file: Path, bucket: str | None, as_json: bool, **selecting: Any) -> None:
     """Show rejected records: notifications that could not be used, why, and how often they came.
 
@@ -171,6 +164,7 @@ def rejected(config_file: Path, bucket: str | None, as_json: bool, **selecting: 
 @click.option("--rejected", "of_rejected", is_flag=True, help="Rejected records, as far as they can be used now.")
 @click.option("--all", "everything", is_flag=True, help="Everything, where nothing else selects.")
 @json_option
+@timeout_option("10m")
 def requeue_command(
     config_file: Path,
     bucket: str | None,
@@ -194,11 +188,11 @@ def requeue_command(
     selection = _careful(_selection(selecting, paths), bucket, everything)
     requeued, left = run(_requeue(config, bucket, selection, of_rejected))
     if as_json:
-        click.echo(orjson.dumps({"requeued": requeued, "left": left}, option=orjson.OPT_INDENT_2))
+        echo(orjson.dumps({"requeued": requeued, "left": left}, option=orjson.OPT_INDENT_2))
     else:
         for path, why in left.items():
-            click.echo(f"{path}: left: {why}")
-        click.echo(f"{len(requeued)} requeued, {len(left)} left")
+            echo(f"{path}: left: {why}")
+        echo(f"{len(requeued)} requeued, {len(left)} left")
     sys.exit(1 if left else 0)
 
 
@@ -210,6 +204,7 @@ def requeue_command(
 @click.option("--all", "everything", is_flag=True, help="Everything, where nothing else selects.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
+@timeout_option("10m")
 def drop_command(
     config_file: Path,
     bucket: str | None,
@@ -243,10 +238,10 @@ def drop_command(
         found = [(letter.bucket, letter.path) for letter in letters]
     if found and not yes:
         for name, text in found[:10]:
-            click.echo(f"{name}: {printable(text) or '(empty path)'}", err=True)
+            echo(f"{name}: {printable(text) or '(empty path)'}", err=True)
         click.confirm(f"Drop these {len(found)} for good?", abort=True, err=True)
     dropped = run(_drop(config, found, of_rejected))
-    click.echo(orjson.dumps({"dropped": dropped}) if as_json else f"{dropped} dropped")
+    echo(orjson.dumps({"dropped": dropped}) if as_json else f"{dropped} dropped")
 
 
 @queue.command("site")
@@ -272,15 +267,15 @@ def site_command(config_file: Path, bucket: str | None, take: bool, yes: bool, a
     foreign = [name for name, owner in found.items() if owner not in (None, mine)]
     if take:
         for name in foreign:
-            click.echo(f"{name}: belongs to {found[name]}", err=True)
+            echo(f"{name}: belongs to {found[name]}", err=True)
         if foreign and not yes:
             click.confirm(f"From now on only workers of {mine} shall take from these queues?", abort=True, err=True)
         found, foreign = run(_sites(config, bucket, list(found))), []
     if as_json:
-        click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2))
+        echo(orjson.dumps(found, option=orjson.OPT_INDENT_2))
     else:
         for name, owner in found.items():
-            click.echo(f"{name}: {owner or 'nobody has taken from it yet'}")
+            echo(f"{name}: {owner or 'nobody has taken from it yet'}")
     sys.exit(1 if foreign else 0)
 
 
@@ -355,17 +350,17 @@ def _lines(text: str) -> str:
 
 def _show(found: list[Any], as_json: bool, what: str) -> None:
     if as_json:
-        click.echo(orjson.dumps([_readable(item) for item in found], option=orjson.OPT_INDENT_2))
+        echo(orjson.dumps([_readable(item) for item in found], option=orjson.OPT_INDENT_2))
         return
     for item in found:
         path = printable(item.path) or "(empty path)"
         if isinstance(item, DeadLetter):
-            click.echo(f"{path}\n  {_lines(f'{item.reason}: {item.exception}')}")
-            click.echo(
+            echo(f"{path}\n  {_lines(f'{item.reason}: {item.exception}')}")
+            echo(
                 f"  {item.attempts} attempts, {moment(item.first_time)} to {moment(item.last_time)} UTC, "
                 + printable(f"last by {item.worker}, etag {item.etag or 'unknown'}")
             )
         else:
-            click.echo(f"{path}\n  {_lines(item.reason)}")
-            click.echo(f"  {item.count} times, {moment(item.first_time)} to {moment(item.last_time)} UTC")
-    click.echo(f"{len(found)} {what}")
+            echo(f"{path}\n  {_lines(item.reason)}")
+            echo(f"  {item.count} times, {moment(item.first_time)} to {moment(item.last_time)} UTC")
+    echo(f"{len(found)} {what}")

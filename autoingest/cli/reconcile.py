@@ -21,19 +21,9 @@ from ..operations.verdict import AMISS, VERDICTS, ExposureReport
 from ..queue.intake import Intake
 from ..queue.site import check_site
 from ..store.listing import is_lfa, open_listing
-from .site import (
-    bucket_option,
-    chosen,
-    config_option,
-    console,
-    day,
-    duration,
-    json_option,
-    load,
-    open_redis,
-    progress,
-    run,
-)
+from .limits import duration, run, timeout_option
+from .output import console, echo
+from .site import bucket_option, chosen, config_option, day, json_option, load, open_redis, progress
 
 _NUMBERS = ("expected", "in_store", "in_butler", "on_the_way", "dead", "young", "missing")
 
@@ -48,6 +38,7 @@ _NUMBERS = ("expected", "in_store", "in_butler", "on_the_way", "dead", "young", 
               "default the configuration's.")  # fmt: skip
 @click.option("--all", "everything", is_flag=True, help="Show the complete exposures, too.")
 @json_option
+@timeout_option("6h")
 def reconcile(
     config_file: Path,
     days: tuple[str, ...],
@@ -96,7 +87,7 @@ def reconcile(
             "healed": sum(report.healed for report in reports.shown),
             "exposures": [{**dataclasses.asdict(report), "verdict": report.verdict} for report in reports.shown],
         }
-        click.echo(orjson.dumps(content, option=orjson.OPT_INDENT_2))
+        echo(orjson.dumps(content, option=orjson.OPT_INDENT_2))
     else:
         _show(reports.shown, counts)
     sys.exit(1 if any(report.verdict in AMISS and not _healed(report) for report in reports.shown) else 0)
@@ -119,7 +110,7 @@ async def _reconcile(
             for bucket in buckets:
                 await check_site(client, bucket, config.ingest.repo)
         reader = await stack.enter_async_context(open_reader(config.ingest, config.logging))
-        intake = Intake(client)
+        intake = Intake(client, hold=False)
         stack.push_async_callback(intake.close)
         listings = [await stack.enter_async_context(open_listing(bucket)) for bucket in buckets]
         reconciler = Reconciler(
@@ -166,6 +157,6 @@ def _show(reports: list[ExposureReport], counts: Counter[str]) -> None:
         output.print(table)
     for verdict, meaning in VERDICTS.items():
         if counts[verdict]:
-            output.print(f"{counts[verdict]:>6} {verdict}: {meaning}", highlight=False)
+            output.print(f"{counts[verdict]:>6} {verdict}: {meaning}")
     if not counts:
         output.print("no exposures")

@@ -8,9 +8,11 @@ import sys
 import traceback
 
 import click
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+
+from .limits import timeout_option
+from .output import console, echo
 
 DAY = click.IntRange(19700101, 20991231)
 SHOWN = 10
@@ -32,6 +34,7 @@ def repo() -> None:
 @click.option("--schema", help="PostgreSQL schema that holds the registry.")
 @click.option("--instrument", "names", multiple=True, help="Instrument to register, repeatable; all known if absent.")
 @click.option("--describe", "files", multiple=True, help="File or folder that describes more instruments, repeatable.")
+@timeout_option("10m")
 def create(root: str, registry: str | None, schema: str | None, names: tuple[str, ...], files: tuple[str, ...]) -> None:
     """Make the Butler repository ROOT with the instruments registered.
 
@@ -48,7 +51,7 @@ def create(root: str, registry: str | None, schema: str | None, names: tuple[str
 
     _check_instruments(names, files, "--instrument")
     report = create_repository(root, registry_url=registry, schema=schema, cameras=names or None)
-    click.echo(report)
+    echo(report)
 
 
 @repo.command("register-instrument")
@@ -57,6 +60,7 @@ def create(root: str, registry: str | None, schema: str | None, names: tuple[str
 @click.option("--all", "everything", is_flag=True, help="Register every instrument that is known.")
 @click.option("--describe", "files", multiple=True, help="File or folder that describes more instruments, repeatable.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was added as JSON.")
+@timeout_option("10m")
 def register_instrument(
     root: str, names: tuple[str, ...], everything: bool, files: tuple[str, ...], as_json: bool
 ) -> None:
@@ -77,13 +81,13 @@ def register_instrument(
         raise click.UsageError("name instruments, or give --all")
     added = register(root, known if everything else names)
     if as_json:
-        click.echo(json.dumps({"repository": root, "added": added}))
+        echo(json.dumps({"repository": root, "added": added}))
         return
     for name, records in added.items():
-        click.echo(f"{name}: " + ("nothing was missing" if not records else "added"))
+        echo(f"{name}: " + ("nothing was missing" if not records else "added"))
         for element, new in records.items():
             shown = ", ".join(new[:SHOWN]) + (", ..." if len(new) > SHOWN else "")
-            click.echo(f"    {len(new)} {element}: {shown}")
+            echo(f"    {len(new)} {element}: {shown}")
 
 
 @repo.command(context_settings={"show_default": True})
@@ -98,6 +102,7 @@ def register_instrument(
 )
 @click.option("--show", type=click.IntRange(0), default=20, help="Differences of each kind to tell one by one.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, and no progress.")
+@timeout_option("6h")
 def compare(
     a: str,
     b: str,
@@ -123,7 +128,7 @@ def compare(
     from ..errors import AutoingestError
 
     columns = (TextColumn("{task.description:>24}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=as_json, transient=True) as bar:
+    with Progress(*columns, console=console(stderr=True), disable=as_json, transient=True) as bar:
         task = bar.add_task(comparing.KINDS[0], total=len(comparing.KINDS))
 
         def progress(kind: str) -> None:
@@ -142,18 +147,18 @@ def compare(
             traceback.print_exc()
             sys.exit(2)
     if as_json:
-        click.echo(json.dumps({"equal": result.equal, **dataclasses.asdict(result)}))
+        echo(json.dumps({"equal": result.equal, **dataclasses.asdict(result)}))
     else:
         table = Table(*("", "equal", "differing", "only in A", "only in B"))
         for count in result.counts:
             table.add_row(*map(str, dataclasses.astuple(count)))
-        Console().print(table)
+        console().print(table)
         for item in result.differences:
             if item.field is None:
-                click.echo(f"{item.kind} {item.key}: only in {'B' if item.a is None else 'A'}")
+                echo(f"{item.kind} {item.key}: only in {'B' if item.a is None else 'A'}")
             else:
-                click.echo(f"{item.kind} {item.key}: {item.field} is {item.a} in A, {item.b} in B")
-        click.echo("equal" if result.equal else "different")
+                echo(f"{item.kind} {item.key}: {item.field} is {item.a} in A, {item.b} in B")
+        echo("equal" if result.equal else "different")
     sys.exit(0 if result.equal else 1)
 
 
@@ -184,7 +189,7 @@ def repair_regions(
     _check_instruments(names, (), "--instrument")
     columns = (TextColumn("{task.description:>24}"), BarColumn(), TextColumn("{task.completed}/{task.total} days"),
                TimeElapsedColumn())  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True), disable=as_json, transient=True) as bar:
+    with Progress(*columns, console=console(stderr=True), disable=as_json, transient=True) as bar:
         task = bar.add_task("")
         report = regions.repair_regions(
             root, names or regions.mirrored(), since=since, until=until, write=write,
@@ -192,17 +197,17 @@ def repair_regions(
         )  # fmt: skip
     left = 0 if write else sum(found.mistaken for found in report.instruments.values())
     if as_json:
-        click.echo(json.dumps({"repository": root, **dataclasses.asdict(report)}))
+        echo(json.dumps({"repository": root, **dataclasses.asdict(report)}))
     else:
         table = Table("camera", "right", "repaired" if write else "mistaken", "by arcsec", "otherwise off", "by arcsec")
         for name, found in report.instruments.items():
             table.add_row(name, *(f"{value:.3f}" if isinstance(value, float) else str(value)
                                   for value in dataclasses.astuple(found)))  # fmt: skip
-        Console().print(table)
+        console().print(table)
         if not report.instruments:
-            click.echo("the repository knows none of these cameras")
+            echo("the repository knows none of these cameras")
         elif left:
-            click.echo(f"{left} visits are to be repaired: run this again with --write")
+            echo(f"{left} visits are to be repaired: run this again with --write")
     sys.exit(1 if left else 0)
 
 

@@ -12,6 +12,7 @@ import uvloop
 
 from ..config import ROLES, Config, Role, strip_foreign_secrets
 from ..errors import ConfigurationError
+from .output import echo
 
 DEVELOPMENT_DATA = Path("autoingest-data")
 """Folder of the development set-up, below the current one."""
@@ -49,7 +50,7 @@ def run(config_file: Path | None, port: int, roles: str | None, once: bool) -> N
 
             configure_logging(LoggingConfig(format="console", level="WARNING"))
             config = stack.enter_context(development(DEVELOPMENT_DATA, first_port=port))
-            click.echo(_DEVELOPMENT.format(config=config, data=DEVELOPMENT_DATA), err=True)
+            echo(_DEVELOPMENT.format(config=config, data=DEVELOPMENT_DATA), err=True)
         else:
             config = Config.from_file(config_file)
         strip_foreign_secrets()

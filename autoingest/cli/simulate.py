@@ -9,7 +9,6 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ..config import notification_secrets
@@ -27,6 +26,7 @@ from ..sim import (
     Sink,
     sensors,
 )
+from .output import console, echo
 from .run import DEVELOPMENT_DATA
 
 
@@ -96,7 +96,7 @@ def simulate(
                     BarColumn(),
                     MofNCompleteColumn(),
                     TimeElapsedColumn(),
-                    console=Console(stderr=True),
+                    console=console(stderr=True),
                     disable=as_json,
                 )
             )
@@ -130,9 +130,9 @@ def simulate(
         "seconds": round(result.seconds, 3),
     }
     if as_json:
-        click.echo(json.dumps(summary))
+        echo(json.dumps(summary))
     else:
-        click.echo(
+        echo(
             f"{', '.join(exposure.obs_id for exposure in result.exposures)}: {summary['images']} images written, "
             f"{summary['notified']} notified, {summary['duplicates']} of them twice, in {summary['seconds']} s"
         )

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import re
-import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,26 +10,16 @@ from typing import Any, TypeVar
 
 import click
 import redis.asyncio
-from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from ..config import Config, strip_foreign_secrets
 from ..errors import ConfigurationError, TransientError
 from ..log import configure_logging
 from ..queue.connection import REDIS_AWAY, cause, connect
+from .output import console
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
-
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-
-
-def duration(text: str) -> float:
-    """Return the seconds of ``90s``, ``30m``, ``6h`` or ``2d``."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)
-    if match is None:
-        raise click.BadParameter(f"{text!r} is no time like 90s, 30m, 6h or 2d")
-    return float(match[1]) * _UNITS[match[2]]
 
 
 def day(text: str) -> str:
@@ -97,34 +84,23 @@ async def open_redis(config: Config) -> AsyncIterator[redis.asyncio.Redis]:
         yield client
     except REDIS_AWAY as err:
         where = config.redis.url.rpartition("@")[2]
-        raise TransientError(f"Redis at {where} does not do its work: {cause(err)}") from err
+        raise TransientError(
+            f"Redis at {where} does not do its work: {cause(err)}; see redis.url, AUTOINGEST_REDIS_PASSWORD and that "
+            "server's log"
+        ) from err
     finally:
         await client.aclose()
-
-
-def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run a command's work; Ctrl-C ends it without a traceback."""
-    try:
-        return asyncio.run(work)
-    except KeyboardInterrupt:
-        click.echo("Interrupted; what was done stays done.", err=True)
-        sys.exit(130)
-
-
-def console() -> Console:
-    """Return the output for tables: as wide as the terminal, or as wide as need be in a file or a pipe."""
-    return Console(width=None if sys.stdout.isatty() else 250)
 
 
 def progress(disable: bool) -> Progress:
     """Return a progress display on stderr."""
     return Progress(
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
-        TextColumn("{task.fields[text]}"),
+        TextColumn("{task.fields[text]}", markup=False),
         TimeElapsedColumn(),
-        console=Console(stderr=True),
+        console=console(stderr=True),
         transient=True,
         disable=disable,
     )

@@ -18,7 +18,9 @@ from ..operations.trigger import IntakeSink, Sink, Target, Trigger, TriggerRepor
 from ..queue.intake import Intake
 from ..queue.site import check_site
 from ..store.listing import open_listing
-from .site import bucket_option, chosen, config_option, day, json_option, load, open_redis, progress, run
+from .limits import run, timeout_option
+from .output import echo
+from .site import bucket_option, chosen, config_option, day, json_option, load, open_redis, progress
 
 
 @click.command()
@@ -32,6 +34,7 @@ from .site import bucket_option, chosen, config_option, day, json_option, load, 
 @click.option("--force", is_flag=True, help="Also what the Butler has, and what is with a worker or waiting.")
 @click.option("--dry-run", is_flag=True, help="Only print what would be queued.")
 @json_option
+@timeout_option("6h")
 def trigger(
     objects: tuple[str, ...],
     config_file: Path,
@@ -62,16 +65,16 @@ def trigger(
         raise click.UsageError("say what: OBS_ID, OBS_ID_RAFT_SENSOR, --day or --prefix")
     report = run(_trigger(config, chosen(config, bucket), targets, notify, force, dry_run, as_json))
     if as_json:
-        click.echo(orjson.dumps(dataclasses.asdict(report), option=orjson.OPT_INDENT_2))
+        echo(orjson.dumps(dataclasses.asdict(report), option=orjson.OPT_INDENT_2))
         return
     if dry_run:
         for path in report.selected:
-            click.echo(path)
-    click.echo(
+            echo(path)
+    echo(
         f"{len(report.selected)} to be queued, " if dry_run else f"{report.queued} queued, "
         f"{report.duplicate} were on the queue, ", nl=False,
     )  # fmt: skip
-    click.echo(
+    echo(
         f"{report.in_butler} in the Butler, {report.on_the_way} on the way, {report.ignored} left out by the filter, "
         f"{report.unknown} with unknown keys"
     )
@@ -105,7 +108,7 @@ async def _trigger(
             else:
                 for bucket in buckets:
                     await check_site(client, bucket, config.ingest.repo)
-                intake = Intake(client)
+                intake = Intake(client, hold=False)
                 stack.push_async_callback(intake.close)
                 sink = IntakeSink(intake)
         reader = None if force else await stack.enter_async_context(open_reader(config.ingest, config.logging))

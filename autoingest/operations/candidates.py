@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from ..errors import UnknownObjectError
-from ..notify.records import Notice
+from ..notify.records import CANARY_FOLDER, Notice
 from ..objects import ExposureObject, LfaObject, parse
 from ..store.listing import StoredObject
 
@@ -65,7 +65,8 @@ class Sieve:
         """Sift a page."""
         sifted = Sifted()
         for stored in page:
-            if not self._search(stored.path.partition("/")[2]):
+            key = stored.path.partition("/")[2]
+            if CANARY_FOLDER in key or not self._search(key):
                 sifted.ignored += 1
                 continue
             try:

@@ -37,7 +37,7 @@ async def requeue_rejected(
             usable.append((record, *_read(config, record)))
         except UnknownObjectError as err:
             left[record.path] = str(err)
-    intake = Intake(client)
+    intake = Intake(client, hold=False)
     try:
         await intake.accept([(notice, obj) for _, notice, obj in usable])
     finally:

@@ -61,15 +61,24 @@ class GroupedScript:
         First arguments of each call.
     replicas
         Who must have confirmed a call before it counts, if not the primary alone.
+    hold
+        Whether callers are held while Redis is away; if not, its error is theirs.
     """
 
     def __init__(
-        self, client: redis.asyncio.Redis, script: str, head: Sequence[str], replicas: Replicas | None = None
+        self,
+        client: redis.asyncio.Redis,
+        script: str,
+        head: Sequence[str],
+        replicas: Replicas | None = None,
+        *,
+        hold: bool = True,
     ) -> None:
         self._redis = client
         self._health = health(client)
         self._user = f"script {next(_NUMBERS)}"
         self._replicas = replicas
+        self._hold = hold
         self._script = client.register_script(script)
         self._head = head
         self._line: deque[_Part] = deque()
@@ -136,6 +145,11 @@ class GroupedScript:
                         continue
                     results = await self._call([*self._head, items])
                 except REDIS_AWAY as err:
+                    if not self._hold:
+                        for part in group:
+                            if not part.done.done():
+                                part.done.set_exception(err)
+                        continue
                     self._health.failed(self._user, err)
                     self._line.extendleft(reversed(group))
                     await asyncio.sleep(backoff.next())

@@ -218,6 +218,8 @@ class Intake:
         Rejected records that are kept of each bucket.
     replicas
         Who must have confirmed an accepted notice, if not the primary alone.
+    hold
+        Whether callers wait while Redis is away. A command does not: Redis's error is raised, which names the cause.
     """
 
     def __init__(
@@ -225,10 +227,12 @@ class Intake:
         client: redis.asyncio.Redis,
         max_rejected: int = EnqueueConfig().max_rejected,
         replicas: Replicas | None = None,
+        *,
+        hold: bool = True,
     ) -> None:
         self._max_rejected = max_rejected
-        self._accept = GroupedScript(client, ACCEPT, head(), replicas)
-        self._reject = GroupedScript(client, REJECT, head())
+        self._accept = GroupedScript(client, ACCEPT, head(), replicas, hold=hold)
+        self._reject = GroupedScript(client, REJECT, head(), hold=hold)
 
     @property
     def is_busy(self) -> bool:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -47,9 +48,9 @@ class Store(Gateway):
         await self._on_put(key)
         self.objects.append(key)
 
-    async def delete(self, bucket: BucketSpec, key: str) -> None:
-        if key in self.objects:
-            self.objects.remove(key)
+    async def delete(self, bucket: BucketSpec, prefix: str, before: datetime | None = None) -> None:
+        if before is None:
+            self.objects = [key for key in self.objects if not key.startswith(prefix)]
 
 
 async def flight(client: redis.asyncio.Redis, store: Store) -> Flight:

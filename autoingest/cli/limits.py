@@ -1,0 +1,84 @@
+"""How long a command may take."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+import click
+
+from ..errors import TransientError
+from .output import echo
+
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+
+GRACE = 5.0
+"""Seconds after its time in which a command may end by itself; one that is stuck is killed then."""
+
+_TIMEOUT = "autoingest.timeout"
+_TOO_LONG = "not done within {:g} s, given up; what was done stays done. --timeout sets another limit"
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def duration(text: str) -> float:
+    """Return the seconds of ``90s``, ``30m``, ``6h`` or ``2d``."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)
+    if match is None:
+        raise click.BadParameter(f"{text!r} is no time like 90s, 30m, 6h or 2d")
+    return float(match[1]) * _UNITS[match[2]]
+
+
+def timeout_option(default: str) -> Callable[[F], F]:
+    """Make the option that limits a command's time, whatever it waits for."""
+
+    def begin(context: click.Context, _: click.Parameter, seconds: float) -> None:
+        context.meta[_TIMEOUT] = seconds
+        timer = threading.Timer(seconds + GRACE, _kill, (seconds,))
+        timer.daemon = True
+        timer.start()
+        context.call_on_close(timer.cancel)
+
+    return click.option(
+        "--timeout", type=duration, default=default, show_default=True, metavar="TIME", callback=begin,
+        expose_value=False, help="Give up after 90s, 30m, 6h.",
+    )  # fmt: skip
+
+
+def _kill(seconds: float) -> None:
+    echo(f"autoingest: {_TOO_LONG.format(seconds)}", err=True)
+    os._exit(2)
+
+
+def run(work: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
+    """Run a command's work.
+
+    Parameters
+    ----------
+    work
+        What is done.
+    timeout
+        Seconds; by default what `timeout_option` was given.
+
+    Raises
+    ------
+    TransientError
+        If it is not done in time.
+    """
+    seconds: float = timeout or click.get_current_context().meta[_TIMEOUT]
+
+    async def limited() -> T:
+        try:
+            async with asyncio.timeout(seconds) as limit:
+                return await work
+        except TimeoutError:
+            if limit.expired():
+                raise TransientError(_TOO_LONG.format(seconds)) from None
+            raise
+
+    return asyncio.run(limited())
