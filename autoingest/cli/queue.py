@@ -250,6 +250,7 @@ def drop_command(
 @click.option("--take", is_flag=True, help="Let the queues belong to this configuration's repository, after asking.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
+@timeout_option("10m")
 def site_command(config_file: Path, bucket: str | None, take: bool, yes: bool, as_json: bool) -> None:
     """Show to which Butler repository the queue of each bucket belongs, or take it over.
 

@@ -5,6 +5,7 @@ Notifications can be lost for good: this finds the images that nobody announced,
 
 from __future__ import annotations
 
+import codecs
 import time
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -15,6 +16,7 @@ import structlog
 
 from .. import instruments
 from ..butler.held import ButlerReader, HeldExposure
+from ..errors import TransientError
 from ..objects import CAMERA_CODES, ExposureObject
 from ..queue.intake import Intake
 from ..queue.owed import note_owed
@@ -188,10 +190,31 @@ async def _expected(listing: Listing, exposure: StoredExposure) -> set[str] | No
             return every
     if exposure.expected_key is None:
         return every
-    content = await listing.read(exposure.expected_key)
     try:
-        sensors = orjson.loads(content or b"")["expectedSensors"]
-        return set(sensors)
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        log.warning("list of expected sensors can't be read", bucket=listing.bucket, key=exposure.expected_key)
+        names = expected_sensors(await listing.read(exposure.expected_key) or b"")
+        if unknown := sorted(names - every) if every else []:
+            raise ValueError(f"{exposure.instrument} has no detector {unknown[0]!r}")
+        return names
+    except (TransientError, ValueError) as err:
+        log.warning(
+            "list of expected sensors is left aside, all are expected", bucket=listing.bucket,
+            key=exposure.expected_key, error=str(err),
+        )  # fmt: skip
         return every
+
+
+def expected_sensors(content: bytes) -> set[str]:
+    """Return the names of detectors in an exposure's list of them.
+
+    Raises
+    ------
+    ValueError
+        If it is no such list: an object or an array of texts, which names at least one.
+    """
+    message = orjson.loads(content.removeprefix(codecs.BOM_UTF8))
+    sensors = message.get("expectedSensors") if isinstance(message, dict) else None
+    if not isinstance(sensors, dict | list) or not sensors:
+        raise ValueError("expectedSensors is no object and no list, or empty")
+    if not all(isinstance(value, str) for value in (sensors.values() if isinstance(sensors, dict) else sensors)):
+        raise ValueError("expectedSensors holds something else than texts")
+    return set(sensors)
