@@ -49,9 +49,12 @@ def development(data: Path, *, first_port: int | None, quiet: bool = False) -> I
     """
     from .butler.repo import create_repository
 
-    data.mkdir(parents=True, exist_ok=True)
+    # What the servers and this process write here is nobody else's, whatever the umask of the shell says.
     with ExitStack() as stack:
+        stack.callback(os.umask, os.umask(0o077))
+        data.mkdir(parents=True, exist_ok=True)
         stack.enter_context(_alone(data))
+        embedded.keep_private(data)
         notify_port, presence_port, admin_port = _ports(first_port)
         redis_url = stack.enter_context(embedded.valkey(data / "valkey"))
         endpoint = stack.enter_context(embedded.s3(data / "s3", buckets=[BUCKET]))

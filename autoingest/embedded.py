@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import os
 import shutil
 import signal
 import socket
@@ -23,6 +24,19 @@ from .errors import ConfigurationError
 
 START_TIMEOUT = 30.0
 """Seconds for which a server may take to answer."""
+
+
+def keep_private(folder: Path) -> None:
+    """Let only its owner see what is in a folder.
+
+    Raises
+    ------
+    ConfigurationError
+        If it belongs to somebody else, who could read and change what is written there.
+    """
+    if folder.stat().st_uid != os.geteuid():
+        raise ConfigurationError(f"{folder.absolute()} belongs to another user; take a folder of your own")
+    folder.chmod(0o700)
 
 
 def free_port() -> int:

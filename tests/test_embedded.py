@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +12,7 @@ import boto3
 import pytest
 
 from autoingest import embedded
+from autoingest.errors import ConfigurationError
 
 
 @contextmanager
@@ -81,3 +84,34 @@ def test_server_that_does_not_start_says_why(tmp_path: Path) -> None:
         embedded.s3(tmp_path, buckets=["x"], persist=False),
     ):
         pass
+
+
+DEVELOPMENT = """
+import os, pathlib, stat, sys
+from autoingest.development import development
+
+os.umask(0)
+data = pathlib.Path(sys.argv[1])
+with development(data, first_port=None, quiet=True):
+    for path in (data, *data.rglob("*")):
+        print(f"mode {stat.S_IMODE(path.stat().st_mode):o}", path.relative_to(data))
+assert os.umask(0) == 0
+"""
+
+
+def test_development_data_belongs_to_its_owner_only(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir(mode=0o777)
+    data.chmod(0o777)
+    done = subprocess.run([sys.executable, "-c", DEVELOPMENT, str(data)], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    told = [line.split(" ", 2) for line in done.stdout.splitlines() if line.startswith("mode ")]
+    modes = {path: mode for _, mode, path in told}
+    assert {"lock", "repo/butler.yaml", "repo/gen3.sqlite3", "s3/objects.sqlite", "valkey/valkey.log"} <= modes.keys()
+    assert {path: mode for path, mode in modes.items() if int(mode, 8) & 0o077} == {}
+
+
+def test_development_data_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid + 1)
+    with pytest.raises(ConfigurationError, match="belongs to another user"):
+        embedded.keep_private(tmp_path)
