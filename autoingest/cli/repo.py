@@ -169,6 +169,7 @@ def compare(
 @click.option("--until", type=DAY, metavar="YYYYMMDD", help="Last observing day.")
 @click.option("--write/--dry-run", default=False, help="Write the regions anew, or only tell (the default).")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, and no progress.")
+@timeout_option("6h")
 def repair_regions(
     root: str, names: tuple[str, ...], since: int | None, until: int | None, write: bool, as_json: bool
 ) -> None:
