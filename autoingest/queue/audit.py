@@ -47,6 +47,7 @@ TYPES = {
     "INGEST": "hash", "FAIL": "hash", "GROUP": "string", "ENQ": "string", "LEASE": "string", "LEASEHOLDERS": "set",
     "WAITING": "zset", "WAITINGFOR": "set", "EXPOSURE": "string", "OWED": "hash", "DEAD": "hash", "CANARY": "hash",
     "REJECTED": "hash", "REJECTEDTIMES": "zset",
+    "SITE": "string", "ANNEXINSTRUMENTS": "set", "CANARYTIMES": "zset",
 }  # fmt: skip
 """Type of each kind of key, by the first part of its name."""
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
+import re
 
 import pytest
 from redis.asyncio import Redis
@@ -216,3 +218,8 @@ async def test_queues_that_nobody_reads_are_told(redis_client: Redis, monkeypatc
     await put(redis_client, "unknown/x", bucket="unknown")
     found = (await auditor.run()).warnings
     assert "unknown: files are queued, in work or waiting, but it is not configured" in found
+
+
+def test_the_audit_knows_the_type_of_every_key() -> None:
+    names = set(re.findall(r'return f"([A-Z]+):', inspect.getsource(keys))) - {"WRONGTYPE"}
+    assert names == set(module.TYPES)
