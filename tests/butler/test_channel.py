@@ -41,6 +41,7 @@ def sent(message: object, *kinds: type) -> Any:
             [FileResult("p", "failed", "LSSTCam", 1, "o", 2, True, False, "metadata", "é\0\ud7ff")],
             [("LSSTCam", 5)],
             [OwedVisit("LATISS", 6, "X: y")],
+            [("LSSTCam", "can_see_sky")],
         ),
         Held(
             [HeldExposure("LSSTCam", 1, "o", {"b/k": -1}, frozenset({("R22_S11", True), ("R22_S12", False)}), "owed")]

@@ -104,6 +104,13 @@ async def test_serves_batches_one_at_a_time(process: ButlerProcess, open_butler:
     assert process.missing() is None
 
 
+async def test_differences_that_were_kept_are_told_once(process: ButlerProcess) -> None:
+    told = []
+    for detector, changes in [(94, {}), (95, {"VIGN_MIN": "FULLY"}), (96, {"VIGN_MIN": "FULLY"})]:
+        told.append((await process.ingest(exposures.files(1, [detector], **changes), 60)).kept)
+    assert told == [[], [("LSSTCam", "can_see_sky")], []]
+
+
 async def test_two_processes_ingest_one_exposure(
     process: ButlerProcess, repository: Repository, open_butler: OpenButler
 ) -> None:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 import pytest
 from redis.asyncio import Redis
 
+from autoingest import metrics
 from autoingest.butler.engine import BatchResult, FileResult, IngestFile
 from autoingest.config import Config
 from autoingest.queue import keys
@@ -35,11 +36,12 @@ class Butler:
         self.is_busy = True
         self.free = asyncio.Event()
         self.batches: list[list[str]] = []
+        self.kept: list[tuple[str, str]] = []
 
     async def ingest(self, files: Sequence[IngestFile], timeout: float, *, cautious: bool = False) -> BatchResult:
         await self.free.wait()
         self.batches.append([file.path for file in files])
-        return BatchResult([FileResult(file.path, "ingested", "LSSTCam") for file in files])
+        return BatchResult([FileResult(file.path, "ingested", "LSSTCam") for file in files], kept=self.kept)
 
     def release(self) -> None:
         self.is_busy = False
@@ -149,3 +151,16 @@ async def test_a_version_that_came_while_another_was_in_hand_is_ingested_after_i
 
 async def _all_dead(client: Redis, wanted: list[str]) -> bool:
     return set(await client.hkeys(keys.dead(BUCKET))) == set(wanted)
+
+
+async def test_differences_that_were_kept_are_counted(redis_client: Redis, paths: list[str]) -> None:
+    def counted() -> float:
+        return metrics.DIFFERENCES_KEPT.labels("LSSTCam", "target_name")._value.get()
+
+    butler, before = Butler(), counted()
+    butler.kept = [("LSSTCam", "target_name")] * 2
+    butler.release()
+    async with running(redis_client, butler, 250):
+        await put(redis_client, paths[0], bucket=BUCKET, size=1)
+        await until(lambda: _done(redis_client, 1))
+    assert counted() == before + 2
