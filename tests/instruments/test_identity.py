@@ -193,6 +193,35 @@ def test_our_corrections_cost_no_access_to_files(monkeypatch: pytest.MonkeyPatch
     assert (done.stdout, done.stderr) == ("corrected\n", "")
 
 
+SITE = """
+import sys, types
+from astro_metadata_translator import FitsTranslator
+for name in ("lsst.obs", "lsst.obs.lsst", "lsst.obs.lsst.translators"):
+    sys.modules[name] = types.ModuleType(name)
+    sys.modules[name].__path__ = []
+
+class Site(FitsTranslator):
+    name = supported_instrument = "LSSTCam"
+    default_search_path = [sys.argv[1]]
+    _const_map = {"instrument": "LSSTCam"}
+    _trivial_map = {"observation_id": "OBSID"}
+
+from autoingest import instruments
+from tests.instruments.headers import URL, science
+
+for obs_id in ("MC_O_20250522_000138", "MC_O_20250522_000139", "x" * 300):
+    print(instruments.identify(science(OBSID=obs_id), URL).group)
+"""
+
+
+def test_corrections_are_the_sites_where_its_translator_is(tmp_path: Path) -> None:
+    (tmp_path / "LSSTCam-MC_O_20250522_000138.yaml").write_text("GROUPID: site\n")
+    command = [sys.executable, "-c", SITE, str(tmp_path)]
+    root = Path(__file__).parents[2]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split() == ["site", science()["GROUPID"], science()["GROUPID"]]
+
+
 @pytest.mark.parametrize(
     "obs_id",
     ["MC_O_" + "1" * 238, "x" * 100_000, "../LSSTCam-x", "/etc/passwd", "..", "a/../b", "a\x00b", "", "\udcff", "é"],
