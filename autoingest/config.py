@@ -71,15 +71,15 @@ class Listen(Block):
     """Certificate for TLS; without it, requests and answers can be read on their way."""
 
     max_connections: Annotated[int, Field(ge=1)] = 1000
-    """Most connections at once. One beyond takes the place of the one that has been without a request for longest, or
-    waits; a connection whose request is being answered keeps its place."""
+    """Most connections at once. A further one takes the place of the one that has been without a request for longest,
+    or waits; a connection whose request is being answered keeps its place."""
 
     patience: Seconds = 75.0
     """Seconds that a connection may be without a request, from its opening or from the answer before."""
 
 
 class SentinelConfig(Block):
-    """Redis Sentinels, which know the present primary."""
+    """Redis Sentinels, which know the current primary."""
 
     hosts: Annotated[tuple[Annotated[str, Field(pattern=r"^\S+:\d+$")], ...], Field(min_length=1)]
     """Sentinels, each ``host:port``. They are asked in turn, the one that answered last first."""
@@ -108,7 +108,7 @@ class RedisConfig(Block):
     back."""
 
     replica_timeout: Seconds = 2.0
-    """Seconds that the replicas may take."""
+    """Seconds to wait for their confirmation."""
 
     username: str | None = None
     """User of Redis's access control list; its default user if there is none."""
@@ -229,7 +229,7 @@ class EnqueueConfig(Block):
     do not count."""
 
     max_rejected: Annotated[int, Field(ge=1)] = 10_000
-    """Rejected records that are kept of each bucket; beyond that the one that came last the longest ago goes."""
+    """Rejected records that are kept of each bucket; beyond that the one last seen longest ago is dropped."""
 
     @field_validator("filter")
     @classmethod
@@ -285,7 +285,7 @@ class IngestConfig(Block):
     """Seconds that the Butler may take for one batch before its process is replaced."""
 
     lease: Seconds = 60.0
-    """Seconds after its last sign of life at which a worker's batch is given to others."""
+    """Seconds after its last renewal (every 3 s) at which a worker's lease ends and its batch is given to others."""
 
     drain: Seconds = 90.0
     """Seconds from SIGTERM until the process ends, whatever is unfinished; the pod's grace period must be longer."""

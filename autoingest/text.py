@@ -31,7 +31,7 @@ def _escaped(letter: str) -> str:
 
 
 def harmless(text: str, *, lines: bool = False) -> str:
-    r"""Return a text that may be written to a terminal: control characters become ``\u001b``, right within JSON, too.
+    r"""Return a text that may be written to a terminal: control characters become ``\u001b``, valid within JSON, too.
 
     Parameters
     ----------

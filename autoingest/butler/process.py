@@ -34,8 +34,10 @@ LAST_WORDS = 5.0
 """Seconds in which a process that has ended must have closed its log, and one that has closed its answers must end."""
 
 LONGEST_ANSWER = 64 * 2**20
+"""Bytes of an answer at the most."""
+
 LARGEST_FILE = 16 * 2**20
-"""Bytes that an answer, and what is told of one file, may take at the most."""
+"""Bytes of the message that hands one file to the process at the most."""
 
 _CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSYS, signal.SIGTRAP}
 """Signals by which a process ends through its own doing. Any other comes from outside."""
@@ -195,7 +197,7 @@ class ButlerProcess:
                 raise
             except (TransientError, ConfigurationError) as err:
                 self._trouble = str(err)
-                # Whatever it is, somebody will mend it.
+                # An operator can mend it; no file is to blame.
                 raise TransientError(str(err), **err.context) from err
             self._trouble = None
         return result
@@ -254,7 +256,7 @@ class ButlerProcess:
         except (ConfigurationError, TransientError) as err:
             if self._process is not None:
                 await self._discard(str(err))
-            if self._has_served:  # it was open before: somebody will mend it
+            if self._has_served:  # it was open before, so an operator can mend it
                 raise TransientError(str(err), **err.context) from err
             raise
         self._why, self._has_served, self._trouble = None, True, None
@@ -331,11 +333,11 @@ def _ending(code: int) -> str:
 
 
 def _refused(file: IngestFile) -> FileResult | None:
-    """Return the failure of a file of which the process can't be told, or None if it can."""
+    """Return the failure of a file that can't be sent to the process, or None if it can."""
     try:
         size = len(pack(Batch([file], 0)))
     except Exception as err:
-        exception = f"the header holds what can't be handed on: {type(err).__name__}: {err}"
+        exception = f"the header holds a value that can't be sent to the Butler process: {type(err).__name__}: {err}"
     else:
         if size <= LARGEST_FILE:
             return None

@@ -120,7 +120,7 @@ class Connection(web.RequestHandler):
             max_field_size=MAX_LINE,
             max_headers=MAX_HEADERS,
             read_bufsize=READ_AHEAD,
-            tcp_keepalive=False,  # so are those whose client is gone without a word
+            tcp_keepalive=False,  # `Connections` also cuts off those whose client has vanished
         )
         self._connections = connections
         self._line: asyncio.Transport | None = None

@@ -218,10 +218,10 @@ def _check(request: web.Request) -> None:
     if not _is_host(request.headers.get(hdrs.HOST, "")):
         raise web.HTTPBadRequest(text="the header Host is malformed")
     if request.version != HttpVersion11 and request.version != HttpVersion10:
-        raise web.HTTPVersionNotSupported(text="HTTP/1.1 and HTTP/1.0 are spoken here")
+        raise web.HTTPVersionNotSupported(text="only HTTP/1.1 and HTTP/1.0 are supported")
     coding = request.headers.get(hdrs.TRANSFER_ENCODING)
     if coding is not None and (coding.lower() != "chunked" or request.version == HttpVersion10):
-        raise web.HTTPNotImplemented(text="of transfer codings, chunked is known, in HTTP/1.1")
+        raise web.HTTPNotImplemented(text="the only transfer coding supported is chunked, in HTTP/1.1")
 
 
 @lru_cache(1000)

@@ -15,7 +15,7 @@ BEGIN = ("MJD-BEG", "DATE-BEG", "MJD-OBS", "DATE-OBS")
 """Cards that tell when an exposure began, the first that is defined counts; in TAI."""
 
 LIBRARY = "HIERARCH ASTRO METADATA FIX"
-"""Begin of the cards that the metadata library adds to a header that it has repaired."""
+"""Beginning of the cards that the metadata library adds to a header that it has repaired."""
 
 REPAIRED = f"{LIBRARY} MODIFIED"
 """The card by which the metadata library marks a header that it has repaired."""

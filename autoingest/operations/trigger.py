@@ -208,7 +208,7 @@ class Trigger:
                 and standing.place == "ingested"
                 and standing.etag in (None, etag)
             ):
-                # What the Butler holds of the annex can't be asked for by exposure; Redis remembers it for a week.
+                # What the Butler holds of the annex can't be asked for by exposure; Redis remembers it for a while.
                 report.in_butler += 1
             else:
                 remaining.append(candidate)

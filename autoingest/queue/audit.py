@@ -1,6 +1,6 @@
 """Accounting: every accepted object is in exactly one place.
 
-Accepted is what has a record (``FILE:``, kept for 7 days) and what is on a list. The lists are read first, then the
+Accepted is what has a record (``FILE:``) and what is on a list. The lists are read first, then the
 records. Meanwhile work goes on, so whatever looks wrong is looked at again, and in the end by one atomic step for each
 path. Of a path that is in order only its hash is kept, about 100 bytes, and that only while it is on a list.
 
@@ -119,7 +119,7 @@ class _Lists:
 class Auditor:
     """Counts and compares; nothing is changed.
 
-    Reading the list of an old worker, which holds no lease, counts as its sign of life, as any read does.
+    Reading the list of an old worker, which holds no lease, restarts the time after which the worker counts as dead.
 
     Parameters
     ----------

@@ -98,8 +98,8 @@ def connect(config: RedisConfig) -> Client:
     -------
     client
         Decodes responses. When all connections are in use, callers wait for one. A command whose connection turns
-        out to be broken, or to lead to a server that is no primary, is sent once more at once, so each must bear being
-        done twice; one that is not answered in time is not.
+        out to be broken, or to lead to a server that is no primary, is sent once more at once, so each must be
+        safe to repeat; one that is not answered in time is not sent again.
 
     Raises
     ------
@@ -131,7 +131,7 @@ def connect(config: RedisConfig) -> Client:
             max_connections=config.max_connections,
             timeout=config.socket_timeout,
             decode_responses=True,
-            # A path that is no UTF-8 comes and goes as the bytes that it is.
+            # A path that is not UTF-8 keeps its bytes on the way in and out.
             encoding_errors="surrogateescape",
             retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
         )

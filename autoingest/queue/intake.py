@@ -174,7 +174,7 @@ return result
 
 # ARGV: (head), JSON: for each rejection a list of the hash of the rejected records, the sorted set of their times,
 #   seconds that both are kept or 0 for ever, most records, field, content
-# Result: for each rejection how many others went to make room for it, those that came last the longest ago.
+# Result: for each rejection how many others were dropped to make room for it, those last seen longest ago.
 REJECT = (
     COMMON
     + """
@@ -273,8 +273,8 @@ class Intake:
     async def reject(self, rejections: Sequence[Rejection], deadline: float | None = None) -> None:
         """Record what can't be used, where an operator can list it, and count how often it comes.
 
-        What is not meant to be used is recorded apart, where who sent it looks for it. Where there are too many
-        records, those that came last the longest ago go.
+        Canaries are recorded apart, where their sender looks for them. Where there are too many records, those last
+        seen longest ago are dropped.
         """
         forgotten = await self._reject(
             [

@@ -103,7 +103,7 @@ def site(bucket: str) -> str:
 
 
 def lease(bucket: str, name: str) -> str:
-    """Text with a time to live: a worker's sign of life."""
+    """Text with a time to live, which a living worker renews."""
     return f"LEASE:{bucket}:{name}"
 
 
@@ -156,7 +156,7 @@ def rejected(bucket: str) -> str:
 
 
 def rejected_times(bucket: str) -> str:
-    """Sorted set key as received -> epoch seconds at which it came last: what goes first of too many `rejected`."""
+    """Sorted set key as received -> epoch seconds at which it came last: the oldest of too many are dropped."""
     return f"REJECTEDTIMES:{bucket}"
 
 

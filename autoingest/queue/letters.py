@@ -113,7 +113,7 @@ class RejectedRecord:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which records an operator means; what is None or empty selects nothing out."""
+    """Which records an operator means; a criterion that is None or empty fits all."""
 
     day: str | None = None
     """Observing day, ``YYYYMMDD``."""
@@ -129,7 +129,7 @@ class Selection:
 
     @property
     def is_everything(self) -> bool:
-        """Whether nothing is selected out."""
+        """Whether every record fits."""
         return self == Selection()
 
     def takes(self, item: DeadLetter | RejectedRecord, now: float) -> bool:
@@ -191,12 +191,12 @@ async def rejected_records(
 
 
 async def requeue(client: redis.asyncio.Redis, bucket: str, paths: Sequence[str]) -> list[str]:
-    """Put dead files back on the queue, with all their attempts before them.
+    """Put dead files back on the queue, with as many attempts as a new file has.
 
     Returns
     -------
     paths
-        Those that went to the queue; without those that are dead no more.
+        Those that went to the queue, without those that were no longer dead letters.
     """
     return await _each(client, REQUEUE, [keys.dead(bucket), keys.queue(bucket)], paths)
 

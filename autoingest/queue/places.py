@@ -1,7 +1,7 @@
 """Where files are: what their records say, and on which lists they really are.
 
-The services of before take paths from the queue, and finish them or give them up, without changing the state that ours
-has written. So a state is believed only as far as the path is where the state says.
+The old services take paths from the queue, and finish them or give them up, without changing the state that this
+program has written. So a state counts only if the path is where the state says.
 """
 
 from __future__ import annotations
@@ -184,7 +184,7 @@ def settle(record: Record, places: Sequence[str]) -> Place | None:
 
 
 def _seconds(text: str) -> float:
-    """Return a time; 0 where it is none."""
+    """Return a time; 0 if the text holds none."""
     try:
         return float(text)
     except ValueError:
@@ -194,7 +194,7 @@ def _seconds(text: str) -> float:
 class Locator:
     """Looks files up, each in one atomic step. A key of the wrong type counts as empty.
 
-    Reading the list of an old worker, which holds no lease, counts as its sign of life, as any read does.
+    Reading the list of an old worker, which holds no lease, restarts the time after which the worker counts as dead.
 
     Parameters
     ----------

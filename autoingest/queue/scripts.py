@@ -9,7 +9,7 @@ from __future__ import annotations
 from . import keys
 
 TRUSTED = 2
-"""Claims of a file without an outcome that are put down to bad luck. With more, it is suspected of ending processes."""
+"""Claims without an outcome up to which a file is trusted. With more, it is suspected of ending processes."""
 
 SAFE = (
     """
@@ -27,7 +27,7 @@ local function use(command, key, ...)
   return reply
 end
 
--- The table that a JSON text holds, with the numbers that are none left out; empty for any other text.
+-- The table in a JSON text, without numbers that are infinite, huge or NaN; empty for any other text.
 local function decoded(text)
   local good, value = pcall(cjson.decode, text)
   local result = {}
@@ -40,7 +40,7 @@ local function decoded(text)
 end
 """
 )
-"""Begin of every script that writes."""
+"""Beginning of every script that writes."""
 
 COMMON = (
     SAFE
@@ -60,7 +60,7 @@ local function move(from, to, ...)
   redis.call('LMOVE', from, to, ...)
 end
 
--- Count one more; a number that is none keeps no file from its way.
+-- Add one to a count; a field that holds no number must not stop a file.
 local function count(key, field)
   pcall(use, 'HINCRBY', key, field, 1)
 end
@@ -91,8 +91,8 @@ local function holds(list, path, claim)
   return use('LPOS', list, path)
 end
 
--- A try has come to an orderly end, whatever it was: the file has ended no process. One that is suspected stays so
--- until it is in the Butler, or the Butler has looked at it.
+-- A try of a file has ended, well or not, and the process lives. A suspected file stays suspected until it is in the
+-- Butler, or the Butler has looked at it.
 local function survived(path, acquitted)
   local record = FILE .. path
   use('HDEL', record, 'trials')
@@ -119,7 +119,7 @@ local function wake(path, waiting, waiting_for, queue, push)
 end
 """
 )
-"""Begin of the scripts that move files. ARGV 1: prefix of the files' keys; 2: seconds that a file's record is kept;
+"""Beginning of the scripts that move files. ARGV 1: prefix of the files' keys; 2: seconds that a file's record is kept;
 3: worker's name, or empty."""
 
 
@@ -130,7 +130,7 @@ end
 #   the queue's order, each with the time and claim, size, etag, created, recv_time, ing_fail_count, first_wait,
 #   butler_etag, tries of its record. A path that is met a second time is dropped, and so is one that the list still
 #   held and that has come anew since. A path keeps the token of the claim that took it from the queue last, so that
-#   what a lost answer told is told again.
+#   a claim whose answer was lost returns the same again.
 CLAIM = (
     COMMON
     + """
@@ -212,7 +212,7 @@ return 1
 #   file path, claim, eTag or nothing, size or nothing, instrument, day_obs, obs_id or nothing
 # Result: the paths that are ingested by this. The files that wait for one of the exposures go to the queue's front.
 # A claim that is not valid any more has written its version all the same, perhaps after the version of the claim that
-# took its place: if the two differ, the file goes round once more.
+# took its place: if the two differ, the file is queued again.
 INGESTED = (
     COMMON
     + """
@@ -299,8 +299,7 @@ return done
 # ARGV: (head), path, claim, seconds that it waits, obs_id or nothing, key of the known exposure, key of those
 #   waiting for the exposure, 1 to keep the count of trials
 # Result: waiting, queued (the exposure has become known since the claim), or lost (the claim is not valid any more).
-#   An exposure known before the claim wakes nobody: the Butler has been asked since, and the file would go round and
-#   round.
+#   An exposure known before the claim does not count: the Butler has been asked since, and the file would loop.
 PARK = (
     COMMON
     + """

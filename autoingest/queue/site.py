@@ -1,7 +1,7 @@
 """Whose queue it is: each bucket's queue belongs to one repository, and only that repository's workers take from it.
 
 Two sites that share a Redis database by mistake would otherwise take each other's images, unseen. The first worker of a
-bucket sets the marker, ``autoingest queue site --take`` changes it. Services of before don't know it.
+bucket sets the marker, ``autoingest queue site --take`` changes it. The old services ignore it.
 """
 
 from __future__ import annotations

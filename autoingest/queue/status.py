@@ -1,6 +1,6 @@
 """Numbers for metrics and operators; nothing is changed.
 
-The lists of old workers are not looked at: a read would count as their sign of life.
+The lists of old workers are not read: that would restart the time after which these workers count as dead.
 """
 
 from __future__ import annotations

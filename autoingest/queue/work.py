@@ -56,7 +56,7 @@ class Claimed:
     butler_etag: str | None
     """The version in the Butler, as far as it is known to be another than `etag`."""
     tries: int = 1
-    """Claims, this one included, and processes that ended meanwhile, since something was last known of the file."""
+    """Claims without an outcome, this one included, and processes that ended with the file in hand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +260,7 @@ class WorkQueue:
         obs_id
             The exposure that wakes it earlier, if any.
         on_trial
-            Whether the last trial of the file came to no orderly end, and stays counted.
+            Whether the process was killed from outside during the file's trial, which therefore stays counted.
 
         Returns
         -------
@@ -318,7 +318,7 @@ class WorkQueue:
         return await self.failed(claim, reason, exception, max_attempts=0, delay=0) == "dead"
 
     async def tried(self, claims: Sequence[Claimed], least: int = 0) -> list[int]:
-        """Count that a process has ended with these files in hand, and to `least` at the least.
+        """Count that a process has ended with these files in hand; the count becomes `least` or more.
 
         Returns
         -------
@@ -328,9 +328,10 @@ class WorkQueue:
         return await self._counted("tries", claims, least)
 
     async def on_trial(self, claim: Claimed) -> int:
-        """Count that a file is now written alone, as nothing else shows whether it ends processes.
+        """Count a trial: the file is now written alone, to see whether it ends processes.
 
-        The count is forgotten when anything is known of the file again. So if it is not, neither process lived to tell.
+        Trials add up while the process, or this program with it, is killed from outside. Any other outcome resets the
+        count.
 
         Returns
         -------

@@ -41,7 +41,7 @@ WAIT = 1.0
 """Seconds that an empty queue is waited on at a time; a stop is noticed no later."""
 
 RENEW = 3.0
-"""Seconds between two signs of life. The old services' rule takes a list away that was untouched for 10 s."""
+"""Seconds between two renewals of the lease. The old services take away a list that was not touched for 10 s."""
 
 FLUSH = 0.02
 """Seconds after which the headers read so far have their presence recorded, while others are still being read."""
@@ -62,7 +62,7 @@ GROUP = 16
 """Suspected files that are written together."""
 
 TRIALS = 10
-"""Trials in a row of which nothing was heard again, after which a file is given up."""
+"""Trials in a row during which the process was killed from outside, after which a file is given up."""
 
 SPREAD = 1.0
 """Seconds within which a repeated trial begins, at random: something that kills each process as soon as it is ready
@@ -283,7 +283,7 @@ class Lane:
     async def _read(
         self, obj: ExposureObject | LfaObject, claim: Claimed, headers: dict[str, ObjectHeader]
     ) -> Arrival | None:
-        """Read a header unless an earlier attempt did; tell the arrival that is new by it."""
+        """Read a header unless an earlier attempt did; return the arrival that it tells of."""
         if obj.path in headers:
             return None
         # A file that has failed once may have been failed by its sidecar.
@@ -338,7 +338,7 @@ class Lane:
         return away
 
     async def _suspect(self, paths: Sequence[str], todo: Todo, *, certain: bool = False) -> list[str]:
-        """Count one more try of files of which nothing was heard; return those that are still ours."""
+        """Count one more try without outcome of these files; return those that this worker still holds."""
         least = TRUSTED + 1 if certain else 0
         numbers = await self._queue.tried([todo[path][0] for path in paths], least)
         for path, number in zip(paths, numbers, strict=True):
@@ -352,8 +352,8 @@ class Lane:
         if number > TRIALS:
             await self._give_up(
                 claim, "crash",
-                f"{TRIALS} times in a row, processes were killed that wrote this file alone, perhaps by the kernel for"
-                " lack of memory",
+                f"{TRIALS} times in a row, the Butler process was killed while it wrote this file alone, perhaps by the"
+                " kernel for lack of memory",
             )  # fmt: skip
             return False
         if number > 1:
@@ -451,7 +451,7 @@ class Lane:
             return
         if claim.first_wait is None:
             metrics.WAITING.labels(self._queue.bucket, "exposure").inc()
-        # The longer it has waited, the less it is worth a look: many that wait for ever must not be looked at for ever.
+        # The longer it has waited, the less often it is checked: many that wait for ever must not keep us busy.
         waited = claim.claimed - (claim.first_wait or claim.claimed)
         await self._queue.park(claim, min(max(self._config.guider_recheck, waited / 10), left), item.obs_id)
 
@@ -504,7 +504,7 @@ class Lane:
 
 
 def _divided(paths: Sequence[str], todo: Todo) -> list[list[str]]:
-    """Divide files by how often nothing was heard of them: those of good name at once, the others in small steps."""
+    """Divide files by their tries: trusted ones together, suspected ones in groups or alone."""
     trusted: list[str] = []
     grouped: list[str] = []
     alone: list[str] = []

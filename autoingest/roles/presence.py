@@ -23,7 +23,7 @@ from ..queue.presence import GroupKeys
 from ..tokens import Secrets
 
 LASTS = 5.0
-"""Seconds for which a lookup that failed makes the role unready: unready it is asked no more, and can't do better."""
+"""Seconds for which a failed lookup makes the role unready. While unready it gets no lookups that could succeed."""
 
 SHUTDOWN = 2.0
 """Seconds that open connections get to finish at the end."""

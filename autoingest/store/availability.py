@@ -21,7 +21,7 @@ FRESH = timedelta(seconds=2)
 """Time for which a bucket that was found away is not asked again."""
 
 TOLD = timedelta(seconds=60)
-"""Time for which it is told that a bucket was found away."""
+"""Time for which `trouble` reports a bucket that was found away."""
 
 SAMPLE = 4
 """Objects that are tried at once."""
@@ -36,8 +36,8 @@ class Availability:
     """What is known of one bucket.
 
     A look costs requests, so it happens only when a read has failed and nothing else has been read since. It reads the
-    begin of objects that were served lately, else of some that lie beside the one that failed, else of any. Who may not
-    list the bucket needs one image that was read before.
+    beginning of objects that were served lately, else of some that lie beside the one that failed, else of any. Without
+    the right to list the bucket, only objects that were served before can be tried.
 
     Parameters
     ----------

@@ -230,7 +230,7 @@ class _Bucket:
             return "the store did not answer in time"
         except (BaseError, ValueError) as err:
             failure = explain(err)
-            # Who may not list a bucket is told 403 for what is not there.
+            # Without the right to list the bucket, a missing object is answered 403.
             return None if failure.status == 403 else failure.text
         self.availability.served(key)
         return _cards(body.to_bytes())

@@ -1,4 +1,4 @@
-"""What all listeners have in common: certificates, tokens, and what they bear of their clients."""
+"""What all listeners have in common: certificates, tokens, and how they cope with their clients."""
 
 from __future__ import annotations
 

@@ -339,7 +339,7 @@ async def test_rejected_records_are_counted(intake: Intake, redis_client: redis.
 
 
 async def test_rejected_records_are_bounded(redis_client: redis.asyncio.Redis) -> None:
-    """Those that came last the longest ago go; other buckets keep theirs."""
+    """Those last seen longest ago are dropped; other buckets keep theirs."""
     intake = Intake(redis_client, max_rejected=3)
     await intake.reject([Rejection("-", "x", "why", None)])
     for name in "abcadef":

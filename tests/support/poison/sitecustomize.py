@@ -1,6 +1,6 @@
 """Makes the Butler process do to itself what a header's card ``POISON`` says; in effect where ``PYTHONPATH`` names it.
 
-It stands for a library that does not bear what is in a file.
+It stands for a library that crashes on what is in a file.
 """
 
 import importlib.abc
