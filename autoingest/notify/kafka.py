@@ -143,6 +143,7 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
         if revoked and self._consumer:
             await self._commit(self._consumer)
         self._uncommitted.clear()
+        self._aside.clear()
 
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
         """Note that the group has taken us in."""
@@ -179,6 +180,7 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
         if time.monotonic() < self._apart_until:
             self._batch = await self._fetch_apart(consumer)
         else:
+            self._aside.clear()  # each was tried again for `ASIDE`, without an error
             try:
                 self._batch = await consumer.getmany(timeout_ms=int(POLL * 1000), max_records=MOST)
             except Exception:

@@ -13,8 +13,9 @@ import aiohttp
 import orjson
 import pytest
 import structlog
-from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.consumer.group_coordinator import CoordinatorGroupRebalance
+from aiokafka.errors import CorruptRecordException
 from aiokafka.record._crecords import default_records
 
 from autoingest import embedded, metrics
@@ -239,20 +240,20 @@ async def test_compressed_messages(valkey_url: str, redis_client: Any, broker: K
         assert await reader.queued() == [name(n) for n in range(50)]
 
 
-async def garble(broker: Kafka, topic: str, good: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+async def garble(broker: Kafka, topic: str, good: bytes, monkeypatch: pytest.MonkeyPatch, partition: int = 0) -> None:
     """Append a message, and behind it one that says that it is compressed and is not."""
     async with AIOKafkaProducer(bootstrap_servers=broker.bootstrap) as producer:
-        await producer.send_and_wait(topic, good, partition=0)
+        await producer.send_and_wait(topic, good, partition=partition)
     with monkeypatch.context() as patch:
         patch.setattr(default_records, "snappy_encode", lambda data: b"garbage" * 20)
         async with AIOKafkaProducer(bootstrap_servers=broker.bootstrap, compression_type="snappy") as producer:
-            await producer.send_and_wait(topic, bytes(2000), partition=0)
+            await producer.send_and_wait(topic, bytes(2000), partition=partition)
 
 
 async def test_partition_that_cannot_be_read_is_nothing_to_the_others(
     valkey_url: str, redis_client: Any, broker: Kafka, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(source, "ASIDE", 0.3)
+    monkeypatch.setattr(source, "ASIDE", 2.0)
     topics = [TOPIC, "bad"]
     broker.create(TOPIC, 3)
     broker.create("bad", 1)
@@ -270,6 +271,25 @@ async def test_partition_that_cannot_be_read_is_nothing_to_the_others(
             assert broker.committed(GROUP, "bad") == [1]
     assert [entry["event"] for entry in logs].count("kafka partition can't be read") == 1
     assert [entry["event"] for entry in logs].count("kafka away") <= 1
+
+
+async def test_partition_that_can_be_read_again_is_reported_no_more(
+    valkey_url: str, redis_client: Any, broker: Kafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even while nothing new comes in it."""
+    monkeypatch.setattr(source, "ASIDE", 0.3)
+    broker.create(TOPIC, 1)
+    getmany = AIOKafkaConsumer.getmany
+
+    async def failing(self: AIOKafkaConsumer, *partitions: Any, **limits: Any) -> Any:
+        raise CorruptRecordException("the batch can't be decoded")
+
+    async with member(valkey_url, broker) as reader:
+        await until(lambda: _says(reader, []))
+        monkeypatch.setattr(AIOKafkaConsumer, "getmany", failing)
+        await until(lambda: _begins(reader, f"topic {TOPIC} partition 0 can't be read"))
+        monkeypatch.setattr(AIOKafkaConsumer, "getmany", getmany)
+        await until(lambda: _says(reader, []))
 
 
 async def test_topic_without_authorization_is_nothing_to_the_others(
@@ -294,6 +314,28 @@ def patient_leader(monkeypatch: pytest.MonkeyPatch) -> None:
         return await answer(self, response)
 
     monkeypatch.setattr(CoordinatorGroupRebalance, "_on_join_leader", later)
+
+
+@pytest.mark.usefixtures("patient_leader")
+async def test_only_the_member_that_has_a_bad_partition_reports_it(
+    valkey_url: str, redis_client: Any, broker: Kafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker.create("bad", 2)
+    for number in range(2):
+        await garble(broker, "bad", exposures(number, 1)[0], monkeypatch, number)
+
+    async def report(*numbers: int) -> bool:
+        """Tell whether the members report so many partitions, and together both."""
+        reported = [{text.partition(":")[0] for text in one.role.missing()} for one in members]
+        both = {f"topic bad partition {number} can't be read" for number in range(2)}
+        return [len(texts) for texts in reported] == list(numbers) and set().union(*reported) == both
+
+    async with member(valkey_url, broker, topics=["bad"]) as first:
+        members = [first]
+        await until(lambda: report(2))
+        async with member(valkey_url, broker, topics=["bad"]) as second:
+            members.append(second)
+            await until(lambda: report(1, 1))
 
 
 @pytest.mark.usefixtures("patient_leader")
@@ -387,7 +429,7 @@ async def _says(reader: Member, missing: list[str]) -> bool:
 
 
 async def _begins(reader: Member, missing: str) -> bool:
-    return reader.role.missing()[0].startswith(missing)
+    return any(text.startswith(missing) for text in reader.role.missing())
 
 
 async def test_failure_goes_back(
