@@ -62,7 +62,7 @@ class GroupedScript:
     replicas
         Who must have confirmed a call before it counts, if not the primary alone.
     hold
-        Whether callers are held while Redis is away; if not, its error is theirs.
+        Whether callers are held while Redis is away or may drop keys; if not, they get an error.
     """
 
     def __init__(
@@ -140,6 +140,8 @@ class GroupedScript:
                 try:
                     items = orjson.dumps([item for part in group for item in part.items])
                     if not await is_safe(self._redis):
+                        if not self._hold:
+                            raise redis.RedisError(self._health.danger)
                         self._line.extendleft(reversed(group))
                         await asyncio.sleep(backoff.next())
                         continue

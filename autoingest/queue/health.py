@@ -106,6 +106,11 @@ class Health:
             log.info("redis drops nothing any more", maxmemory_policy=policy, duration_s=duration)
         self.policy = unsafe
 
+    @property
+    def danger(self) -> str:
+        """Why acknowledged files may vanish, while there is a `policy`."""
+        return f"maxmemory-policy is {self.policy}: acknowledged files may vanish; set it to noeviction"
+
     def missing(self) -> list[str]:
         """Tell in words what is wrong; empty if nothing is."""
         now = time.monotonic()
@@ -114,7 +119,7 @@ class Health:
         where = self.host if self.port is None else f"{self.host}:{self.port}"
         reasons = [text for _, text in self._failing.values()]
         if self.policy:
-            reasons.insert(0, f"maxmemory-policy is {self.policy}: acknowledged files may vanish; set it to noeviction")
+            reasons.insert(0, self.danger)
         return [f"Redis at {where}: {text}" for text in dict.fromkeys(reasons)]
 
     def _end(self) -> None:

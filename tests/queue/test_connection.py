@@ -253,6 +253,17 @@ async def test_nothing_is_taken_while_it_might_vanish(redis_client: Client) -> N
     assert len(await queue.claim(10)) == 2
 
 
+async def test_command_is_told_why_nothing_is_taken(redis_client: Client) -> None:
+    intake = Intake(redis_client, hold=False)
+    await redis_client.config_set("maxmemory-policy", "allkeys-random")
+    try:
+        await redis_client.look()
+        with pytest.raises(redis.RedisError, match="maxmemory-policy is allkeys-random: .* set it to noeviction"):
+            await asyncio.wait_for(intake.reject([Rejection(BUCKET, "key", "bad", None)]), 60)
+    finally:
+        await redis_client.config_set("maxmemory-policy", "noeviction")
+
+
 async def test_replicas_confirm(tmp_path: Path) -> None:
     rejection = Rejection(BUCKET, "key", "bad", None)
     async with pair(tmp_path) as (one, _, _, second), connected(one) as client:
