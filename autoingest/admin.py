@@ -95,7 +95,6 @@ class Admin:
         return answer({"ready": ready, "missing": missing}, 200 if ready else 503)
 
     async def _metrics(self, request: web.Request) -> web.Response:
-        # Probes can't carry a token; what they are told is nobody's secret.
         if not self._tokens.admits(request.headers.get("Authorization")):
             return answer({"error": "a bearer token is needed"}, 401, {"WWW-Authenticate": "Bearer"})
         try:

@@ -45,7 +45,7 @@ REPLACED = Counter(
 FAILED = Counter("autoingest_failed", "Failed attempts", ["bucket", "reason"], registry=REGISTRY)
 DEAD = Counter("autoingest_dead", "Files given up with a dead letter", ["bucket", "reason"], registry=REGISTRY)
 DEAD_FORGOTTEN = Counter(
-    "autoingest_dead_forgotten", "Files that the store has not, given up without a dead letter as there were too many",
+    "autoingest_dead_forgotten", "Files missing in the store, given up without a dead letter as there were too many",
     ["bucket"], registry=REGISTRY,
 )  # fmt: skip
 WAITING = Counter("autoingest_waited", "Files that began to wait", ["bucket", "reason"], registry=REGISTRY)
@@ -117,7 +117,7 @@ RECONCILE_TIME = Gauge(
     registry=REGISTRY,
 )  # fmt: skip
 ROLE_ERRORS = Counter(
-    "autoingest_role_errors", "Unforeseen errors that a scheduled role has logged before it went on", ["role"],
+    "autoingest_role_errors", "Unforeseen errors of the roles idle and reconcile, which go on", ["role"],
     registry=REGISTRY,
 )  # fmt: skip
 RECONCILE_FAILED = Counter(

@@ -131,7 +131,7 @@ class Datasets:
                 continue
             duplicates[item.file.path] = False
             if stored_path != str(item.resource):
-                log.warning("dataset is in from another object", path=item.file.path, stored=stored_path)
+                log.warning("dataset is stored already, from another object", path=item.file.path, stored=stored_path)
             elif stored_size != item.file.size and stored_size >= 0:
                 log.warning(
                     "object has changed size since its ingest",

@@ -91,9 +91,7 @@ def _run() -> int:
         return _tell("not confirmed, so nothing was done", 1)
     except KeyboardInterrupt:
         return _tell(_INTERRUPTED, 130)
-    except AutoingestError as err:
-        return _tell(str(err), 2)
-    except OSError as err:
+    except (AutoingestError, OSError) as err:
         return _tell(str(err), 2)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)

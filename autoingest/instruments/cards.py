@@ -76,7 +76,7 @@ def as_text(header: Mapping[str, object], card: str, url: str | None) -> str:
 
 
 def number(header: Mapping[str, object], card: str, url: str | None) -> float:
-    """Return a card that must hold a number, be it written as text; it may be NaN.
+    """Return a card that must hold a number, even if written as text; it may be NaN.
 
     Raises
     ------
@@ -93,7 +93,7 @@ def number(header: Mapping[str, object], card: str, url: str | None) -> float:
 
 
 def whole(value: object) -> int | None:
-    """Return a whole number, be it written as a float (218.0) or as digits; None if it is none."""
+    """Return a whole number, also one written as a float (218.0) or as digits; None for anything else."""
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 18:
         return int(value)
     if isinstance(value, float) and value.is_integer() and abs(value) < _LARGEST:
@@ -104,7 +104,7 @@ def whole(value: object) -> int | None:
 
 
 def integer(header: Mapping[str, object], card: str, url: str | None) -> int:
-    """Return a card that must hold a whole number, be it written as a float or as digits.
+    """Return a card that must hold a whole number, even if written as a float or as digits.
 
     Raises
     ------

@@ -9,6 +9,14 @@ from . import cards
 _TAI_MINUS_UTC = timedelta(seconds=37)
 """Since 2017; no date here is earlier."""
 
+_FIRST, _END = 40587.0, 88069.0
+"""MJD of 1970-01-01 and 2100-01-01, between which the Butler knows times."""
+
+
+def is_storable(mjd: float) -> bool:
+    """Tell whether the Butler can store a time, given as MJD (TAI)."""
+    return _FIRST < mjd < _END
+
 
 def utc(date: str) -> float:
     """Return the MJD (TAI) of a date in UTC, ISO 8601."""

@@ -15,14 +15,12 @@ from astropy.io.fits.card import Undefined
 from astropy.time import ScaleValueError, Time, TimeDelta
 
 from ..cameras import CAMERAS
-from . import cards, corrections, identity, translation
+from . import cards, corrections, dates, identity, translation
 from .base import get
 
 _GROUP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\.(\d{3})(?:[+#](\d+))?")
 _GROUP_EPOCH = datetime(2015, 1, 1)
 _PACKER_EPOCH = date(2010, 1, 1)
-_BUTLERS_TIME = (40587.0, 88069.0)
-"""MJD of 1970-01-01 and 2100-01-01, between which the Butler knows times."""
 _SIMULATORS = "HPQS"
 
 
@@ -248,7 +246,7 @@ class HeaderTranslator(identity.Rules, FitsTranslator):
                 time = Time(value, format="isot", scale=scale)
             else:
                 time = Time(self._number(name), format="mjd", scale=scale)
-            in_range = _BUTLERS_TIME[0] < time.tai.mjd < _BUTLERS_TIME[1]
+            in_range = dates.is_storable(time.tai.mjd)
         except (ValueError, ArithmeticError, ScaleValueError):
             raise cards.unusable(self._header, name, self.filename, f"is not a time in scale {scale}") from None
         if not in_range:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from ..errors import MetadataError, PermanentError
-from . import base, cards, catalogue, corrections, recognition, translation
+from . import base, cards, catalogue, corrections, dates, recognition, translation
 from .preparation import prepared
 
 if TYPE_CHECKING:
@@ -30,9 +30,6 @@ _OPTIONAL = {
     "observation_counter", "observation_reason", "observing_day_offset", "science_program", "tracking_radec",
 }  # fmt: skip
 """What raises here is None."""
-
-_BUTLERS_TIME = (40587.0, 88069.0)
-"""MJD of 1970-01-01 and 2100-01-01, between which the Butler knows times."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +132,7 @@ def _record(info: Any, url: str) -> ExposureRecord:
         raise MetadataError(f"ROTPA is missing or no number, though the boresight is known ({url})",
                             card="ROTPA", value=None, path=url)  # fmt: skip
     begin, end = info.datetime_begin, info.datetime_end
-    if not _BUTLERS_TIME[0] < end.tai.mjd < _BUTLERS_TIME[1]:
+    if not dates.is_storable(end.tai.mjd):
         raise MetadataError(f"the exposure ends at {end.tai.mjd}, no time from 1970 to 2099 ({url})", path=url)
     if end < begin:
         log.warning(

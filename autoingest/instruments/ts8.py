@@ -14,7 +14,7 @@ from astropy.time import Time, TimeDelta
 
 from . import cards, identity
 from .base import Detector
-from .dates import tai
+from .dates import is_storable, tai
 from .header import HeaderTranslator
 
 _NAME = "LSST-TS8"
@@ -161,8 +161,9 @@ class Ts8Translator(HeaderTranslator, instrument=_NAME):
 def _begin(header: Mapping[str, object], url: str | None) -> float:
     """Return the MJD (TAI) at which an exposure began."""
     begin = cards.moment(header, *cards.BEGIN)
-    if begin is None or not 40587 < begin < 88069:  # 1970 to 2099
-        raise cards.unusable(header, cards.first(header, *cards.BEGIN) or "MJD-BEG", url, "is no time of begin")
+    if begin is None or not is_storable(begin):
+        card = cards.first(header, *cards.BEGIN) or "MJD-BEG"
+        raise cards.unusable(header, card, url, "is not a start time from 1970 to 2099")
     return begin
 
 

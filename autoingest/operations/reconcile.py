@@ -162,7 +162,7 @@ class Reconciler:
         if held and report.verdict == "visit-owed":
             await note_owed(self._redis, report.bucket, held.instrument, held.exposure_id, "found by reconcile")
             report.healed += 1
-            log.warning("visit is owed", bucket=report.bucket, obs_id=report.obs_id)
+            log.warning("visit owed", bucket=report.bucket, obs_id=report.obs_id)
 
 
 def last_days(seconds: float, now: datetime | None = None) -> list[str]:

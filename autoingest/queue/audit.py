@@ -318,8 +318,7 @@ class Auditor:
                     case "REJECTED":
                         lists.rejected.add(rest)
                     case "WORKER":
-                        # A bucket may hold a colon, a worker's name does not.
-                        bucket, _, name = rest.rpartition(":")
+                        bucket, name = keys.worker_of(key)
                         lists.workers[bucket].add(name)
         return lists
 

@@ -69,7 +69,7 @@ class Client(redis.asyncio.Redis):
         """Look again and again."""
         while True:
             await self.look()
-            self.health.missing()  # forgets what is no longer met
+            self.health.forget()
             await asyncio.sleep(WATCH)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from typing import Any
 
 import redis
 import structlog
@@ -39,6 +40,21 @@ def code(err: BaseException) -> str:
         return found[1]
     is_network = isinstance(err, (redis.ConnectionError, redis.TimeoutError, OSError))
     return "network" if is_network else type(err).__name__
+
+
+def without_wrong_type(reply: Any, otherwise: Any = None) -> Any:
+    """Return a reply of a pipeline that does not raise; `otherwise` for a key of the wrong type, which counts as none.
+
+    Raises
+    ------
+    RedisError
+        If the reply is any other error.
+    """
+    if isinstance(reply, Exception):
+        if code(reply) != "WRONGTYPE":
+            raise reply
+        return otherwise
+    return reply
 
 
 class Health:
@@ -113,14 +129,18 @@ class Health:
 
     def missing(self) -> list[str]:
         """Tell in words what is wrong; empty if nothing is."""
-        now = time.monotonic()
-        for user in [user for user, (until, _) in self._failing.items() if until < now]:
-            self.worked(user)
+        self.forget()
         where = self.host if self.port is None else f"{self.host}:{self.port}"
         reasons = [text for _, text in self._failing.values()]
         if self.policy:
             reasons.insert(0, self.danger)
         return [f"Redis at {where}: {text}" for text in dict.fromkeys(reasons)]
+
+    def forget(self) -> None:
+        """Forget failures that nobody has met again in time."""
+        now = time.monotonic()
+        for user in [user for user, (until, _) in self._failing.items() if until < now]:
+            self.worked(user)
 
     def _end(self) -> None:
         duration = round(time.monotonic() - self._since, 1)

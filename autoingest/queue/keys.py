@@ -26,6 +26,12 @@ def worker(bucket: str, name: str) -> str:
     return f"WORKER:{bucket}:{name}"
 
 
+def worker_of(key: str) -> tuple[str, str]:
+    """Return bucket and name of a key made by `worker`: a bucket may hold a colon, a worker's name does not."""
+    bucket, _, name = key.removeprefix("WORKER:").rpartition(":")
+    return bucket, name
+
+
 def file(path: str) -> str:
     """Hash: what is known of a file.
 

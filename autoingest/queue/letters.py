@@ -16,7 +16,7 @@ from ..text import printable
 from . import keys
 from .scripts import COMMON, head
 
-UNREADABLE = "unreadable"
+MALFORMED = "malformed"
 """Reason of a record that is no JSON object; what it holds is shown instead of an exception."""
 
 FAR = 253402300800
@@ -243,7 +243,7 @@ async def _content(client: redis.asyncio.Redis, key: str) -> AsyncIterator[tuple
             except orjson.JSONDecodeError:
                 content = None
             if not isinstance(content, dict):
-                content = {"reason": UNREADABLE, "exception": printable(str(text))}
+                content = {"reason": MALFORMED, "exception": printable(str(text))}
             yield str(name), content
 
 

@@ -62,7 +62,7 @@ class OwedVisits:
             try:
                 exposures.append((instrument, int(exposure_id)))
             except ValueError:
-                log.warning("owed visit of no exposure", key=self._key, field=printable(field))
+                log.warning("owed visit names no exposure", key=self._key, field=printable(field))
         return exposures
 
     async def settle(self, exposures: Iterable[tuple[str, int]]) -> None:

@@ -250,10 +250,6 @@ class Locator:
 
     async def workers(self, bucket: str) -> set[str]:
         """Return the names of the workers that have a list."""
-        names = set()
-        prefix = keys.worker(bucket, "")
-        async for key in self._redis.scan_iter(match=keys.worker("*", "*"), count=SCAN_COUNT):
-            # A bucket may hold a colon, a worker's name does not.
-            if str(key).rpartition(":")[0] + ":" == prefix:
-                names.add(str(key).rpartition(":")[2])
-        return names
+        scan = self._redis.scan_iter(match=keys.worker("*", "*"), count=SCAN_COUNT)
+        found = [keys.worker_of(str(key)) async for key in scan]
+        return {name for owner, name in found if owner == bucket}

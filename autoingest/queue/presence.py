@@ -12,6 +12,7 @@ import redis.asyncio
 from ..cameras import CAMERAS
 from ..objects import ExposureObject, LfaObject
 from . import keys
+from .health import without_wrong_type
 
 INSTRUMENTS = {value: name for name, camera in CAMERAS.items() for value in camera.instrume}
 """Canonical instrument name, by the header's ``INSTRUME`` in lower case."""
@@ -175,13 +176,4 @@ class GroupKeys:
         async with self._redis.pipeline(transaction=False) as pipe:
             for name in names:
                 pipe.getdel(name)
-            return [_value(reply) for reply in await pipe.execute(raise_on_error=False)]
-
-
-def _value(reply: str | Exception | None) -> str | None:
-    """Return a key's text; None for a key of another type, which tells of no image."""
-    if isinstance(reply, Exception):
-        if "WRONGTYPE" not in str(reply):
-            raise reply
-        return None
-    return reply
+            return [without_wrong_type(reply) for reply in await pipe.execute(raise_on_error=False)]

@@ -110,15 +110,17 @@ class Reclaimer:
         lists = [keys.worker(bucket, name), keys.queue(bucket), keys.leaseholders(bucket)]
         returned = int(await self._give_back_old(lists, [*head(name), self._old_worker_idle]))
         if returned < 0:
-            log.warning("age of an old worker's list unknown", bucket=bucket, worker=name)
+            log.warning(
+                "age of an old worker's list unknown, nothing given back", bucket=bucket, worker=name,
+                remedy="set maxmemory-policy to noeviction",
+            )  # fmt: skip
         return _tell(bucket, name, max(0, returned))
 
     async def _listed(self) -> defaultdict[str, set[str]]:
         """Names of all workers that have a list, by bucket."""
         names = defaultdict(set)
         async for key in self._redis.scan_iter(match=keys.worker("*", "*"), count=SCAN_COUNT):
-            # A bucket may hold a colon, a worker's name does not.
-            bucket, _, name = key.removeprefix("WORKER:").rpartition(":")
+            bucket, name = keys.worker_of(key)
             names[bucket].add(name)
         return names
 

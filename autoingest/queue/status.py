@@ -8,11 +8,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import redis.asyncio
 
 from . import keys
+from .health import without_wrong_type
 from .work import seconds
 
 CHUNK = 500
@@ -49,13 +49,13 @@ async def queue_status(client: redis.asyncio.Redis, bucket: str) -> QueueStatus:
         pipe.hlen(keys.owed(bucket))
         pipe.smembers(keys.leaseholders(bucket))
         replies = await pipe.execute(raise_on_error=False)
-    depth, oldest, waiting, dead, owed, names = map(_told, replies, (0, None, 0, 0, 0, ()))
+    depth, oldest, waiting, dead, owed, names = map(without_wrong_type, replies, (0, None, 0, 0, 0, ()))
     async with client.pipeline(transaction=False) as pipe:
         pipe.hget(keys.file(oldest or ""), "recv_time")
         for name in names:
             pipe.llen(keys.worker(bucket, name))
             pipe.exists(keys.lease(bucket, name))
-        received, *counts = (_told(reply, 0) for reply in await pipe.execute(raise_on_error=False))
+        received, *counts = (without_wrong_type(reply, 0) for reply in await pipe.execute(raise_on_error=False))
     return QueueStatus(
         depth=depth,
         oldest=max(0.0, time.time() - since) if oldest is not None and (since := seconds(received)) else None,
@@ -65,15 +65,6 @@ async def queue_status(client: redis.asyncio.Redis, bucket: str) -> QueueStatus:
         dead=dead,
         owed=owed,
     )
-
-
-def _told(reply: Any, otherwise: Any) -> Any:
-    """Return what Redis has told, or something else for a key of the wrong type."""
-    if isinstance(reply, Exception):
-        if "WRONGTYPE" not in str(reply):
-            raise reply
-        return otherwise
-    return reply
 
 
 async def rejected_count(client: redis.asyncio.Redis, bucket: str) -> int:

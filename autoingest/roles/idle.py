@@ -48,7 +48,7 @@ class IdleRole:
             except Exception:
                 # Whatever it is must not end the other roles of the process.
                 metrics.ROLE_ERRORS.labels(self.name).inc()
-                log.exception("look given up", retry_s=self._interval)
+                log.exception("idle look failed", retry_s=self._interval)
             else:
                 self._health.worked(self.name)
                 if found.released:

@@ -491,7 +491,7 @@ class Lane:
             # A batch may have to wait while the other lane's is written, each by a new process.
             limit = LANES * (self._config.batch_timeout + NEW_PROCESS)
             if time.monotonic() - self._progress > limit:
-                self._log.error("no progress", limit_s=limit)
+                self._log.error("no progress, lease not renewed any more", limit_s=limit)
                 return
             try:
                 if not await self._queue.renew():

@@ -80,7 +80,7 @@ def explain(error: BaseException) -> Failure:
     debug = str(error).rpartition(_DEBUG)[2]
     if found := _STATUS.search(debug):
         status, code = int(found[1]), match[1] if (match := _CODE.search(debug)) else ""
-        return Failure(_kind(status, code), answer(status, code), status, code)
+        return Failure(_kind(status, code), in_words(status, code), status, code)
     if "BareRedirect" in debug:
         return Failure("refused", "the store redirects to nowhere: check endpoint and region")
     return Failure("passing", _silence(debug))
@@ -94,7 +94,7 @@ def _kind(status: int, code: str) -> Kind:
     return "missing" if status == 404 else "refused"
 
 
-def answer(status: int, code: str) -> str:
+def in_words(status: int, code: str) -> str:
     """Say what a store answers, and what to do about it."""
     text = f"the store answers {status} {code}".rstrip()
     remedy = _REMEDIES.get(code) or ("check credentials and policy" if status in (401, 403) else "")

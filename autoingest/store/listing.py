@@ -17,7 +17,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from ..errors import ConfigurationError, TransientError
 from ..objects import CAMERA_CODES, INSTRUMENT_ALIASES, bare_etag
-from .failure import answer, told
+from .failure import in_words, told
 from .profiles import open_client, resolve
 
 T = TypeVar("T")
@@ -127,7 +127,7 @@ class Listing:
             status = err.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
             if status == 404:
                 raise _MissingError from None
-            said = answer(status, err.response.get("Error", {}).get("Code", ""))
+            said = in_words(status, err.response.get("Error", {}).get("Code", ""))
             needs = "; s3:ListBucket and s3:GetObject are needed" if status in (401, 403) else ""
             raise TransientError(f"bucket {self.bucket}: {said}{needs}", bucket=self.bucket) from err
         except (BotoCoreError, aiohttp.ClientError, OSError) as err:

@@ -9,8 +9,8 @@ and every reader of the Butler agree:
   name in the AWS credentials file, else ``AWS_ACCESS_KEY_ID`` and ``AWS_SECRET_ACCESS_KEY``, the file's default section
   or the machine's role.
 
-``AWS_CA_BUNDLE`` names a PEM file of the authorities that certify the servers, where they are not public ones. It goes
-for every client of a store, those of the Butler included.
+``AWS_CA_BUNDLE`` names a PEM file of the authorities that certify the servers, where they are not public ones. Every
+client of a store uses it, those of the Butler included.
 
 A Ceph bucket of another tenant is written ``tenant:bucket``.
 """

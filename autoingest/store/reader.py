@@ -167,7 +167,7 @@ class _FailedError(Exception):
 
 
 class _Bucket:
-    """Reads from one bucket, whose outage is nothing to others."""
+    """Reads from one bucket; an outage of it does not concern others."""
 
     def __init__(self, name: str, concurrency: int) -> None:
         self._prefix = len(name) + 1

@@ -258,7 +258,7 @@ async def test_command_is_told_why_nothing_is_taken(redis_client: Client) -> Non
     await redis_client.config_set("maxmemory-policy", "allkeys-random")
     try:
         await redis_client.look()
-        with pytest.raises(redis.RedisError, match="maxmemory-policy is allkeys-random: .* set it to noeviction"):
+        with pytest.raises(redis.RedisError, match=r"maxmemory-policy is allkeys-random: .* set it to noeviction"):
             await asyncio.wait_for(intake.reject([Rejection(BUCKET, "key", "bad", None)]), 60)
     finally:
         await redis_client.config_set("maxmemory-policy", "noeviction")

@@ -238,7 +238,7 @@ async def test_texts_that_are_no_json(redis_client: Redis, text: str) -> None:
 
 async def test_letter_that_is_no_json_is_shown_as_it_is(redis_client: Redis) -> None:
     await redis_client.hset(keys.dead(BUCKET), PATHS[0], "what\udcff\n")
-    (letter,) = [item async for item in dead_letters(redis_client, [BUCKET], Selection(reason="unreadable"))]
+    (letter,) = [item async for item in dead_letters(redis_client, [BUCKET], Selection(reason="malformed"))]
     assert letter.exception == r"what\xff\n"
 
 
