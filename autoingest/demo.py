@@ -42,6 +42,8 @@ class Report:
     sent: int
     """Files written and announced."""
     queued: int
+    expected_present: int
+    """Files of which presence is to tell: all but the guiders, which belong to no group."""
     present: int
     """Detectors of which presence said that they have arrived."""
     stored: dict[str, int]
@@ -146,15 +148,17 @@ async def _inspect(
             seconds["present"].append(asked - config.presence.expiry + left / 1000 - file.put_time)
         if ingested:
             seconds["ingested"].append(float(ingested) - file.put_time)
-    present = await _ask_presence(presence_port, group, list(names.values()))
+    grouped = [names[file.path] for file in images if not file.path.endswith("_guider.fits")]
+    present = await _ask_presence(presence_port, group, grouped)
     stored = await asyncio.to_thread(_stored, config.ingest.repo, exposure)
     trouble = [f"{stored[what]} of {wanted} {what}" for what, wanted in EXPECTED.items() if stored[what] != wanted]
-    if present != len(images):
-        trouble.append(f"{present} of {len(images)} present")
+    if present != len(grouped):
+        trouble.append(f"{present} of {len(grouped)} present")
     trouble += [
         f"dead letter: {letter}" for letter in cast(dict[str, str], await client.hgetall(keys.dead(bucket))).values()
     ]
-    return Report(exposure.obs_id, len(images), len(seconds["queued"]), present, stored, seconds, trouble)
+    queued = len(seconds["queued"])
+    return Report(exposure.obs_id, len(images), queued, len(grouped), present, stored, seconds, trouble)
 
 
 async def _ask_presence(port: int, group: str, detectors: list[str]) -> int:
