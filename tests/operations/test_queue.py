@@ -46,6 +46,8 @@ def test_dead_letters(site: Site) -> None:
     assert site.json("queue drop", "--all", "--yes") == {"dropped": 1}
     report = site.json("audit", code=1)
     assert report["consistent"]
+    warning = f"{site.bucket}: nobody takes from its queue"
+    assert report["warnings"] == [warning], "nothing is lost, but no worker runs, and whoever is on call must see that"
     assert report["counts"][site.bucket] | {"queued": 2, "dropped": 1} == report["counts"][site.bucket]
 
 

@@ -96,10 +96,18 @@ async def swap(first: redis.asyncio.Redis, second: redis.asyncio.Redis) -> None:
 async def test_demoted_primary_is_left(tmp_path: Path, how: str) -> None:
     async with pair(tmp_path) as (one, other, first, second):
         service = Service(urlsplit(one).port or 0)
-        async with service.run() as url, connected(url) as client:
+        async with service.run() as url, connected(url, socket_timeout=60) as client:
             await asyncio.gather(*(client.set(f"key {n}", "1") for n in range(5)))
-            blocked = asyncio.create_task(client.blmove("q", "q", 5, "RIGHT", "RIGHT"))
-            await asyncio.sleep(0)
+            blocked = asyncio.create_task(client.blmove("q", "q", 50, "RIGHT", "RIGHT"))
+
+            async def is_blocked() -> bool:
+                return bool((await first.info("clients"))["blocked_clients"])
+
+            async def is_left() -> bool:
+                found = await first.client_list()
+                return sum(item["cmd"] in ("get", "set", "blmove", "info") for item in found) <= 1
+
+            await until(is_blocked)
             await swap(first, second)
             service.target = urlsplit(other).port or 0
             match how:
@@ -110,15 +118,15 @@ async def test_demoted_primary_is_left(tmp_path: Path, how: str) -> None:
                 case "look":
                     await client.look()
                 case "blocked":
-                    await blocked
+                    await second.lpush("q", "1")
+                    assert await blocked == "1"
             assert await asyncio.gather(*(client.get("key 1") for _ in range(5))) == ["1"] * 5
-            clients = [c for c in await first.client_list() if c["cmd"] in ("get", "set", "blmove", "info")]
+            await until(is_left)  # but for the connection that asks
             blocked.cancel()
             await asyncio.wait([blocked])
             await client.set("late", "3")
             assert await second.get("late") == "3"
             assert client.health.missing() == []
-            assert len(clients) <= 1, "of the old primary's connections none is left but the one that asks"
 
 
 async def test_replica_is_never_read_from(tmp_path: Path) -> None:
