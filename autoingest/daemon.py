@@ -15,6 +15,7 @@ import structlog
 from .backoff import end, pause
 from .config import Config
 from .config import Role as RoleName
+from .errors import ConfigurationError
 from .roles import Role
 
 if TYPE_CHECKING:
@@ -89,7 +90,8 @@ async def serve(config: Config, names: Sequence[RoleName], stop: asyncio.Event, 
     Returns
     -------
     code
-        Exit code: 0 after a stop, 1 if a role ended unexpectedly or the drain time did not suffice.
+        Exit code: 0 after a stop, 1 if a role ended unexpectedly or the drain time did not suffice, 2 if something of
+        the configuration keeps `once` from being reached.
 
     Notes
     -----
@@ -198,7 +200,9 @@ async def run_roles(
             code, why = 1, f"role {task.get_name()} ended before the stop"
     for watcher in watchers:
         watcher.cancel()
-    await asyncio.gather(*watchers, return_exceptions=True)
+    for found in await asyncio.gather(*watchers, return_exceptions=True):
+        if isinstance(found, ConfigurationError):
+            code, why = code or 2, why or str(found)
     return code, why
 
 
@@ -219,6 +223,9 @@ async def _stop_when_done(roles: Sequence[Role], stop: asyncio.Event) -> None:
             settled = settled + 1 if all([await role.idle() for role in roles]) else 0
         except REDIS_AWAY:
             settled = 0
+        except ConfigurationError:
+            stop.set()
+            raise
         except Exception:
             settled = 0
             log.exception("not known whether all is done")

@@ -30,7 +30,8 @@ def run(config_file: Path | None, port: int, roles: str | None, once: bool) -> N
     """Run roles until SIGTERM or Ctrl-C.
 
     With --once it ends when nothing is queued, in work or waiting for another attempt. Guiders that wait for their
-    exposures may be left; they are logged, and the exit code is 0 all the same.
+    exposures may be left; they are logged, and the exit code is 0 all the same. If a queue belongs to another
+    repository, it ends with 2 once the other queues are done.
 
     The first signal ends in order: what is in hand is finished, listeners close last. A second signal kills.
     The exit code is 0 after such an end, 143 if SIGTERM comes before anything is started, 1 after an error of the

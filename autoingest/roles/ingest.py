@@ -201,15 +201,31 @@ class IngestRole:
         return butlers + self._reader.missing() + list(self._foreign.values())
 
     async def idle(self) -> bool:
-        """Tell whether only guiders are left that wait for their exposures; files whose time has come are tried again.
+        """Tell whether only guiders are left that wait for their exposures.
 
-        Role idle, which else has them tried again, need not run.
+        Files whose time has come and those of dead workers are tried again: role idle need not run.
+
+        Raises
+        ------
+        ForeignQueueError
+            If that is so, and a queue belongs to another repository.
         """
         self._left = {}
+        await self._reclaimer.run_once()
+        foreign = None
+        mine = []
         for bucket in self._config.buckets:
-            await self._reclaimer.release_due(bucket)
+            try:
+                await check_site(self._redis, bucket, self._config.ingest.repo)
+            except ForeignQueueError as err:
+                foreign = err
+                continue
+            mine.append(bucket)
             self._left |= await waiting_files(self._redis, bucket)
-        return all(self._left.values()) and not await unfinished(self._redis, self._config.buckets)
+        is_done = all(self._left.values()) and not await unfinished(self._redis, mine)
+        if is_done and foreign:
+            raise foreign
+        return is_done
 
 
 def worker_name() -> str:
