@@ -40,11 +40,11 @@ def file(path: str) -> str:
     dead letter that an operator has removed), ``worker`` (who has it or had it last), ``claim`` (token of the claim by
     which the worker has it), ``etag``, ``size`` (bytes; both as the store served them once it is ingested, before that
     as the event told), ``butler_etag`` (the version in the Butler, while another is on its way), ``overtaken`` (the
-    version that a worker wrote whose claim was not valid any more), ``created`` (epoch seconds of the event),
-    ``first_wait`` (epoch seconds), ``waits_for`` (obs_id), ``first_fail`` (epoch seconds), ``tries`` (claims of which
-    nothing was heard again), ``trials`` (the same, where the file was written alone) and one ``event:{id}`` for each
-    event seen, up to a limit. Of an ingested file only ``state``, ``recv_time``, ``ingest_time``, ``etag`` and ``size``
-    are kept, and the events where they told several versions.
+    version that a worker wrote whose claim was not valid any more, or ``unknown``), ``created`` (epoch seconds of the
+    event), ``first_wait`` (epoch seconds), ``waits_for`` (obs_id), ``first_fail`` (epoch seconds), ``tries`` (claims of
+    which nothing was heard again), ``trials`` (the same, where the file was written alone) and one ``event:{id}`` for
+    each event seen, up to a limit. Of an ingested file only ``state``, ``recv_time``, ``ingest_time``, ``etag`` and
+    ``size`` are kept, and the events where they told several versions.
 
     Who puts a path on the queue sets ``state`` to ``queued``, whatever it was. A worker that still has an earlier
     version then changes the record no more: only the worker named in it does, while it says ``working`` and by the

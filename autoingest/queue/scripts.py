@@ -78,14 +78,29 @@ local function owned(path)
   return not file[1] or (file[1] == 'working' and file[2] == NAME)
 end
 
+-- Queue a file that another version may have been written after.
+local function again(queue, path)
+  use('LPUSH', queue, path)
+  use('HDEL', FILE .. path, 'size', 'claim', 'overtaken')
+  mark(path, 'state', 'queued')
+end
+
+-- A worker has left off with a file that has come anew since, and nobody knows whether it has written its version, nor
+-- whether after the later one: the later one goes round once more. One that is still to be claimed is written anyway.
+local function doubt(queue, path)
+  local file = use('HMGET', FILE .. path, 'state', 'worker')
+  if file[1] == 'ingested' then
+    again(queue, path)
+  elseif file[1] == 'working' and file[2] ~= NAME then
+    mark(path, 'overtaken', 'unknown')
+  end
+end
+
 -- Whether a claim of a path is still valid. If the file has come anew since, it is not, and the entry on the list
--- belongs to a later claim of this worker, or to nobody.
+-- belongs to a later claim of this worker, or to nobody: then the next claim drops it.
 local function holds(list, path, claim)
   local file = use('HMGET', FILE .. path, 'state', 'worker', 'claim')
-  if file[1] == 'working' and file[2] == NAME then
-    return file[3] == claim and use('LPOS', list, path)
-  elseif file[1] then
-    use('LREM', list, -1, path)
+  if file[1] and (file[1] ~= 'working' or file[2] ~= NAME or file[3] ~= claim) then
     return false
   end
   return use('LPOS', list, path)
@@ -125,16 +140,16 @@ end
 
 # KEYS: queue, worker's list, lease, leaseholders, waiting, dead letters, site
 # ARGV: (head), most paths to hold, lease in ms, token of this claim, repository that the queue must belong to, or
-#   nothing
+#   nothing, 1 if this worker still works on what it claimed before
 # Result: the repository that it belongs to instead; nothing is taken then. Otherwise all paths on the worker's list, in
 #   the queue's order, each with the time and claim, size, etag, created, recv_time, ing_fail_count, first_wait,
 #   butler_etag, tries of its record. A path that is met a second time is dropped, and so is one that the list still
-#   held and that has come anew since. A path keeps the token of the claim that took it from the queue last, so that
-#   a claim whose answer was lost returns the same again.
+#   held and that has come anew since, unless the worker still works on it. A path keeps the token of the claim that
+#   took it from the queue last, so that a claim whose answer was lost returns the same again.
 CLAIM = (
     COMMON
     + """
-local TOKEN, held, seen, time = ARGV[6], {}, {}, now()
+local TOKEN, held, seen, overtaken, time = ARGV[6], {}, {}, {}, now()
 local site = use('GET', KEYS[7])
 if ARGV[7] ~= '' and site ~= ARGV[7] then
   if site then
@@ -161,8 +176,13 @@ for i = #list, 1, -1 do
     if not use('HGET', FILE .. path, 'claim') then
       take(path)
     end
+  elseif seen[path] then
+    use('LREM', KEYS[2], 1, path)
+  elseif ARGV[8] == '1' then
+    overtaken[path] = true
   else
-    use('LREM', KEYS[2], seen[path] and 1 or -1, path)
+    use('LREM', KEYS[2], -1, path)
+    doubt(KEYS[1], path)
   end
 end
 while #held < tonumber(ARGV[4]) do
@@ -171,10 +191,12 @@ while #held < tonumber(ARGV[4]) do
     break
   end
   take(path)
-  if seen[path] then
+  if seen[path] or overtaken[path] then
     use('RPOP', KEYS[1])
   else
     move(KEYS[1], KEYS[2], 'RIGHT', 'LEFT')
+  end
+  if not seen[path] then
     held[#held + 1], seen[path] = path, true
   end
 end
@@ -217,11 +239,6 @@ INGESTED = (
     COMMON
     + """
 local done, exposures, time = {}, {}, now()
-local function again(path)
-  use('LPUSH', KEYS[2], path)
-  use('HDEL', FILE .. path, 'size', 'claim', 'overtaken')
-  mark(path, 'state', 'queued')
-end
 -- Keep of an ingested file's record what is needed to tell its versions apart. A redelivery of its only event is known
 -- by the eTag; several events, or one that told another eTag, are kept. Redis stores the record in little space only if
 -- it is written anew, as it may once have held a long text.
@@ -261,16 +278,16 @@ for i = last_owed + 1, #ARGV, 7 do
   local written = etag ~= '' and etag or size
   if not holds(KEYS[1], path, claim) then
     local file = use('HMGET', FILE .. path, 'state', 'worker', etag ~= '' and 'etag' or 'size')
-    if written == '' then
-      file = {}
+    if file[1] and not owned(path) then
+      use('LREM', KEYS[1], -1, path)
     end
-    if file[1] == 'working' and file[2] ~= NAME then
+    if file[1] == 'working' and file[2] ~= NAME and written ~= '' then
       mark(path, 'overtaken', written)
-    elseif file[1] == 'ingested' and file[3] ~= written then
-      again(path)
+    elseif file[1] == 'ingested' and file[3] ~= written and written ~= '' then
+      again(KEYS[2], path)
     end
   elseif (use('HGET', FILE .. path, 'overtaken') or written) ~= written then
-    again(path)
+    again(KEYS[2], path)
     use('LREM', KEYS[1], -1, path)
   else
     done[#done + 1] = path
@@ -427,6 +444,7 @@ for _, path in ipairs(use('LRANGE', KEYS[1], 0, -1)) do
     returned = returned + 1
   else
     use('LPOP', KEYS[1])
+    doubt(KEYS[2], path)
   end
 end
 use('SREM', KEYS[4], NAME)

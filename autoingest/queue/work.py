@@ -158,7 +158,7 @@ class WorkQueue:
         found = await self._redis.blmove(self._queue, self._queue, timeout, "RIGHT", "RIGHT")  # type: ignore[arg-type]
         return found is not None
 
-    async def claim(self, limit: int) -> list[Claimed]:
+    async def claim(self, limit: int, *, more: bool = False) -> list[Claimed]:
         """Fill this worker's list from the queue, take or renew the lease, and return the whole list.
 
         What is in hand is in it, and so is what an earlier claim took and its lost answer did not tell.
@@ -167,6 +167,9 @@ class WorkQueue:
         ----------
         limit
             Paths to hold at the most.
+        more
+            Whether what was claimed before is still being worked on. Without, a file among it that has come anew since
+            goes round once more, as nobody knows whether its old version was written after the new one.
 
         Raises
         ------
@@ -180,7 +183,9 @@ class WorkQueue:
         limit = limit if await is_safe(self._redis) else 0
         lists = [self._queue, self._list, self._lease, self._leaseholders, self._waiting, self._dead]
         lists.append(keys.site(self.bucket))
-        reply = await self._claim(lists, [*self._head, limit, self._lease_ms, secrets.token_hex(6), self._site])
+        reply = await self._claim(
+            lists, [*self._head, limit, self._lease_ms, secrets.token_hex(6), self._site, int(more)]
+        )
         if isinstance(reply, str):
             raise ForeignQueueError(self.bucket, reply, self._site)
         return [

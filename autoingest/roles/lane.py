@@ -268,7 +268,7 @@ class Lane:
         while (self._butler.is_busy or is_slow) and len(todo) < self._config.batch_size and not stop.is_set():
             if await self._queue.wait(MORE) and not stop.is_set():
                 try:
-                    claimed = await self._queue.claim(self._config.batch_size)
+                    claimed = await self._queue.claim(self._config.batch_size, more=True)
                 except ForeignQueueError:  # since this batch was taken
                     break
                 if more := await self._known([claim for claim in claimed if claim.path not in todo]):

@@ -138,9 +138,9 @@ async def test_wait_leaves_the_object_to_an_old_worker_that_blocks_behind_it(red
         assert await waiter
 
 
-async def test_wait_ends_before_the_socket_timeout(valkey_url: str) -> None:
-    async with Redis.from_url(valkey_url, decode_responses=True, socket_timeout=0.2) as client:
-        await client.flushall()
+async def test_wait_ends_before_the_socket_timeout(valkey_url: str, redis_client: Redis) -> None:
+    await redis_client.flushall()
+    async with Redis.from_url(valkey_url, decode_responses=True, socket_timeout=6) as client:
         assert not await lane(client).wait(30)
 
 
@@ -211,6 +211,7 @@ async def test_new_version_that_came_meanwhile_is_left_alone(redis_client: Redis
         case "reclaim":
             await redis_client.delete(keys.lease(BUCKET, "first"))
             await Reclaimer(redis_client, [BUCKET], 10).run_once()
+    await first.claim(0)
     assert await held(redis_client, "first") == ([image(0)] if taken == "first" else [])
     assert await state(redis_client, image(0)) == ("working" if taken else "queued")
     places = [await upcoming(redis_client), await held(redis_client, "first"), await held(redis_client, "second")]
@@ -245,6 +246,58 @@ async def test_version_written_after_its_successor_is_looked_at_again(redis_clie
     assert await upcoming(redis_client) == []
     assert await state(redis_client, image(0)) == "ingested"
     assert not await redis_client.hexists(keys.file(image(0)), "overtaken")
+
+
+@pytest.mark.parametrize("end", ["next claim", "suspected", "away", "give_back", "dead"])
+@pytest.mark.parametrize("acknowledged", [False, True])
+async def test_version_of_which_nothing_is_heard_has_its_successor_looked_at_again(
+    redis_client: Redis, end: str, acknowledged: bool
+) -> None:
+    """It may have been written last, by a worker that died or lost Redis before it could tell."""
+    await put(redis_client, image(0), etag="1")
+    late, other = lane(redis_client, "late"), lane(redis_client, "other")
+    (claim,) = await late.claim(1)
+    await put(redis_client, image(0), etag="2")
+    await other.claim(1)
+    await put(redis_client, image(1))
+    assert [item.path for item in await late.claim(1, more=True)] == [image(1)], "it is still written"
+    new = await done(redis_client, image(0), etag="2")
+    if acknowledged:
+        assert await other.ingested([new]) == [image(0)]
+    match end:
+        case "suspected":
+            assert await late.tried([claim]) == [0]
+        case "away":
+            assert await late.park(claim, 0, None) == "lost"
+        case "give_back":
+            await late.give_back()
+        case "dead":
+            await redis_client.delete(keys.lease(BUCKET, "late"))
+            await Reclaimer(redis_client, [BUCKET], 10).run_once()
+    await late.claim(0)
+    if not acknowledged:
+        assert await other.ingested([new]) == []
+    assert image(0) in await upcoming(redis_client)
+    assert await state(redis_client, image(0)) == "queued"
+    assert image(0) not in await held(redis_client, "late") + await held(redis_client, "other")
+    await other.claim(9)
+    assert await other.ingested([await done(redis_client, image(0), etag="2")]) == [image(0)]
+    assert await state(redis_client, image(0)) == "ingested"
+
+
+async def test_file_that_comes_anew_while_it_is_written_is_held_once(redis_client: Redis) -> None:
+    await put(redis_client, image(0), etag="1")
+    queue = lane(redis_client)
+    (old,) = await queue.claim(1)
+    first = await done(redis_client, image(0), etag="1")
+    await put(redis_client, image(0), etag="2")
+    (new,) = await queue.claim(9, more=True)
+    assert new.token != old.token
+    assert await held(redis_client) == [image(0)]
+    assert await queue.ingested([first]) == []
+    assert [claim.token for claim in await queue.claim(9)] == [new.token]
+    assert await queue.ingested([await done(redis_client, image(0), etag="2")]) == [image(0)]
+    assert await held(redis_client) == await upcoming(redis_client) == []
 
 
 async def test_renew_extends_a_lease_and_takes_a_lapsed_one_again(redis_client: Redis) -> None:
