@@ -21,7 +21,7 @@ import redis.asyncio
 
 from ..text import printable
 from . import keys
-from .places import CHUNK, SCAN_COUNT, UNREADABLE, Located, Locator, settle
+from .places import CHUNK, SCAN_COUNT, UNREADABLE, Located, Locator, holders_of_leases, settle
 
 Category = Literal["queued", "working", "waiting", "ingested", "dead", "rejected", "dropped", "given up"]
 CATEGORIES: tuple[Category, ...] = (
@@ -227,14 +227,10 @@ class Auditor:
         found = {}
         for bucket in (await self._names()).queues:
             path = cast(str | None, await self._redis.lindex(keys.queue(bucket), -1))
-            leases = [keys.lease(bucket, name) for name in await self._leaseholders(bucket)]
+            leases = [keys.lease(bucket, name) for name in await holders_of_leases(self._redis, bucket)]
             if path is not None and not (leases and await self._redis.exists(*leases)):
                 found[bucket] = path
         return found
-
-    async def _leaseholders(self, bucket: str) -> set[str]:
-        key = keys.leaseholders(bucket)
-        return set() if await self._redis.type(key) != "set" else cast(set[str], await self._redis.smembers(key))
 
     async def _look(self, only: Collection[str] | None) -> set[str]:
         """Count what is in order and return what is not, of all paths or of some."""
@@ -328,7 +324,7 @@ class Auditor:
             async for paths in self._entries(keys.queue(bucket)):
                 yield bucket, _QUEUE, paths
         for bucket, names in self._lists.workers.items():
-            leaseholders = await self._leaseholders(bucket)
+            leaseholders = await holders_of_leases(self._redis, bucket)
             for name in names:
                 async for paths in self._entries(keys.worker(bucket, name)):
                     if name in leaseholders:

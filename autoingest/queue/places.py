@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import redis.asyncio
 
@@ -253,3 +253,9 @@ class Locator:
         scan = self._redis.scan_iter(match=keys.worker("*", "*"), count=SCAN_COUNT)
         found = [keys.worker_of(str(key)) async for key in scan]
         return {name for owner, name in found if owner == bucket}
+
+
+async def holders_of_leases(client: redis.asyncio.Redis, bucket: str) -> set[str]:
+    """Return the names of a bucket's workers that hold leases or held them; none if that key is of the wrong type."""
+    key = keys.leaseholders(bucket)
+    return cast(set[str], await client.smembers(key)) if await client.type(key) == "set" else set()

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import redis.asyncio
 import structlog
 
 from .. import metrics
 from . import keys
+from .places import holders_of_leases
 from .scripts import GIVE_BACK, GIVE_BACK_OLD, RELEASE, head
 
 RELEASE_AT_ONCE = 500
@@ -70,7 +70,7 @@ class Reclaimer:
         dead = old = released = 0
         listed = await self._listed()
         for bucket in self._buckets:
-            leaseholders = cast(set[str], await self._redis.smembers(keys.leaseholders(bucket)))
+            leaseholders = await holders_of_leases(self._redis, bucket)
             for name in sorted(leaseholders):
                 dead += await self._from_dead(bucket, name)
             for name in sorted(listed[bucket] - leaseholders):

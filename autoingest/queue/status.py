@@ -69,7 +69,10 @@ async def queue_status(client: redis.asyncio.Redis, bucket: str) -> QueueStatus:
 
 async def rejected_count(client: redis.asyncio.Redis, bucket: str) -> int:
     """Count a bucket's rejected records."""
-    return int(await client.hlen(keys.rejected(bucket)))
+    async with client.pipeline(transaction=False) as pipe:
+        pipe.hlen(keys.rejected(bucket))
+        (reply,) = await pipe.execute(raise_on_error=False)
+    return int(without_wrong_type(reply, 0))
 
 
 async def unfinished(client: redis.asyncio.Redis, buckets: Iterable[str]) -> int:
