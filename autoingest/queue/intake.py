@@ -96,6 +96,14 @@ for i, notice in ipairs(cjson.decode(ARGV[4])) do
   local queue, dead, waiting, workers, day_count, instrument_count, highest, annex, path, event, etag, size, created,
     day, number, demanded, from_kafka = unpack(notice)
   local record = FILE .. path
+  local counter = highest ~= '' and highest or record
+  local err = i == 1 and refused({
+    {'HMGET', record, 'x'}, {'LPOS', queue, 'x'}, {'LPUSH', queue, 'x'}, {'ZREM', waiting, 'x'}, {'HDEL', dead, 'x'},
+    {'HDEL', record, 'x'}, {'HSET', record, 'x', 'x'}, {'EXPIRE', record, '1'}, {'GET', counter}, {'SET', counter, '1'},
+  })
+  if err then
+    return err
+  end
   local seen, state, received, known, ingested, worker = unpack(use('HMGET', record,
     'event:' .. event, 'state', 'recv_time', 'etag', 'ingest_time', 'worker'))
   local trigger = demanded ~= '' or (event == '' and etag == '')

@@ -53,6 +53,16 @@ local function now()
   return string.format('%d.%06d', time[1], time[2])
 end
 
+-- The error for a Redis user who may not run one of some commands, or nothing. Whoever begins without it may do half a
+-- step, again and again. Redis before version 7 can't tell.
+local function refused(commands)
+  for _, command in ipairs(redis.acl_check_cmd and commands or {}) do
+    if not redis.acl_check_cmd(unpack(command)) then
+      return redis.error_reply('NOPERM this Redis user may not run ' .. command[1] .. ' on ' .. command[2])
+    end
+  end
+end
+
 -- Move a path from one list to another.
 local function move(from, to, ...)
   use('LLEN', from)
@@ -138,7 +148,8 @@ end
 3: worker's name, or empty."""
 
 
-# KEYS: queue, worker's list, lease, leaseholders, waiting, dead letters, site
+# KEYS: queue, worker's list, lease, leaseholders, waiting, dead letters, site, any known exposure,
+#   any files that wait for an exposure
 # ARGV: (head), most paths to hold, lease in ms, token of this claim, repository that the queue must belong to, or
 #   nothing, 1 if this worker still works on what it claimed before
 # Result: the repository that it belongs to instead; nothing is taken then. Otherwise all paths on the worker's list, in
@@ -149,6 +160,18 @@ end
 CLAIM = (
     COMMON
     + """
+local record, known, woken = FILE .. 'x', KEYS[8], KEYS[9]
+local err = refused({
+  {'HMGET', record, 'x'}, {'HGETALL', record}, {'HSET', record, 'x', 'x'}, {'HSETNX', record, 'x', 'x'},
+  {'HDEL', record, 'x'}, {'DEL', record}, {'EXPIRE', record, '1'}, {'HINCRBY', record, 'x', '1'},
+  {'LMOVE', KEYS[1], KEYS[2], 'RIGHT', 'LEFT'}, {'RPOP', KEYS[1]}, {'LPUSH', KEYS[1], 'x'}, {'RPUSH', KEYS[1], 'x'},
+  {'LREM', KEYS[2], '1', 'x'}, {'LPOS', KEYS[2], 'x'}, {'SADD', KEYS[4], 'x'}, {'SET', KEYS[3], 'x', 'PX', '1'},
+  {'ZADD', KEYS[5], '1', 'x'}, {'ZREM', KEYS[5], 'x'}, {'HSET', KEYS[6], 'x', 'x'}, {'HDEL', KEYS[6], 'x'},
+  {'SET', known, 'x', 'EX', '1'}, {'GET', known}, {'SADD', woken, 'x'}, {'SMEMBERS', woken}, {'DEL', woken},
+})
+if err then
+  return err
+end
 local TOKEN, held, seen, overtaken, time = ARGV[6], {}, {}, {}, now()
 local site = use('GET', KEYS[7])
 if ARGV[7] ~= '' and site ~= ARGV[7] then

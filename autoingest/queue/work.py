@@ -182,7 +182,7 @@ class WorkQueue:
         """
         limit = limit if await is_safe(self._redis) else 0
         lists = [self._queue, self._list, self._lease, self._leaseholders, self._waiting, self._dead]
-        lists.append(keys.site(self.bucket))
+        lists += [keys.site(self.bucket), keys.exposure_known(self.bucket, ""), keys.waiting_for(self.bucket, "")]
         reply = await self._claim(
             lists, [*self._head, limit, self._lease_ms, secrets.token_hex(6), self._site, int(more)]
         )

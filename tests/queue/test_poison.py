@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import NoPermissionError
 
 from autoingest.notify.records import Notice, Rejection
 from autoingest.objects import parse
@@ -143,6 +144,46 @@ async def test_giving_back_loses_nothing_beside_a_bad_record(redis_client: Redis
         assert await upcoming(redis_client) == PATHS
         assert {await state(redis_client, path) for path in PATHS} == {"queued"}
         assert await redis_client.get(keys.set_aside(keys.file(SPOILT))) == "x", "what it was can still be looked at"
+
+
+async def test_leaseholders_of_the_wrong_type_keep_nothing_from_its_way(redis_client: Redis) -> None:
+    other = "rubin-summit"
+    reclaimer = Reclaimer(redis_client, [BUCKET, other], 0)
+    await put(redis_client, *PATHS)
+    await put(redis_client, "waits", bucket=other)
+    queue = WorkQueue(redis_client, other, "b", 60)
+    (claim,) = await queue.claim(1)
+    await queue.park(claim, 0, None)
+    await WorkQueue(redis_client, BUCKET, "dead", 60).claim(5)
+    await redis_client.delete(keys.lease(BUCKET, "dead"), keys.leaseholders(BUCKET))
+    await spoil(redis_client, keys.leaseholders(BUCKET))
+    assert await reclaimer.run_once() == Reclaimed(from_dead=0, from_old=5, released=1)
+    assert await upcoming(redis_client) == PATHS
+
+
+async def test_commands_that_a_redis_user_may_not_run(valkey_url: str, redis_client: Redis) -> None:
+    """Nothing is done by half, again and again, and the error names the command and the key."""
+    await redis_client.acl_setuser("app", enabled=True, reset=True, passwords=["+pw"], keys=["*"], categories=["+@all"])
+    async with Redis.from_url(valkey_url, username="app", password="pw", decode_responses=True) as app:
+        for command in ("zrem", "hdel", "hset", "expire", "lpush", "lpos"):
+            await redis_client.execute_command("ACL", "SETUSER", "app", f"-{command}")
+            intake = Intake(app, hold=False)
+            with pytest.raises(NoPermissionError, match=rf"{command.upper()} on (QUEUE|FILE|WAITING|DEAD):"):
+                await intake.accept([notice(PATHS[0])])
+            await intake.close()
+            await redis_client.execute_command("ACL", "SETUSER", "app", f"+{command}")
+        assert await redis_client.keys("*") == []
+        await put(redis_client, *PATHS)
+        before = await redis_client.hgetall(keys.file(PATHS[0]))
+        for command in ("zadd", "hset", "lmove", "lrem", "del", "smembers"):
+            await redis_client.execute_command("ACL", "SETUSER", "app", f"-{command}")
+            with pytest.raises(NoPermissionError, match=f"this Redis user may not run {command.upper()} on "):
+                await WorkQueue(app, BUCKET, "w", 60).claim(5)
+            await redis_client.execute_command("ACL", "SETUSER", "app", f"+{command}")
+        assert await redis_client.hgetall(keys.file(PATHS[0])) == before
+        assert await upcoming(redis_client) == PATHS
+        assert len(await WorkQueue(app, BUCKET, "w", 60).claim(5)) == 5
+    await redis_client.acl_deluser("app")
 
 
 async def test_lookups_beside_a_presence_key_of_the_wrong_type(redis_client: Redis) -> None:
