@@ -13,6 +13,7 @@ FORGET = 60.0
 """Seconds after which a failure that nobody has met again no longer counts, where it is tried again more often."""
 
 _CODE = re.compile(r"(?:^|-)([A-Z]{2,})\b")
+_SCRIPT = re.compile(r",? script: [0-9a-f]{40}, on @user_script:\d+\.?$")
 _IN_SCRIPT = re.compile(r"^ERR Error running script .*?-([A-Z]{2,} .*)", re.DOTALL)
 
 log = structlog.get_logger(__name__)
@@ -28,9 +29,9 @@ def cause(err: BaseException) -> str:
     code = getattr(err, "status_code", None)
     if code and not text.startswith(code):
         text = f"{code} {text}"
-    # Before version 7, Redis wraps what happens in a script.
+    # Before version 7, Redis wraps what happens in a script. After that it tells which script, as nobody can read.
     inner = _IN_SCRIPT.match(text)
-    return inner[1] if inner else text
+    return _SCRIPT.sub("", inner[1] if inner else text)
 
 
 def code(err: BaseException) -> str:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -182,6 +183,12 @@ async def refused(client: redis.asyncio.Redis) -> str:
     return cause(caught.value)
 
 
+def test_cause_is_the_same_in_every_script() -> None:
+    text = "OOM command not allowed when used memory > 'maxmemory'."
+    for number in (1, 12):
+        assert cause(redis.ResponseError(f"{text} script: {'0a' * 20}, on @user_script:{number}.")) == text
+
+
 async def test_causes_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with embedded.valkey(tmp_path) as url:
         async with redis.asyncio.Redis.from_url(url, decode_responses=True) as admin, connected(url) as client:
@@ -336,7 +343,14 @@ def test_failure_that_nobody_meets_again_is_forgotten(monkeypatch: pytest.Monkey
 async def test_unix_socket(tmp_path: Path) -> None:
     path = tmp_path / "redis.sock"
     command = [embedded.valkey_binary(), "--port", "0", "--unixsocket", str(path), "--dir", str(tmp_path)]
-    with embedded.child("valkey", command, tmp_path / "log", path.exists):
+
+    def listens() -> bool:
+        with socket.socket(socket.AF_UNIX) as sock, suppress(OSError):
+            sock.connect(str(path))  # the file is there before anybody listens
+            return True
+        return False
+
+    with embedded.child("valkey", command, tmp_path / "log", listens):
         async with connected(f"unix://{path}") as client:
             assert await client.set("a", "b")
             assert client.health.host == str(path)
