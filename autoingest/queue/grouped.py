@@ -6,7 +6,7 @@ import asyncio
 import itertools
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import orjson
@@ -43,7 +43,10 @@ class _Part:
     """Items of one caller that go into one call."""
 
     items: Sequence[object]
+    """Those that are still to be run over."""
     done: asyncio.Future[list[Any]]
+    results: list[Any] = field(default_factory=list)
+    """Of the items before."""
 
 
 class GroupedScript:
@@ -56,7 +59,8 @@ class GroupedScript:
     client
         Redis client.
     script
-        Lua text. Its arguments are `head` and the JSON of a list of items; it returns one result an item.
+        Lua text. Its arguments are `head` and the JSON of a list of items; it returns one result an item, in their
+        order, and may leave out the last ones, over which it is run again.
     head
         First arguments of each call.
     replicas
@@ -166,10 +170,13 @@ class GroupedScript:
                 backoff.reset()
                 first = 0
                 for part in group:
-                    end = first + len(part.items)
-                    if not part.done.done():
-                        part.done.set_result(results[first:end])
-                    first = end
+                    found = results[first : first + len(part.items)]
+                    first += len(found)
+                    part.results += found
+                    part.items = part.items[len(found) :]
+                    if not part.items and not part.done.done():
+                        part.done.set_result(part.results)
+                self._line.extendleft(part for part in reversed(group) if part.items)
         finally:
             self._task = None
 

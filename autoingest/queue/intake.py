@@ -50,6 +50,9 @@ MAX_EVENTS = 16
 MAX_CANARIES = 1000
 """Arrived canaries that are kept of each bucket."""
 
+MAX_STEPS = 1_000_000
+"""Entries of queues that one call may search for paths, some 10 ms of the server's time; it then returns early."""
+
 log = structlog.get_logger(__name__)
 
 # ARGV: (head), JSON: for each notice a list of texts, empty where it is not known: its queue, dead letters, waiting,
@@ -57,7 +60,8 @@ log = structlog.get_logger(__name__)
 #   event's identity, eTag, size, created, day of the statistics, sequence number, 1 if it is demanded, key that is set
 #   because it came by Kafka
 # Result: for each notice 1 if the path is on the queue because of it, 0 if it is a duplicate; and twice the number of
-#   events of this path that were forgotten to make room.
+#   events of this path that were forgotten to make room. It ends early, before the next notice, once it has searched
+#   long queues for `MAX_STEPS` entries.
 ACCEPT = (
     COMMON
     + """
@@ -91,8 +95,13 @@ local function forget(record)
   return number
 end
 
-local time, result = now(), {}
+local time, result, steps = now(), {}, 0
 for i, notice in ipairs(cjson.decode(ARGV[4])) do
+  if steps >= """
+    + str(MAX_STEPS)
+    + """ then
+    break
+  end
   local queue, dead, waiting, workers, day_count, instrument_count, highest, annex, path, event, etag, size, created,
     day, number, demanded, from_kafka = unpack(notice)
   local record = FILE .. path
@@ -114,6 +123,7 @@ for i, notice in ipairs(cjson.decode(ARGV[4])) do
   local on_queue = false
   if received and not seen then
     on_queue = use('LPOS', queue, path) and true
+    steps = steps + redis.call('LLEN', queue)
     if not on_queue and (state == 'queued'
         or (state == 'working' and not use('LPOS', workers .. (worker or ''), path))
         or (state == 'waiting' and not use('ZSCORE', waiting, path))) then

@@ -16,7 +16,7 @@ from autoingest.notify.records import Notice, Rejection
 from autoingest.objects import parse
 from autoingest.queue import keys
 from autoingest.queue.grouped import MOST
-from autoingest.queue.intake import Intake
+from autoingest.queue.intake import MAX_STEPS, Intake
 from autoingest.queue.letters import drop_rejected
 from autoingest.queue.statistics import MAX_ANNEX_INSTRUMENTS
 
@@ -383,3 +383,26 @@ async def test_what_is_queued_by_its_record_alone_can_be_demanded(
     await redis_client.delete(QUEUE)
     assert await demand(intake, "e1") == "queued"
     assert await redis_client.lrange(QUEUE, 0, -1) == [PATH]
+
+
+async def test_long_queues_are_searched_a_few_times_a_call(redis_client: redis.asyncio.Redis, intake: Intake) -> None:
+    """New versions of known files, for which a long queue has to be searched, do not keep others from Redis."""
+    paths = [
+        f"{FOLDER}/MC_O_20251231_000010_R{raft}_S{ccd}{slot}.fits"
+        for raft in (21, 22, 23)
+        for ccd in range(3)
+        for slot in range(3)
+    ]
+    await intake.accept([notice(str(number), "e1", path) for number, path in enumerate(paths)])
+    await redis_client.delete(QUEUE)
+    for path in paths:
+        await redis_client.hset(keys.file(path), "state", "ingested")
+    depth = MAX_STEPS // 4
+    for first in range(0, depth, 10_000):
+        await redis_client.rpush(QUEUE, *(f"another/{first + number}" for number in range(10_000)))
+    await redis_client.config_resetstat()
+    outcomes = await intake.accept([notice(f"new-{number}", "e2", path) for number, path in enumerate(paths)])
+    assert outcomes == ["queued"] * len(paths)
+    assert await redis_client.llen(QUEUE) == depth + len(paths)
+    stats = await redis_client.info("commandstats")
+    assert sum(stats.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in ("evalsha", "eval")) >= len(paths) / 5
