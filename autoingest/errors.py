@@ -23,6 +23,10 @@ class TransientError(AutoingestError):
     """Something else is away (store, database, Redis): keep the work, back off, use up no attempt."""
 
 
+class RepositoryAwayError(TransientError):
+    """The Butler repository can't be opened, whatever is to be written into it."""
+
+
 class PermanentError(AutoingestError):
     """The object can't be ingested as it is: count an attempt, then give up with a dead letter.
 

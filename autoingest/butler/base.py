@@ -10,7 +10,7 @@ from lsst.daf.butler import Butler, DimensionRecord
 
 from .. import instruments
 from ..config import DifferingMetadata, Grouping
-from ..errors import MetadataError, TransientError
+from ..errors import MetadataError, RepositoryAwayError, TransientError
 from .datasets import Datasets
 from .engine import BatchResult, FileResult, IngestFile, Key, OwedVisit
 from .exposures import Exposure, Exposures, Kept
@@ -83,6 +83,9 @@ class ButlerEngine(ABC):
             self._exposures.trim()
             self._refused.clear()
             self._batch(files, results, done)
+        except RepositoryAwayError:
+            self.close()
+            raise
         except Exception as err:
             self.close()
             if is_outage(err):
@@ -101,6 +104,9 @@ class ButlerEngine(ABC):
             for instrument, exposure_id in exposures:
                 if self._register(instrument) and (exposure := self._exposures.stored(instrument, exposure_id)):
                     self._define(exposure, done)
+        except RepositoryAwayError:
+            self.close()
+            raise
         except Exception as err:
             self.close()
             if is_outage(err):

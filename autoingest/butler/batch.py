@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
 from .. import instruments
-from ..errors import PermanentError
+from ..errors import MetadataError, PermanentError
 from ..instruments import ExposureRecord, GuiderIdentity, Identity, exposure_record, identify, identify_guider
+from ..store.agreement import OBS_ID
 from .engine import FileResult, IngestFile, Key
 from .exposures import Digest
 from .outage import is_outage
+
+NUMBERS = 100_000
+"""Exposures of a day that have a number: an exposure id is the day and five digits."""
 
 EXCEPTION_LENGTH = 2000
 """Characters of an error's message that are kept."""
@@ -89,6 +93,7 @@ def identified(
     for file in {file.path: file for file in files}.values():
         try:
             identity = (identify_guider if file.is_guider else identify)(file.header, file.url)
+            _check_key(file, identity)
             admit(identity.instrument)
             item = Item(file, identity, (*decisive, *instruments.get(identity.instrument).decisive_cards))
             _ = item.digest  # a header may hold what can't even be shown
@@ -99,7 +104,35 @@ def identified(
             results[file.path] = FileResult(file.path, "failed", reason=reason, exception=exception)
         else:
             items.append(item)
-    return sorted(items, key=lambda item: item.order)
+    # An exposure's record is made from the first of its files: one whose header is like that of most others.
+    alike = Counter((item.exposure, item.digest) for item in items)
+    return sorted(
+        items, key=lambda item: (*item.order[:2], item.exposure or (), -alike[item.exposure, item.digest], item.order)
+    )
+
+
+def _check_key(file: IngestFile, identity: Identity | GuiderIdentity) -> None:
+    """Raise an error if a header, repaired, is not of the exposure that the file's key names.
+
+    The first file of an exposure makes its record; from a wrong one, none of the others could be ingested.
+    """
+    named = OBS_ID.fullmatch(file.obs_id or "")
+    if named is None:
+        return
+    told = OBS_ID.fullmatch(identity.obs_id.strip())
+    if told is None or (told[1], int(told[2])) != (named[1], int(named[2])):
+        raise MetadataError(
+            f"OBSID = {identity.obs_id!r} is not the exposure of its key ({file.url})", card="OBSID", path=file.url
+        )
+    if isinstance(identity, Identity) and identity.exposure_id % NUMBERS != int(named[2]):
+        raise MetadataError(
+            f"SEQNUM = {identity.exposure_id % NUMBERS} is not the exposure of its key ({file.url})",
+            card="SEQNUM", path=file.url,
+        )  # fmt: skip
+    if isinstance(identity, Identity) and identity.day_obs != int(named[1].rpartition("_")[2]):
+        raise MetadataError(
+            f"DAYOBS = {identity.day_obs} is not the day of its key ({file.url})", card="DAYOBS", path=file.url
+        )
 
 
 def translated(items: Sequence[Item], agreed: Callable[[Key, Digest], bool], results: dict[str, FileResult]) -> Wanted:

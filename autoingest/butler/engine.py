@@ -16,7 +16,7 @@ class IngestFile:
     url: str
     """``s3://{path}``."""
     obs_id: str | None
-    """Observation of the folder the file lies in, if its path tells; the header decides."""
+    """Observation of the folder the file lies in, if its path tells; a header of another one is refused."""
     is_guider: bool
     header: Mapping[str, object]
     """Cards of the FITS header: what JSON has types for, integers of 64 bits."""

@@ -222,7 +222,7 @@ class Exposures:
 def _same(name: str, stored: object, wanted: object) -> bool:
     if isinstance(wanted, float) and math.isnan(wanted):  # SQLite stores NaN as NULL
         return stored is None or stored != stored
-    if isinstance(stored, float) and isinstance(wanted, float | int):
+    if isinstance(stored, float) and isinstance(wanted, float | int) and math.isfinite(wanted):
         if name == "sky_angle":
             return math.isclose((stored - wanted + 180.0) % 360.0, 180.0, abs_tol=1e-9)
         return math.isclose(stored, wanted, rel_tol=1e-9)

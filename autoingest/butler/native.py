@@ -45,7 +45,8 @@ class _ExposureFailedError(Exception):
 class NativeEngine(ButlerEngine):
     """Writes files, exposures and visits of all known cameras.
 
-    A batch is one transaction. If that fails, it is divided until the files that make it fail are alone.
+    A batch is one transaction. If that fails, it is divided until the files that make it fail are alone; each part that
+    succeeds is committed at once, so that a batch that takes too long has less to do the next time.
     """
 
     def _batch(self, files: Sequence[IngestFile], results: dict[str, FileResult], done: BatchResult) -> None:
@@ -56,20 +57,25 @@ class NativeEngine(ButlerEngine):
 
     def _write(self, items: Sequence[Item], wanted: Wanted, results: dict[str, FileResult], done: BatchResult) -> None:
         """Write files in one transaction, or in as many as it takes to have the bad ones alone."""
-        if not items:
-            return
+        pending = [items]
+        while pending:
+            if part := pending.pop():
+                pending += reversed(self._try(part, wanted, results, done))
+
+    def _try(
+        self, items: Sequence[Item], wanted: Wanted, results: dict[str, FileResult], done: BatchResult
+    ) -> list[Sequence[Item]]:
+        """Write files in one transaction; return those that are still to be written, in parts, if that fails."""
         for _ in range(RACES):
             try:
                 outcome = self._transact(items, wanted)
-            except (ConflictingDefinitionError, IntegrityError, _ExposureFailedError) as err:
-                error: BaseException = err
-                if is_outage(err):
-                    raise
             except BaseException as err:  # also what a library raises to end the program
                 error = err
                 if is_outage(err):
                     raise
-                break
+                reason = err.reason if isinstance(err, _ExposureFailedError) else err
+                if not isinstance(reason, ConflictingDefinitionError | IntegrityError):
+                    break
             else:
                 results |= {result.path: result for result in outcome.results}
                 for key, update in outcome.snaps.items():
@@ -78,22 +84,23 @@ class NativeEngine(ButlerEngine):
                 self._exposures.remember(item for key, item in outcome.exposures.items() if key not in owed)
                 done.visits.extend(outcome.done.visits)
                 done.owed.extend(outcome.done.owed)
-                return
+                return []
         if isinstance(error, _ExposureFailedError):
             about = (error.item.exposure, error.item.digest)
-            culprits = [item for item in items if (item.exposure, item.digest) == about]
-            parts = [[item for item in items if (item.exposure, item.digest) != about]]
+            places = [place for place, item in enumerate(items) if (item.exposure, item.digest) == about]
+            culprits = [items[place] for place in places]
+            # What came before has just been found good: it is not held up by what else may be wrong further on.
+            parts = [items[: places[0]], [item for item in items[places[0] :] if (item.exposure, item.digest) != about]]
             error = error.reason
         elif len(items) == 1:
             culprits, parts = list(items), []
         else:
             middle = len(items) // 2
-            culprits, parts = [], [list(items[:middle]), list(items[middle:])]
+            culprits, parts = [], [items[:middle], items[middle:]]
         results |= {item.file.path: failure(item, error) for item in culprits}
         self._doubtful |= bool(culprits)
         log.warning("batch divided", files=len(items), culprits=len(culprits), error=repr(error))
-        for part in parts:
-            self._write(part, wanted, results, done)
+        return parts
 
     def _transact(self, items: Sequence[Item], wanted: Wanted) -> _Outcome:
         """Write files, their exposures and visits in one transaction."""
@@ -111,6 +118,7 @@ class NativeEngine(ButlerEngine):
                     outcome.results.append(failure(item, err))
                 else:
                     placed.append((item, exposure, place))
+            placed.sort(key=lambda found: found[0].order)
             duplicates = self._datasets.ingest([place for _, _, place in placed])
         for item, exposure, _ in placed:
             outcome.results.append(

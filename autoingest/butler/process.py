@@ -18,7 +18,7 @@ from typing import Any
 import structlog
 
 from ..config import IngestConfig, LoggingConfig
-from ..errors import AutoingestError, ConfigurationError, MetadataError, TransientError
+from ..errors import AutoingestError, ConfigurationError, MetadataError, RepositoryAwayError, TransientError
 from .channel import SIZE_BYTES, Batch, DefineVisits, Setup, Started, pack, unpack, unpack_size
 from .engine import BatchResult, FileResult, IngestFile, Key
 from .pipe import Log, last_words, waited_for_server
@@ -153,8 +153,10 @@ class ButlerProcess:
         ------
         ButlerEndedError
             If the process died or took too long; the next call starts a new one.
+        RepositoryAwayError
+            If the repository can't be opened now.
         TransientError
-            If the repository can't be written now.
+            If it can't be written now.
         """
         request = Batch(list(files), timeout, cautious)
         try:
@@ -198,7 +200,8 @@ class ButlerProcess:
             except (TransientError, ConfigurationError) as err:
                 self._trouble = str(err)
                 # An operator can mend it; no file is to blame.
-                raise TransientError(str(err), **err.context) from err
+                kind = RepositoryAwayError if isinstance(err, ConfigurationError) else type(err)
+                raise kind(str(err), **err.context) from err
             self._trouble = None
         return result
 
@@ -240,7 +243,7 @@ class ButlerProcess:
                 os.close(self._log.writer)
         except OSError as err:
             self._why = f"a Butler process can't be started: {err}"
-            raise TransientError(self._why) from err
+            raise RepositoryAwayError(self._why) from err
         self._why = "opening the repository"
 
     async def _ensure(self) -> None:
@@ -251,13 +254,13 @@ class ButlerProcess:
             started: Started = await self._call(pack(self._setup), START_TIMEOUT, Started)
         except ButlerEndedError as err:
             if self._has_served or not err.own_doing:
-                raise TransientError(f"{err} as it started", **err.context) from err
+                raise RepositoryAwayError(f"{err} as it started", **err.context) from err
             raise ConfigurationError("the Butler process dies as it starts; the log says why", **err.context) from err
         except (ConfigurationError, TransientError) as err:
             if self._process is not None:
                 await self._discard(str(err))
-            if self._has_served:  # it was open before, so an operator can mend it
-                raise TransientError(str(err), **err.context) from err
+            if self._has_served or isinstance(err, TransientError):  # if it was open before, an operator can mend it
+                raise RepositoryAwayError(str(err), **err.context) from err
             raise
         self._why, self._has_served, self._trouble = None, True, None
         log.info("butler process started", pid=started.pid, repo=self._setup.repo)

@@ -17,7 +17,7 @@ from lsst.daf.butler.registry.managers import RegistryManagerTypes
 from lsst.resources import ResourcePath, ResourcePathExpression
 
 from .. import instruments
-from ..errors import AutoingestError, ConfigurationError, TransientError
+from ..errors import AutoingestError, ConfigurationError, RepositoryAwayError, TransientError
 from ..instruments import Camera
 from . import database  # noqa: F401 - how connections behave
 from .outage import cause, is_outage
@@ -220,7 +220,7 @@ def open_repository(repo: str, *, writeable: bool = False) -> Butler:
     ------
     ConfigurationError
         If there is no such repository, or it can't be used.
-    TransientError
+    RepositoryAwayError
         If its database, or the store that it lies in, is away.
     """
     _reach_store(repo)
@@ -230,7 +230,7 @@ def open_repository(repo: str, *, writeable: bool = False) -> Butler:
         raise ConfigurationError(f"no Butler repository at {repo!r}: {err}", repo=repo) from err
     except Exception as err:
         if is_outage(err):
-            raise TransientError(f"the Butler repository {repo!r} can't be opened now: {cause(err)}") from err
+            raise RepositoryAwayError(f"the Butler repository {repo!r} can't be opened now: {cause(err)}") from err
         raise ConfigurationError(
             f"the Butler repository {repo!r} can't be opened: {type(err).__name__}: {err}", repo=repo
         ) from err
@@ -254,7 +254,9 @@ def _reach_store(repo: str) -> None:
     except FileNotFoundError:
         pass  # the Butler says which
     except (BaseError, ValueError) as err:
-        raise TransientError(f"the Butler repository {repo!r} can't be read: {explain(err).text}", repo=repo) from err
+        raise RepositoryAwayError(
+            f"the Butler repository {repo!r} can't be read: {explain(err).text}", repo=repo
+        ) from err
 
 
 def register(repo: str, cameras: Iterable[str]) -> dict[str, dict[str, list[str]]]:

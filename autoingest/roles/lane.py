@@ -20,7 +20,14 @@ from ..backoff import Backoff, pause
 from ..butler.engine import FileResult, IngestFile, OwedVisit
 from ..butler.process import ButlerEndedError, ButlerProcess
 from ..config import IngestConfig
-from ..errors import ConfigurationError, PermanentError, TransientError, UnknownObjectError, UnreadableObjectError
+from ..errors import (
+    ConfigurationError,
+    PermanentError,
+    RepositoryAwayError,
+    TransientError,
+    UnknownObjectError,
+    UnreadableObjectError,
+)
 from ..objects import ExposureObject, LfaObject, parse
 from ..queue.connection import REDIS_AWAY, cause
 from ..queue.presence import Arrival, GroupKeys, arrival
@@ -69,7 +76,8 @@ SPREAD = 1.0
 then hits one that has nothing in hand."""
 
 DOUBTS = 5
-"""Outages in a row after which a batch's files are suspected, too: one of them may be what the database refuses."""
+"""Outages in a row after which a batch's files are suspected, too: one of them may be what the database refuses. Those
+in which the repository could not even be opened do not count."""
 
 LONGEST_PARK = 60.0
 """Seconds that a suspected file waits for its next trial at the most."""
@@ -165,7 +173,10 @@ class Lane:
                     break
                 todo = {path: todo[path] for path in away}
                 self._log.warning("batch held", files=len(away), error=str(next(iter(away.values()))), retry_s=delay)
-                outages = 0 if ended else outages + 1
+                if ended:
+                    outages = 0
+                elif not isinstance(next(iter(away.values())), RepositoryAwayError):
+                    outages += 1
                 if outages >= DOUBTS:
                     await self._suspect(list(away), todo)
                 if stop.is_set():

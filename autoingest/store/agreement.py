@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from ..objects import ExposureObject
 
-_OBS_ID = re.compile(r"([A-Z]{2}_[A-Z]_[0-9]{8})_([0-9]{1,6})")
+OBS_ID = re.compile(r"([A-Z]{2}_[A-Z]_[0-9]{8})_([0-9]{1,6})")
 _RAFT_SENSOR = re.compile(r"R[0-9]{2}_S[0-9GW][0-9]")
 
 
@@ -22,7 +22,7 @@ def contradiction(header: Mapping[str, object], obj: ExposureObject) -> str | No
     obj
         What the key tells.
     """
-    told, named = _OBS_ID.fullmatch(str(header.get("OBSID")).strip()), _OBS_ID.fullmatch(obj.obs_id)
+    told, named = OBS_ID.fullmatch(str(header.get("OBSID")).strip()), OBS_ID.fullmatch(obj.obs_id)
     if told and named and (told[1], int(told[2])) != (named[1], int(named[2])):
         return f"OBSID = {told[0]!r} is not the exposure of its key"
     raft_sensor = f"{header.get('RAFTBAY')}_{header.get('CCDSLOT')}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,10 @@ from lsst.daf.butler.direct_butler import DirectButler
 from lsst.sphgeom import LonLat, UnitVector3d
 
 from autoingest.butler.datasets import Datasets
+from autoingest.butler.engine import IngestFile
+from autoingest.butler.exposures import Exposure, Exposures
 from autoingest.butler.native import NativeEngine
+from autoingest.instruments import ExposureRecord
 
 from . import exposures
 from .conftest import Repository
@@ -56,7 +60,8 @@ def test_visit_is_what_the_official_tools_write(
         "FILTER": "g_6", "OBJECT": exposure["target_name"], "PROGRAM": "BLOCK-365", "DATE-BEG": span.begin.isot,
         "DATE": span.end.isot, "DATE-END": span.end.isot, "DATE-OBS": span.begin.isot,
     }  # fmt: skip
-    result = engine.ingest(exposures.files(138, [94], **changes))
+    [file] = exposures.files(138, [94], **changes)
+    result = engine.ingest([replace(file, obs_id=exposure["obs_id"])])
     assert outcomes(result) == {"ingested": 1}
     assert result.visits == [("LSSTCam", 2025052100138)]
 
@@ -184,3 +189,58 @@ def test_odd_values_harm_only_their_file(engine: NativeEngine, changes: dict[str
     [told] = [item for item in result.files if item.path == odd[0].path]
     assert told.outcome in ("ingested", "failed")
     assert told.outcome == "ingested" or (told.reason and told.exception)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"OBSID": "elsewhere"}, {"OBSID": 12345}, {"OBSID": "MC_O_20250714_000001\n\0"}, {"OBSID": "../../etc/passwd"},
+     {"OBSID": exposures.obs_id(3)}, {"OBSID": "é\U0001f600"}, {"SEQNUM": 2}, {"SEQNUM": 99_999}, {"SEQNUM": "2"},
+     {"DAYOBS": "20250713"}, {"DAYOBS": "99991231"}],
+    ids=repr,
+)  # fmt: skip
+def test_header_of_another_exposure_than_the_key_names(engine: NativeEngine, changes: dict[str, Any]) -> None:
+    """Though it comes first, neither the others of its exposure nor those of the one that it claims are harmed."""
+    odd, *others = exposures.files(1, [0, 94, 95, exposures.GUIDERS[0]])
+    odd = replace(odd, header={**odd.header, **changes})
+    [first] = engine.ingest([odd]).files
+    assert (first.outcome, first.reason) == ("failed", "metadata")
+    assert next(iter(changes)) in first.exception
+    assert odd.url in first.exception
+    later = [*others, *exposures.files(2, [94, exposures.GUIDERS[0]]), *exposures.files(3, [94, exposures.GUIDERS[0]])]
+    assert {(item.outcome, item.duplicate) for item in engine.ingest(later).files} == {("ingested", False)}
+
+
+@pytest.mark.parametrize("changes", [{"FILTER": "r_57"}, {"GROUPID": "elsewhere"}, {"GROUPID": "x" * 10_000}], ids=repr)
+def test_most_files_of_a_batch_make_the_exposures_record(engine: NativeEngine, changes: dict[str, Any]) -> None:
+    """The one that contradicts the others fails alone, though it comes first."""
+    odd, *others = exposures.files(1, [0, 94, 95, exposures.GUIDERS[0]])
+    odd = replace(odd, header={**odd.header, **changes})
+    result = engine.ingest([odd, *others])
+    assert [(item.outcome, item.reason) for item in result.files] == [("failed", "conflict")] + 3 * [("ingested", "")]
+
+
+def test_exposures_that_can_not_be_written_cost_the_others_no_second_try(
+    engine: NativeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many there are, each other file is placed twice at the most."""
+    genuine, placed = Datasets.place, list[str]()
+
+    def place(self: Datasets, file: IngestFile, *more: Any) -> Any:
+        placed.append(file.path)
+        return genuine(self, file, *more)
+
+    monkeypatch.setattr(Datasets, "place", place)
+    ensure = Exposures.ensure
+
+    def refuse(self: Exposures, wanted: ExposureRecord) -> Exposure:
+        if wanted.target_name == "odd":
+            raise ValueError("can't be written")
+        return ensure(self, wanted)
+
+    monkeypatch.setattr(Exposures, "ensure", refuse)
+    files = []
+    for number in range(1, 20, 2):
+        files += [*exposures.files(number, [94, 95]), *exposures.files(number + 1, [94], OBJECT="odd")]
+    result = engine.ingest(files)
+    assert outcomes(result) == {"ingested": 20, "failed": 10}
+    assert max(Counter(placed).values()) <= 2
