@@ -233,11 +233,12 @@ class Lane:
                         except PermanentError as err:
                             may_pass = isinstance(err, UnreadableObjectError) and err.passing
                             over = self._config.unreadable_wait if may_pass else 0.0
-                            await self._failed(todo[path][0], err.reason, str(err), over)
-                        except OSError as err:
+                            await self._failed(todo.pop(path)[0], err.reason, str(err), over)
+                        except (OSError, ConfigurationError) as err:
                             unread[path] = TransientError(f"{type(err).__name__}: {err}")
                         except Exception as err:  # whatever a header makes of its reader
-                            await self._failed(todo[path][0], PermanentError.reason, f"{type(err).__name__}: {err}")
+                            claim, _ = todo.pop(path)
+                            await self._failed(claim, PermanentError.reason, f"{type(err).__name__}: {err}")
                     await self._present(arrivals, todo)
                     if not pending and (more := await self._more(todo, bool(slow), stop)):
                         todo |= more

@@ -164,3 +164,20 @@ async def test_differences_that_were_kept_are_counted(redis_client: Redis, paths
         await put(redis_client, paths[0], bucket=BUCKET, size=1)
         await until(lambda: _done(redis_client, 1))
     assert counted() == before + 2
+
+
+async def test_a_mistake_in_the_set_up_is_no_files_failure(
+    redis_client: Redis, paths: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_CA_BUNDLE", "/not/there.pem")
+    butler = Butler()
+    butler.release()
+    async with running(redis_client, butler, 250):
+        await put(redis_client, *paths, bucket=BUCKET, size=1)
+        await until(lambda: _all_wait(redis_client, paths))
+    for path in paths:
+        assert await redis_client.hget(keys.file(path), "ing_fail_count") is None
+
+
+async def _all_wait(client: Redis, wanted: list[str]) -> bool:
+    return set(await client.zrange(keys.waiting(BUCKET), 0, -1)) == set(wanted)
