@@ -1,9 +1,13 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
+
+from autoingest.cli import cli
 
 
 def autoingest(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -12,36 +16,28 @@ def autoingest(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        (),
-        ("run",),
-        ("demo",),
-        ("simulate",),
-        ("config",),
-        ("repo", "create"),
-        ("repo", "register-instrument"),
-        ("repo", "compare"),
-        ("audit",),
-        ("queue",),
-        ("queue", "requeue"),
-        ("queue", "drop"),
-        ("trigger",),
-        ("reconcile",),
-        ("ceph",),
-        ("ceph", "plan"),
-        ("ceph", "diff"),
-        ("ceph", "apply"),
-        ("ceph", "verify"),
-        ("ceph", "canary"),
-    ],
-)
-def test_help_has_an_example(command: tuple[str, ...]) -> None:
-    result = autoingest(*command, "--help")
+def commands(command: click.Command, name: str = "autoingest") -> Iterator[tuple[str, click.Command]]:
+    """Every command and group, each with its whole name."""
+    yield name, command
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for part in command.list_commands(context):
+            found = command.get_command(context, part)
+            assert found
+            yield from commands(found, f"{name} {part}")
+
+
+@pytest.mark.parametrize(("name", "command"), list(commands(cli)))
+def test_help_has_an_example_and_fits_the_terminal(name: str, command: click.Command) -> None:
+    text = command.get_help(click.Context(command, info_name=name, terminal_width=80, max_content_width=80))
+    assert "      autoingest " in text.partition("xample")[2]
+    assert [line for line in text.splitlines() if len(line) > 80] == []
+
+
+def test_help_is_printed() -> None:
+    result = autoingest("queue", "drop", "--help")
     assert result.returncode == 0, result.stderr
-    if command != ("config",):
-        assert "autoingest " in result.stdout.partition("xample")[2]
+    assert "autoingest queue drop" in result.stdout
 
 
 def test_help_imports_no_butler() -> None:

@@ -207,7 +207,8 @@ def canary(spec_file: Path, config_file: Path, timeout: float, as_json: bool) ->
 
     \b
     Example:
-        autoingest ceph canary --spec config/ceph-summit.yaml --config config/summit.yaml
+        autoingest ceph canary --spec config/ceph-summit.yaml \\
+            --config config/summit.yaml
     """  # noqa: D301
     from ..ceph.canary import fly
     from ..ceph.spec import Spec

@@ -13,7 +13,12 @@ from .output import echo
 
 @click.group()
 def config() -> None:
-    """Check configuration files."""
+    """Check configuration files.
+
+    \b
+    Example:
+        autoingest config check config/summit.yaml
+    """  # noqa: D301 - click's mark is a real backspace
 
 
 @config.command()

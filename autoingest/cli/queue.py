@@ -128,7 +128,8 @@ def dead(config_file: Path, bucket: str | None, as_json: bool, **selecting: Any)
 
     \b
     Example:
-        autoingest queue dead --config config/summit.yaml --day 20251231 --reason metadata
+        autoingest queue dead --config config/summit.yaml \\
+            --day 20251231 --reason metadata
     """  # noqa: D301 - click's mark is a real backspace
     config = load(config_file)
     selection = _selection(selecting)
@@ -181,8 +182,10 @@ def requeue_command(
 
     \b
     Examples:
-        autoingest queue requeue --config config/summit.yaml --reason missing --younger 1d
-        autoingest queue requeue --config config/summit.yaml --rejected --bucket rubin-summit --all
+        autoingest queue requeue --config config/summit.yaml \\
+            --reason missing --younger 1d
+        autoingest queue requeue --config config/summit.yaml \\
+            --rejected --bucket rubin-summit --all
     """  # noqa: D301 - click's mark is a real backspace
     config = load(config_file)
     selection = _careful(_selection(selecting, paths), bucket, everything)
@@ -221,7 +224,8 @@ def drop_command(
 
     \b
     Example:
-        autoingest queue drop --config config/summit.yaml --obs-id MC_O_20251231_000010
+        autoingest queue drop --config config/summit.yaml \\
+            --obs-id MC_O_20251231_000010
     """  # noqa: D301 - click's mark is a real backspace
     config = load(config_file)
     selection = _careful(_selection(selecting, paths), bucket, everything)

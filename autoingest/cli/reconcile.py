@@ -55,7 +55,7 @@ def reconcile(
 
     \b
     Verdicts, the worst first:
-        missing       files are in the store, but neither in the Butler nor on the way
+        missing       stored files are neither in the Butler nor on the way
         dead          files were given up; `autoingest queue dead` tells why
         arriving      some files are on the way, or so young that they may be
         not-in-store  the Butler holds files that the store does not list

@@ -21,7 +21,12 @@ SHOWN = 10
 
 @click.group()
 def repo() -> None:
-    """Make, fill and compare Butler repositories."""
+    """Make, fill and compare Butler repositories.
+
+    \b
+    Example:
+        autoingest repo create ./repo
+    """  # noqa: D301 - click's mark is a real backspace
     from ..config import LoggingConfig
     from ..log import configure_logging
 
@@ -44,8 +49,10 @@ def create(root: str, registry: str | None, schema: str | None, names: tuple[str
     \b
     Examples:
         autoingest repo create ./repo
-        autoingest repo create s3://rubin-summit-users --registry postgresql://usdf-butler:5432/lsstdb1 --schema summit
-        autoingest repo create ./main --instrument FiberSpec --instrument AllSky --describe allsky.yaml
+        autoingest repo create s3://rubin-summit-users \\
+            --registry postgresql://usdf-butler:5432/lsstdb1 --schema summit
+        autoingest repo create ./main --instrument AllSky \\
+            --describe allsky.yaml
     """  # noqa: D301 - click's mark is a real backspace
     from ..butler.repo import create_repository
 
@@ -122,7 +129,8 @@ def compare(
     \b
     Examples:
         autoingest repo compare ./old ./new
-        autoingest repo compare embargo s3://test/repo --instrument LSSTCam --day-obs 20250415
+        autoingest repo compare embargo s3://test/repo \\
+            --instrument LSSTCam --day-obs 20250415
     """  # noqa: D301 - click's mark is a real backspace
     from ..butler import compare as comparing
     from ..errors import AutoingestError
@@ -183,7 +191,8 @@ def repair_regions(
     \b
     Examples:
         autoingest repo repair-regions ./repo
-        autoingest repo repair-regions s3://rubin-summit-users --since 20250101 --until 20250630 --write
+        autoingest repo repair-regions s3://rubin-summit-users \\
+            --since 20250101 --until 20250630 --write
     """  # noqa: D301 - click's mark is a real backspace
     from ..butler import regions
 

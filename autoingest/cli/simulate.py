@@ -67,8 +67,10 @@ def simulate(
     \b
     Examples:
         autoingest simulate
-        autoingest simulate --bucket embargo@rubin-summit --exposures 10 --cadence 40
-        autoingest simulate --bucket rubin-summit --notify http://127.0.0.1:8000/notify --order guiders-first
+        autoingest simulate --bucket embargo@rubin-summit \\
+            --exposures 10 --cadence 40
+        autoingest simulate --bucket rubin-summit --order guiders-first \\
+            --notify http://127.0.0.1:8000/notify
     """  # noqa: D301 - click's mark is a real backspace
     if bucket and directory:
         raise click.UsageError("--bucket and --directory exclude each other")
