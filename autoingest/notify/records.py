@@ -217,7 +217,7 @@ class RecordParser:
         except UnicodeDecodeError:
             raise _BadRecordError("key is not URL-encoded UTF-8") from None
         if bucket and CANARY_FOLDER in key:
-            message.rejected.append(_canary(bucket, key, record["s3"], event))
+            message.rejected.append(_canary(bucket, key, record["s3"], text(event)))
             return
         if not self._matches(key):
             message.ignored.append((bucket or NO_BUCKET, f"{bucket or name}/{key}"[:MAX_KEY]))

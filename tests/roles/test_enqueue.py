@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from autoingest import embedded, metrics
 from autoingest.config import NOTIFICATION_SECRETS, Config
 from autoingest.errors import ConfigurationError
-from autoingest.notify.records import MAX_RECORDS
+from autoingest.notify.records import CANARY_FOLDER, MAX_RECORDS
 from autoingest.queue import keys
 from autoingest.queue.connection import connect
 from autoingest.roles.enqueue import EnqueueRole
@@ -359,6 +359,15 @@ async def test_key_of_a_mebibyte(enqueue: Running) -> None:
     (rejected,) = answer["rejected"]
     assert (rejected["key"], "longer than" in rejected["reason"]) == (long[:1024], True)
     assert await enqueue.redis.hkeys(keys.rejected(BUCKET)) == [long[:1024]]
+
+
+async def test_canary_with_an_event_of_a_mebibyte(enqueue: Running) -> None:
+    """A name that long is not kept."""
+    canary = record(f"{CANARY_FOLDER}1.txt", eventName="ObjectCreated:" + "x" * 2**19)
+    status, _ = await enqueue.post(body(canary))
+    assert status == 200
+    (kept,) = await enqueue.redis.hvals(keys.canary(BUCKET))
+    assert len(kept) < 1000
 
 
 async def test_body_of_64_mebibytes(enqueue: Running) -> None:
