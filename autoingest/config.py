@@ -71,8 +71,9 @@ class Listen(Block):
     """Certificate for TLS; without it, requests and answers can be read on their way."""
 
     max_connections: Annotated[int, Field(ge=1)] = 1000
-    """Most connections at once. A further one takes the place of the one that has been without a request for longest,
-    or waits; a connection whose request is being answered keeps its place."""
+    """Most connections at once. A further one takes the place of the one whose client has kept us waiting for longest
+    (for a request, the rest of its body, a TLS handshake), or waits; a connection whose request is being answered keeps
+    its place."""
 
     patience: Seconds = 75.0
     """Seconds that a connection may be without a request, from its opening or from the answer before."""

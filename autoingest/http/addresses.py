@@ -13,6 +13,10 @@ from ..errors import ConfigurationError
 BACKLOG = 1024
 """Connections that may wait to be accepted."""
 
+BUFFERS = 2**16
+"""Bytes that the kernel keeps of what a connection has received, and of what it is to send: by itself it may keep
+megabytes for each client that sends without reading."""
+
 PORT_ATTEMPTS = 20
 """Ports that are tried where any free one will do, but it must be free on all addresses."""
 
@@ -69,6 +73,8 @@ def _bind(
             try:
                 sock = opened.enter_context(socket.socket(family, socket.SOCK_STREAM))
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                for direction in (socket.SO_RCVBUF, socket.SO_SNDBUF):  # of its connections, too
+                    sock.setsockopt(socket.SOL_SOCKET, direction, BUFFERS)
                 if family == socket.AF_INET6:
                     sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
                 sock.bind((address[0], port or address[1], *address[2:]))

@@ -7,6 +7,8 @@ from types import TracebackType
 
 from aiohttp import hdrs, web
 
+from .connections import Connection
+
 BODY = 10.0
 """Seconds that a body may take to arrive."""
 
@@ -82,6 +84,9 @@ class Room:
             return first
         parts: list[bytes] | None = [first]
         del first
+        connection = request.protocol
+        assert isinstance(connection, Connection)
+        connection.waits()
         try:
             async with asyncio.timeout(BODY):
                 while True:
@@ -97,6 +102,8 @@ class Room:
                         parts.append(part)
         except TimeoutError:
             raise web.HTTPRequestTimeout(text=f"the body did not arrive within {BODY:g} s") from None
+        finally:
+            connection.serves()
         if parts is None:
             raise NoRoomError
         return b"".join(parts)

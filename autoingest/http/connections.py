@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -30,6 +31,9 @@ MAX_HEADERS = 64
 READ_AHEAD = 2**14
 """Bytes of a body beyond which reading pauses until it is taken."""
 
+MAX_QUEUE = 2
+"""Requests of a connection that wait for the answers to those before; beyond that, reading pauses."""
+
 CLOSING = (400, 408, 413, 501, 505)
 """Statuses after which nothing more is taken from a connection."""
 
@@ -39,9 +43,10 @@ log = structlog.get_logger(__name__)
 class Connections:
     """The connections of one listener.
 
-    A connection is *served* from the end of a request's head until its answer is ready. At all other times it waits for
-    its client: to send a request, or to take its answer. Only those that wait are ever cut off: after `Listen.patience`
-    seconds, or, if there are too many, the one that has waited longest.
+    A connection is *served* from the end of a request's head until its answer is ready, except while the body is late.
+    At all other times we wait for its client: to end a TLS handshake, to send a request, or to take its answer. Only
+    then is it ever cut off: after `Listen.patience` seconds, or, if there are too many, the one that we have waited for
+    longest.
 
     Parameters
     ----------
@@ -58,10 +63,10 @@ class Connections:
         self.form = form
         self.closing = False
         """Whether each answer is the last of its connection."""
-        self.number = 0
-        """Connections that are open, those included whose TLS handshake goes on."""
         self.all: set[Connection] = set()
-        """Those whose handshake is over."""
+        """Connections that are open, those included whose TLS handshake goes on."""
+        self.waiting: OrderedDict[Connection, float] = OrderedDict()
+        """Those that wait for their clients, each with the time of the loop since when, in the order of these times."""
         self.malformed = PacedLog("malformed requests")
         self._full = PacedLog("too many connections")
         self._limit = limits.max_connections
@@ -71,17 +76,12 @@ class Connections:
     @property
     def full(self) -> bool:
         """Whether there are as many connections as there may be."""
-        return self.number >= self._limit
+        return len(self.all) >= self._limit
 
     def make_room(self) -> bool:
         """Cut off the connection that has waited longest, and tell whether there is one."""
         self._full.warn("", listener=self.listener, limit=self._limit)
-        waiting = [connection for connection in self.all if not connection.served]
-        longest = min(waiting, key=lambda connection: connection.since, default=None)
-        if longest is None or longest.since + SILENT > longest.loop.time():
-            return False
-        self._cut(longest, "limit")
-        return True
+        return self._cut(SILENT, "limit")
 
     def watch(self) -> None:
         """See to it that connections are cut off that wait too long."""
@@ -90,22 +90,24 @@ class Connections:
 
     def _sweep(self) -> None:
         self._timer = None
-        latest = asyncio.get_running_loop().time() - self._patience
-        for connection in list(self.all):
-            if not connection.served and connection.since <= latest:
-                self._cut(connection, "patience")
+        while self._cut(self._patience, "patience"):
+            pass
         self.watch()
 
-    def _cut(self, connection: Connection, why: str) -> None:
-        self.all.discard(connection)
+    def _cut(self, patience: float, why: str) -> bool:
+        connection, since = next(iter(self.waiting.items()), (None, 0.0))
+        if connection is None or since + patience > connection.loop.time():
+            return False
         metrics.CONNECTIONS_CLOSED.labels(self.listener, why).inc()
+        del self.waiting[connection]
         connection.cut()
+        return True
 
 
 class Connection(web.RequestHandler):
     """One connection, as aiohttp serves it, with our limits, log and form of errors."""
 
-    __slots__ = ("_connections", "_line", "_lost", "loop", "made", "served", "since")
+    __slots__ = ("_connections", "_line", "_lost", "loop", "opening")
 
     def __init__(self, server: web.Server, connections: Connections, lost: Callable[[], None]) -> None:
         loop = asyncio.get_running_loop()
@@ -122,47 +124,62 @@ class Connection(web.RequestHandler):
             read_bufsize=READ_AHEAD,
             tcp_keepalive=False,  # `Connections` also cuts off those whose client has vanished
         )
+        self._max_msg_queue_size = MAX_QUEUE
+        self._msg_queue_resume_size = MAX_QUEUE - 1
         self._connections = connections
         self._line: asyncio.Transport | None = None
         self._lost = lost
         self.loop = loop
-        self.served = False
-        """Whether a request is being answered."""
-        self.since = loop.time()
-        """Time of the loop at which it began to wait for its client."""
-        self.made = False
-        """Whether the connection has been opened, so that its end will be told."""
+        self.opening: asyncio.Task[None] | None = None
+        """Opens the connection."""
+        connections.all.add(self)
+        connections.waiting[self] = loop.time()
+        connections.watch()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it has been opened and not ended."""
+        return self._line is not None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take note of the connection."""
-        self.made = True
         self._line = cast(asyncio.Transport, transport)
-        self._connections.all.add(self)
-        self._connections.watch()
         super().connection_made(transport)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Take note of its end."""
+        super().connection_lost(exc)
+        self.gone()
+
+    def gone(self) -> None:
+        """Give the place to others."""
         self._line = None
         self._connections.all.discard(self)
-        super().connection_lost(exc)
+        self._connections.waiting.pop(self, None)
         self._lost()
 
     def data_received(self, data: bytes) -> None:
         """Take note of a request as soon as its head is there."""
         super().data_received(data)
-        if self._messages:
-            self.served = True
+        if self._messages and self._waiter:  # else it is still waited for that the client takes an answer
+            self.serves()
 
     def cut(self) -> None:
         """End the connection at once."""
         if self._line:
             self._line.abort()
+        elif self.opening:
+            self.opening.cancel()
+
+    def serves(self) -> None:
+        """Note that the client waits for us from now on."""
+        self._connections.waiting.pop(self, None)
 
     def waits(self) -> None:
-        """Note that nothing is done for the client from now on."""
-        self.served = False
-        self.since = self.loop.time()
+        """Note that we wait for the client from now on."""
+        self.serves()
+        if self._line:
+            self._connections.waiting[self] = self.loop.time()
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None

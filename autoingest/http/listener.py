@@ -8,7 +8,7 @@ import re
 import socket
 import ssl
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import cast
 
 import structlog
@@ -75,7 +75,6 @@ class Listener:
         self._paused = False
         self._runner: web.AppRunner | None = None
         self._tls: ssl.SSLContext | None = None
-        self._opening: set[asyncio.Task[None]] = set()
         self.port = where.port
         """Bound TCP port, once open."""
 
@@ -113,8 +112,9 @@ class Listener:
         for sock in self._sockets:
             sock.close()
         self._sockets = []
-        for task in self._opening:
-            task.cancel()
+        for connection in self._connections.all:
+            if not connection.is_open:
+                connection.cut()
         server = self._runner.server
         assert server is not None
         server.pre_shutdown()
@@ -144,60 +144,59 @@ class Listener:
     def _accept(self, listening: socket.socket) -> None:
         """Accept what waits; if there is no room, let it wait."""
         loop = asyncio.get_running_loop()
-        for _ in range(AT_ONCE):
-            full = self._connections.full
-            if full and not self._connections.make_room():
-                break
-            try:
-                accepted, _ = listening.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+        if not self._connections.full or self._connections.make_room():
+            for _ in range(AT_ONCE):
+                try:
+                    accepted, _ = listening.accept()
+                except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                    return
+                except OSError as err:
+                    if err.errno not in _NOTHING_LEFT:
+                        raise
+                    self._no_descriptors.warn("", listener=self._block, error=str(err))
+                    if self._spare.let_go():
+                        continue
+                    break
+                accepted.setblocking(False)
+                self._open(accepted)
+                if self._connections.full:  # nobody is cut off unless another waits for the place
+                    return
+            else:
                 return
-            except OSError as err:
-                if err.errno not in _NOTHING_LEFT:
-                    raise
-                self._no_descriptors.warn("", listener=self._block, error=str(err))
-                if self._spare.let_go():
-                    continue
-                break
-            accepted.setblocking(False)
-            self._connections.number += 1
-            task = loop.create_task(self._open(accepted))
-            self._opening.add(task)
-            task.add_done_callback(self._opening.discard)
-            if full:  # nobody is cut off unless another waits for the place
-                return
-        else:
-            return
         self._pause()
         loop.call_later(RETRY, self._retry)
 
-    async def _open(self, accepted: socket.socket) -> None:
+    def _open(self, accepted: socket.socket) -> None:
         assert self._runner is not None
         server = self._runner.server
         assert server is not None
-        loop = asyncio.get_running_loop()
         connection = Connection(server, self._connections, self._lost)
+        connection.opening = asyncio.get_running_loop().create_task(self._connect(connection, accepted))
+        connection.opening.add_done_callback(partial(self._opened, connection, accepted))
 
-        try:
-            if self._tls is None:
-                await loop.connect_accepted_socket(lambda: connection, accepted)
-            else:
-                await loop.connect_accepted_socket(
-                    lambda: connection,
-                    accepted,
-                    ssl=self._tls,
-                    ssl_handshake_timeout=HANDSHAKE,
-                    ssl_shutdown_timeout=TLS_CLOSE,
-                )
-        except (OSError, asyncio.CancelledError) as err:
-            metrics.CONNECTIONS_CLOSED.labels(self._block, "handshake").inc()
-            log.debug("connection not opened", listener=self._block, error=repr(err))
-            accepted.close()
-            if not connection.made:
-                self._lost()
+    async def _connect(self, connection: Connection, accepted: socket.socket) -> None:
+        if self._tls is None:
+            await connection.loop.connect_accepted_socket(lambda: connection, accepted)
+        else:
+            await connection.loop.connect_accepted_socket(
+                lambda: connection,
+                accepted,
+                ssl=self._tls,
+                ssl_handshake_timeout=HANDSHAKE,
+                ssl_shutdown_timeout=TLS_CLOSE,
+            )
+
+    def _opened(self, connection: Connection, accepted: socket.socket, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is None:
+            return
+        metrics.CONNECTIONS_CLOSED.labels(self._block, "handshake").inc()
+        why = "cut off" if task.cancelled() else repr(task.exception())
+        log.debug("connection not opened", listener=self._block, error=why)
+        accepted.close()
+        if not connection.is_open:
+            connection.gone()
 
     def _lost(self) -> None:
-        self._connections.number -= 1
         asyncio.get_running_loop().call_soon(self._spare.fill)
         self._retry()
 
@@ -206,7 +205,7 @@ def _served(handler: Handler) -> Handler:
     """Note of each request that it is being answered: its connection is not cut off meanwhile."""
 
     async def serve(request: web.Request) -> web.StreamResponse:
-        cast(Connection, request.protocol).served = True
+        cast(Connection, request.protocol).serves()
         _check(request)
         return await handler(request)
 

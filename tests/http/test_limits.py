@@ -208,7 +208,7 @@ async def test_bodies_that_break_off_or_are_malformed_later(
             for _ in range(5):
                 for sent, end in ((message(body(record()))[:-1], None), (begin, None), (begin, b"x\r\n")):
                     reader, writer = await say(role.port, sent)
-                    await until(lambda: any(connection.served for connection in opened.all))
+                    await until(lambda: any(connection._current_request for connection in opened.all))
                     if end:
                         writer.write(end)
                         assert await status(reader) == 408
@@ -336,21 +336,45 @@ async def test_requests_under_way_keep_their_places(monkeypatch: pytest.MonkeyPa
 
 
 async def test_bodies_under_way_keep_their_places(redis_client: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "SILENT", 0.0)
+    """For as long as a connection may be silent."""
+    monkeypatch.setattr(connections, "SILENT", 60.0)
     content = message(body(record()))
-    async with enqueue(redis_client, {"maxConnections": 3}) as role, asyncio.timeout(60):
+    async with enqueue(redis_client, {"maxConnections": 2}) as role, asyncio.timeout(60):
         slow = [await say(role.port, content[:-1]) for _ in range(2)]
         opened = role._listener._connections  # type: ignore[union-attr]
-        await until(lambda: sum(connection.served for connection in opened.all) == 2)
-        for _ in range(20):
-            _, writer = await say(role.port, b"")
-            writer.close()
-        silent = [await say(role.port, b"") for _ in range(10)]
+        await until(lambda: sum(bool(connection._current_request) for connection in opened.all) == 2)
+        late = [await say(role.port, content) for _ in range(3)]
         for reader, writer in slow:
             writer.write(content[-1:])
             assert await status(reader) == 200
-        for _, writer in (*slow, *silent):
             writer.close()
+        for reader, writer in late:
+            assert await status(reader) == 200
+            writer.close()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        message(body(record()))[:-1],
+        message(bytes(MIB))[: MIB // 2],
+        message(body(record()), "Expect: 100-continue\r\n").partition(b"{")[0],
+        b"POST /notify HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
+    ],
+)
+async def test_bodies_that_do_not_come_make_room(
+    redis_client: Redis, monkeypatch: pytest.MonkeyPatch, sent: bytes
+) -> None:
+    monkeypatch.setattr(connections, "SILENT", 0.0)
+    monkeypatch.setattr(bodies, "BODY", 60.0)
+    async with enqueue(redis_client, {"maxConnections": 3}) as role, asyncio.timeout(50):
+        slow = [await say(role.port, sent) for _ in range(3)]
+        opened = role._listener._connections  # type: ignore[union-attr]
+        await until(lambda: sum(bool(connection._current_request) for connection in opened.all) == 3)
+        reader, writer = await say(role.port, message(body(record())))
+        assert await status(reader) == 200
+        for _, open_ in (*slow, (reader, writer)):
+            open_.close()
 
 
 async def test_refused_senders_make_room(redis_client: Redis, secret: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -384,21 +408,26 @@ async def test_1700_clients_of_presence_at_once(redis_client: Redis) -> None:
             writer.close()
 
 
-async def test_handshakes_that_do_not_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They count as connections, and end in time."""
-    monkeypatch.setattr(listener, "HANDSHAKE", 0.5)
+@pytest.mark.parametrize(("handshake", "silent"), [(0.5, 60.0), (60.0, 0.0)])
+async def test_handshakes_that_do_not_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, handshake: float, silent: float
+) -> None:
+    """They count as connections; they end in time, or when others need their places."""
+    monkeypatch.setattr(listener, "HANDSHAKE", handshake)
+    monkeypatch.setattr(connections, "SILENT", silent)
     cert_file, key_file = certificate(tmp_path)
     trusting = ssl.create_default_context(cafile=str(cert_file))
     tls = {"certFile": str(cert_file), "keyFile": str(key_file)}
-    async with serving(ok, maxConnections=3, tls=tls) as port, asyncio.timeout(60):
+    async with serving(ok, maxConnections=3, tls=tls) as port, asyncio.timeout(50):
         stalled = [await say(port, b"\x16\x03\x01") for _ in range(3)]
         async with (
             aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trusting)) as http,
             http.get(f"https://127.0.0.1:{port}/") as answer,
         ):
             assert answer.status == 200
-        for reader, writer in stalled:
-            assert await ended(reader)
+        if silent:
+            assert all([await ended(reader) for reader, _ in stalled])
+        for _, writer in stalled:
             writer.close()
 
 
@@ -418,10 +447,39 @@ async def test_who_does_not_read_is_let_go(tmp_path: Path, with_tls: bool) -> No
         _, writer = await asyncio.open_connection("127.0.0.1", opened.port, ssl=context)
         writer.transport.pause_reading()
         writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-        await until(lambda: opened._connections.number == 1)
-        await until(lambda: opened._connections.number == 0)
+        await until(lambda: len(opened._connections.all) == 1)
+        while opened._connections.all:  # that further requests come does not matter
+            with contextlib.suppress(ConnectionError):
+                writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            await asyncio.sleep(0.05)
         writer.transport.abort()
         await opened.close(1.0)
+
+
+async def test_no_more_is_taken_than_is_answered() -> None:
+    """Requests that come while one is being answered stay with their sender."""
+    go = asyncio.Event()
+
+    async def slow(_: web.Request) -> web.Response:
+        await go.wait()
+        return web.Response(body=b"{}")
+
+    request = b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 16000\r\n\r\n" + bytes(16000)
+    async with serving(slow) as port, asyncio.timeout(60):
+        reader, writer = await say(port, b"")
+        writer.transport.set_write_buffer_limits(0)
+        taken = 0
+        with contextlib.suppress(TimeoutError):
+            while True:
+                writer.write(request)
+                async with asyncio.timeout(1):
+                    await writer.drain()
+                taken += len(request)
+        assert taken < 4 * MIB  # of which the sender's kernel keeps the most
+        go.set()
+        for _ in range(taken // len(request)):
+            assert await status(reader) == 200
+        writer.close()
 
 
 @pytest.fixture
