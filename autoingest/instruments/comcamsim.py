@@ -63,7 +63,7 @@ class ComCamSimTranslator(SimonyiTranslator, instrument="LSSTComCamSim"):
         altitude = _ALTITUDE_OFF_SKY
         if self._is_on_sky():
             airmass = self._number("AMSTART")
-            if not airmass >= 1:
+            if airmass < 1:
                 raise cards.unusable(self._header, "AMSTART", self.filename, "is no airmass")
             altitude = float(np.degrees(np.arcsin(1 / airmass)))
         return AltAz(0 * u.deg, altitude * u.deg, obstime=self.to_datetime_begin(), location=self.to_location())

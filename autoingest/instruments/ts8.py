@@ -110,7 +110,8 @@ class Ts8Translator(HeaderTranslator, instrument=_NAME):
         if end is None or end != header.get("DATE-TRG"):
             return
         if "DATE-END" not in header:
-            header["DATE-END"], header["MJD-END"] = end, header["MJD-OBS"]
+            header["DATE-END"] = end
+            header["MJD-END"] = header["MJD-OBS"]
         scale = header["TIMESYS"].lower() if header.get("TIMESYS") is not None else "utc"
         if header.get("MJD-OBS") is not None:
             read_out = Time(header["MJD-OBS"], format="mjd", scale=scale)

@@ -70,6 +70,27 @@ def test_no_header_is_left_out(shared_data: Path) -> None:
     assert {path.stem for path in (shared_data / "headers").glob("lfa-*.json")} == set(HEADERS)
 
 
+@pytest.mark.parametrize(
+    ("obs_id", "instrument"),
+    [
+        ("GC101_O_20221208_000211", "StarTrackerWide"),
+        ("GC102_O_20221208_000211", "StarTrackerNarrow"),
+        ("GC103_O_20221208_000211", "StarTrackerFast"),
+        ("ST1021", "StarTrackerNarrow"),
+        ("GC104_O_20221208_000211", None),
+        ("101_O_20221208_000211", None),
+    ],
+)
+def test_star_trackers_are_told_by_their_index(obs_id: str, instrument: str | None) -> None:
+    header = TRACKER | {"OBSID": obs_id}
+    if instrument is None:
+        with pytest.raises(MetadataError, match="OBSID"):
+            instruments.identify(header, URL)
+    else:
+        assert instruments.identify(header, URL).instrument == instruments.exposure_record(header, URL).instrument
+        assert instruments.identify(header, URL).instrument == instrument
+
+
 def test_what_the_butler_needs_to_know() -> None:
     names = {"FiberSpec", "StarTrackerWide", "StarTrackerNarrow", "StarTrackerFast"}
     assert set(instruments.generators()) == names

@@ -148,6 +148,8 @@ def test_simulated_pointing() -> None:
     assert (told.azimuth, told.zenith_angle) == pytest.approx((20.0, 40.0))
     assert record(comcamsim(AMSTART=None)).azimuth is None
     assert record(comcamsim(AMSTART=0.9)).azimuth is None
+    unknown = record(comcamsim(AMSTART=math.nan))
+    assert (unknown.azimuth, unknown.zenith_angle) == (0.0, pytest.approx(math.nan, nan_ok=True))
     assert record(comcamsim(AMSTART=None, IMGTYPE="BIAS")).zenith_angle == 45.0
     assert record(comcamsim(VIGN_MIN=None)).can_see_sky is True
 
@@ -163,6 +165,16 @@ def test_simulated_lsstcam(telescope: str) -> None:
     assert record(header | {"MJD-BEG": 58552.415, "DATE-END": None}).day_obs_offset == 43200
     with pytest.raises(MetadataError, match="INSTRUME"):
         record(header | {"TELESCOP": "other"})
+
+
+def test_repair_of_the_test_stand_that_ends_early() -> None:
+    """The time of the trigger is the end by then, in UTC, and the begin not yet another."""
+    header = ts8()
+    del header["MJD-OBS"]
+    found = record(header)
+    assert found.begin.tai.isot == "2023-05-12T19:17:59.150"
+    assert (found.end - found.begin).sec == pytest.approx(37.0)
+    assert found.id == 202305121917591
 
 
 def test_begin_is_before_the_trigger() -> None:
