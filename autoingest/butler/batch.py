@@ -13,7 +13,7 @@ from ..errors import MetadataError, PermanentError
 from ..instruments import ExposureRecord, GuiderIdentity, Identity, exposure_record, identify, identify_guider
 from ..store.agreement import OBS_ID
 from .engine import FileResult, IngestFile, Key
-from .exposures import Digest
+from .exposures import Digest, Exposures
 from .outage import is_outage
 
 NUMBERS = 100_000
@@ -26,14 +26,13 @@ DECISIVE_CARDS = (
     "OBSID", "DAYOBS", "SEQNUM", "CONTRLLR", "GROUPID", "CURINDEX", "MAXINDEX", "FILTER", "FILTER1", "FILTER2",
     "IMGTYPE", "TESTTYPE", "OBJECT", "PROGRAM", "RUNNUM", "REASON", "VIGN_MIN",
 )  # fmt: skip
-"""Cards from which the fields of an exposure come that ought not to differ between its files. A file whose cards equal
-those of another file of its exposure is not translated again."""
+"""Cards from which the fields of an exposure come that are never refined."""
 
 REFINED_CARDS = (
-    "MJD-BEG", "DATE-BEG", "MJD-OBS", "DATE-OBS", "DATE-END", "MJD-END", "EXPTIME", "SHUTTIME", "DARKTIME", "RA", "DEC",
-    "RASTART", "DECSTART", "RADESYS", "TRACKSYS", "ROTPA", "ROTCOORD", "AZSTART", "ELSTART", "AMSTART",
+    "MJD-BEG", "DATE-BEG", "MJD-OBS", "DATE-OBS", "DATE-END", "TIMESYS", "EXPTIME", "SHUTTIME", "DARKTIME", "RA", "DEC",
+    "RASTART", "DECSTART", "RADESYS", "TRACKSYS", "ROTPA", "ROTANGLE", "ROTCOORD", "AZSTART", "ELSTART", "AMSTART",
 )  # fmt: skip
-"""Cards from which pointing and times come; decisive, too, where differences in them have consequences."""
+"""Cards from which pointing and times come."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class Item:
     file: IngestFile
     identity: Identity | GuiderIdentity
     decisive: Sequence[str]
-    """Cards whose equality makes two headers of an exposure alike."""
+    """`DECISIVE_CARDS` and those of its camera."""
 
     @property
     def exposure(self) -> Key | None:
@@ -57,8 +56,17 @@ class Item:
 
     @cached_property
     def digest(self) -> Digest:
-        """What decides whether two headers can be of one exposure."""
-        return tuple(repr(self.file.header.get(card)) for card in self.decisive)
+        """The values of its cards that tell of the exposure.
+
+        A file of the same exposure and digest as another is neither translated again nor compared with the record.
+        """
+        get = self.file.header.get
+        values = tuple(map(get, self.decisive)), tuple(map(get, REFINED_CARDS))
+        try:
+            hash(values)
+        except TypeError:  # a sidecar may hold a list
+            return (repr(values[0]),), (repr(values[1]),)
+        return values
 
 
 Wanted = dict[tuple[Key, Digest], ExposureRecord]
@@ -69,7 +77,6 @@ def identified(
     files: Sequence[IngestFile],
     admit: Callable[[str], None],
     results: dict[str, FileResult],
-    decisive: Sequence[str] = DECISIVE_CARDS,
 ) -> list[Item]:
     """Tell what each file is.
 
@@ -81,8 +88,6 @@ def identified(
         Called with the instrument of each file; raises `autoingest.errors.PermanentError` if it can't be ingested.
     results
         Receives the failures, by path.
-    decisive
-        Cards whose equality makes two headers of an exposure alike.
 
     Returns
     -------
@@ -95,7 +100,7 @@ def identified(
             identity = (identify_guider if file.is_guider else identify)(file.header, file.url)
             _check_key(file, identity)
             admit(identity.instrument)
-            item = Item(file, identity, (*decisive, *instruments.get(identity.instrument).decisive_cards))
+            item = Item(file, identity, (*DECISIVE_CARDS, *instruments.get(identity.instrument).decisive_cards))
             _ = item.digest  # a header may hold what can't even be shown
         except BaseException as err:  # whatever a library raises is the file's failure alone
             if is_outage(err):
@@ -135,7 +140,7 @@ def _check_key(file: IngestFile, identity: Identity | GuiderIdentity) -> None:
         )
 
 
-def translated(items: Sequence[Item], agreed: Callable[[Key, Digest], bool], results: dict[str, FileResult]) -> Wanted:
+def translated(items: Sequence[Item], exposures: Exposures, results: dict[str, FileResult], *, lenient: bool) -> Wanted:
     """Translate one header of each exposure, and of each of its files that tells something else.
 
     A header that can't be translated fails its file only if no other file can stand in.
@@ -144,15 +149,17 @@ def translated(items: Sequence[Item], agreed: Callable[[Key, Digest], bool], res
     ----------
     items
         Files of the batch.
-    agreed
-        Tells whether a header is known already to agree with the stored record.
+    exposures
+        Knows the headers that have been compared with the stored records.
     results
         Receives the failures, by path.
+    lenient
+        Whether a file whose pointing and times differ can stand in.
     """
     wanted: Wanted = {}
     failures: dict[tuple[Key, Digest], list[FileResult]] = defaultdict(list)
     for item in items:
-        if (key := item.exposure) is None or (key, item.digest) in wanted or agreed(key, item.digest):
+        if (key := item.exposure) is None or (key, item.digest) in wanted or exposures.agreed(key, item.digest):
             continue
         try:
             wanted[key, item.digest] = exposure_record(item.file.header, item.file.url)
@@ -161,9 +168,23 @@ def translated(items: Sequence[Item], agreed: Callable[[Key, Digest], bool], res
                 raise
             failures[key, item.digest].append(failure(item, err))
     for about, failed in failures.items():
-        if about not in wanted:
-            results |= {failure.path: failure for failure in failed}
+        if about in wanted or (lenient and _stood_in(*about, wanted, exposures)):
+            continue
+        results |= {failure.path: failure for failure in failed}
     return wanted
+
+
+def _stood_in(key: Key, digest: Digest, wanted: Wanted, exposures: Exposures) -> bool:
+    """Let another file of an exposure stand in for one whose pointing or times can't be read, if there is one."""
+    for (other, told), record in wanted.items():
+        if (other, told[0]) == (key, digest[0]):
+            wanted[key, digest] = record
+            return True
+    known = exposures.get(key)
+    if known is None or all(told[0] != digest[0] for told in known.agreed):
+        return False
+    known.agreed.add(digest)
+    return True
 
 
 def unsuccessful(

@@ -27,8 +27,8 @@ IDENTITY = frozenset({"obs_id", "day_obs", "group", "physical_filter"})
 REMEMBERED = 4000
 """Exposures kept in memory, about two nights."""
 
-Digest = tuple[str, ...]
-"""What decides whether two headers can be of one exposure."""
+Digest = tuple[tuple[object, ...], tuple[object, ...]]
+"""The values of a header's cards that tell of the exposure: those that are never refined, and pointing and times."""
 
 log = structlog.get_logger(__name__)
 

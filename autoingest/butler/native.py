@@ -11,7 +11,7 @@ from sqlalchemy.exc import IntegrityError
 
 from ..errors import PermanentError
 from .base import ButlerEngine
-from .batch import DECISIVE_CARDS, REFINED_CARDS, Item, Wanted, failure, identified, translated, unsuccessful
+from .batch import Item, Wanted, failure, identified, translated, unsuccessful
 from .datasets import Placed
 from .engine import BatchResult, FileResult, IngestFile, Key
 from .exposures import Exposure
@@ -50,9 +50,8 @@ class NativeEngine(ButlerEngine):
     """
 
     def _batch(self, files: Sequence[IngestFile], results: dict[str, FileResult], done: BatchResult) -> None:
-        decisive = DECISIVE_CARDS if self._policy == "keep" else DECISIVE_CARDS + REFINED_CARDS
-        items = identified(files, self._admit, results, decisive)
-        wanted = translated(items, self._exposures.agreed, results)
+        items = identified(files, self._admit, results)
+        wanted = translated(items, self._exposures, results, lenient=self._policy == "keep")
         self._write([item for item in items if item.file.path not in results], wanted, results, done)
 
     def _write(self, items: Sequence[Item], wanted: Wanted, results: dict[str, FileResult], done: BatchResult) -> None:

@@ -17,7 +17,7 @@ from lsst.daf.butler import Butler, DimensionRecord
 
 from ..errors import ConflictError, PermanentError
 from .base import ButlerEngine
-from .batch import DECISIVE_CARDS, REFINED_CARDS, Item, failure, identified, unsuccessful
+from .batch import Item, failure, identified, unsuccessful
 from .datasets import Placed
 from .engine import BatchResult, FileResult, IngestFile, Key
 from .exposures import Exposure
@@ -49,8 +49,7 @@ class StackEngine(ButlerEngine):
         return super().connect()
 
     def _batch(self, files: Sequence[IngestFile], results: dict[str, FileResult], done: BatchResult) -> None:
-        decisive = DECISIVE_CARDS if self._policy == "keep" else DECISIVE_CARDS + REFINED_CARDS
-        items = identified(files, self._admit, results, decisive)
+        items = identified(files, self._admit, results)
         self._stored: dict[Key, Exposure] = {}
         changed: set[Key] = set()
         for alike in _alike(items):

@@ -140,6 +140,27 @@ def test_whatever_is_not_identity_may_differ(site: NativeEngine, open_butler: Op
     assert exposure(open_butler()) == stored
 
 
+@pytest.mark.parametrize("policy", ["keep"], indirect=True)
+@pytest.mark.parametrize("repository", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("together", [False, True])
+def test_pointing_and_times_that_differ_are_told_once(
+    site: NativeEngine, open_butler: OpenButler, together: bool
+) -> None:
+    later = {"DATE-OBS": "2025-07-15T01:00:41.000", "DATE-BEG": "2025-07-15T01:00:41.000"}
+    batches = [exposures.files(1, [94]), exposures.files(1, [95], **REFINED), exposures.files(1, [96], **later)]
+    if together:
+        batches = [[file for batch in batches for file in batch]]
+    batches += [exposures.files(1, [97], **REFINED), exposures.files(1, [98], **later)]
+    kept: list[tuple[str, str]] = []
+    for batch in batches:
+        result = site.ingest(batch)
+        assert {file.outcome for file in result.files} == {"ingested"}
+        kept += result.kept
+    fields = ["dark_time", "sky_angle", "timespan", "tracking_dec", "tracking_ra"]
+    assert sorted(kept) == [("LSSTCam", name) for name in fields]
+    assert exposure(open_butler()).tracking_ra == 215.0
+
+
 @pytest.mark.parametrize("repository", ["sqlite"], indirect=True)
 @pytest.mark.parametrize(
     ("name", "value"), [("FILTER", "r_57"), ("GROUPID", "other"), ("OBSID", "MC_O_20250714_000009")]

@@ -32,13 +32,18 @@ def _tai(text: str) -> Any:
 
 
 def test_header_that_can_not_be_translated(engine: NativeEngine) -> None:
-    good, bad = exposures.files(1, [94, 95])
-    bad = replace(
-        bad, header={card: value for card, value in bad.header.items() if not card.startswith(("DATE", "MJD"))}
-    )
+    first, good, bad, later, other = [
+        file if file.path.endswith("R22_S11.fits")
+        else replace(file, header={card: value for card, value in file.header.items()
+                                   if not card.startswith(("DATE", "MJD"))})
+        for file in exposures.files(1, [93, 94, 95, 96, 97])
+    ]  # fmt: skip
+    other = replace(other, header=other.header | {"OBJECT": "another"})
     alone = engine.ingest([bad])
     assert [(item.outcome, item.reason) for item in alone.files] == [("failed", "metadata")]
-    assert outcomes(engine.ingest([bad, good])) == {"ingested": 2}
+    assert outcomes(engine.ingest([first, bad, good])) == {"ingested": 3}
+    assert outcomes(engine.ingest([later])) == {"ingested": 1}
+    assert [(item.outcome, item.reason) for item in engine.ingest([other]).files] == [("failed", "metadata")]
 
 
 def test_visit_is_what_the_official_tools_write(
