@@ -6,13 +6,14 @@ Until the focal plane of LATISS was mirrored as its camera is, the regions of it
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
-from math import isfinite
+from math import inf, isfinite
 from typing import Any
 
 from lsst.daf.butler import Butler, DimensionRecord
+from lsst.sphgeom import ConvexPolygon
 
 from .. import instruments
 from ..errors import ConfigurationError, TransientError
@@ -23,6 +24,9 @@ from .repo import open_repository, registered
 
 TOLERANCE = 1e-6
 """Arcseconds up to which regions are the same."""
+
+CHUNK = 50
+"""Visits whose regions are in memory at a time: 10,250 regions of LSSTCam."""
 
 
 @dataclass(slots=True)
@@ -116,10 +120,9 @@ def _repair_day(butler: Butler, camera: Camera, day_obs: int, found: Found, *, w
     mistaken_camera = _mistaken(camera)
     insert = butler.registry.insertDimensionData
     with butler.registry.transaction():
-        stored = _regions(butler, camera.name, day_obs)
         pointings = _pointings(butler, camera.name, day_obs)
-        for visit in _query(butler, "visit", camera.name, day_obs):
-            detectors, pointing = stored[visit.id], pointings.get(visit.id)
+        for visit, detectors in _stored(butler, camera.name, day_obs):
+            pointing = pointings.get(visit.id)
             if pointing is None:
                 found.other += 1
                 continue
@@ -129,7 +132,8 @@ def _repair_day(butler: Butler, camera: Camera, day_obs: int, found: Found, *, w
                 found.right += 1
             elif _distance(visit, detectors, visit_regions(mistaken_camera, *pointing)) > TOLERANCE:
                 found.other += 1
-                found.other_arcsec = max(found.other_arcsec, distance)
+                if isfinite(distance):
+                    found.other_arcsec = max(found.other_arcsec, distance)
             else:
                 found.mistaken += 1
                 found.mistaken_arcsec = max(found.mistaken_arcsec, distance)
@@ -147,20 +151,33 @@ def _mistaken(camera: Camera) -> Camera:
 
 
 def _distance(visit: DimensionRecord, detectors: Sequence[DimensionRecord], computed: VisitRegions) -> float:
-    """Return the largest distance, arcseconds, of a stored region's corner from the computed ones."""
-    pairs = [(row.region, computed.detectors[row.detector]) for row in detectors]
-    return max(separation(region, other) for region, other in [(visit.region, computed.visit), *pairs])
+    """Return the largest distance, arcseconds, of a stored region's corner from the computed ones.
+
+    It is infinite where a region is missing, of another kind, or of a detector that the camera does not have.
+    """
+    pairs = [(visit.region, computed.visit), *((row.region, computed.detectors.get(row.detector)) for row in detectors)]
+    return max(
+        separation(region, other) if isinstance(region, ConvexPolygon) and other is not None else inf
+        for region, other in pairs
+    )
 
 
 def _query(butler: Butler, element: str, instrument: str, day_obs: int) -> list[DimensionRecord]:
     return butler.query_dimension_records(element, instrument=instrument, day_obs=day_obs, limit=None, explain=False)
 
 
-def _regions(butler: Butler, instrument: str, day_obs: int) -> dict[int, list[DimensionRecord]]:
-    found = defaultdict(list)
-    for row in _query(butler, "visit_detector_region", instrument, day_obs):
-        found[row.visit].append(row)
-    return found
+def _stored(butler: Butler, instrument: str, day_obs: int) -> Iterator[tuple[DimensionRecord, list[DimensionRecord]]]:
+    """Return each visit of a day with the regions of its detectors, a few visits in memory at a time."""
+    of_day = _query(butler, "visit", instrument, day_obs)
+    for start in range(0, len(of_day), CHUNK):
+        visits, regions = of_day[start : start + CHUNK], defaultdict(list)
+        with butler.query() as query:
+            x = query.expression_factory
+            query = query.where(x.instrument == instrument, x.visit.in_iterable([visit.id for visit in visits]))
+            for row in query.dimension_records("visit_detector_region"):
+                regions[row.visit].append(row)
+        for visit in visits:
+            yield visit, regions[visit.id]
 
 
 def _pointings(butler: Butler, instrument: str, day_obs: int) -> dict[int, tuple[float, float, float]]:

@@ -197,6 +197,8 @@ def repair_regions(
     from ..butler import regions
 
     _check_instruments(names, (), "--instrument")
+    if since and until and since > until:
+        raise click.BadParameter(f"{since} is after --until {until}", param_hint="--since")
     columns = (TextColumn("{task.description:>24}"), BarColumn(), TextColumn("{task.completed}/{task.total} days"),
                TimeElapsedColumn())  # fmt: skip
     with Progress(*columns, console=console(stderr=True), disable=as_json, transient=True) as bar:

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from click.testing import Result
 from lsst.daf.butler import Butler
-from lsst.sphgeom import LonLat, UnitVector3d
+from lsst.sphgeom import Angle, Circle, LonLat, UnitVector3d
 
 from autoingest import instruments
-from autoingest.butler import visits
+from autoingest.butler import regions, visits
 from autoingest.butler.engine import IngestFile
 from autoingest.butler.native import NativeEngine
 from autoingest.errors import ConfigurationError
-from autoingest.instruments.geometry import separation, visit_regions
+from autoingest.instruments.geometry import VisitRegions, separation, visit_regions
 
 from ..instruments.headers import latiss
 from ..support import command
@@ -136,6 +136,44 @@ def test_refined_regions_are_left_alone(mistaken: Repository, open_butler: OpenB
     assert offs(open_butler())[visit.id] == pytest.approx(found["other_arcsec"])
 
 
+def test_regions_of_another_kind_are_left_alone(mistaken: Repository, open_butler: OpenButler) -> None:
+    circle = Circle(UnitVector3d(1, 0, 0), Angle.fromDegrees(1))
+    with closing(NativeEngine(mistaken.root)) as engine:
+        registry = engine.connect().registry
+        for number, region in zip(VISITS, (circle, None), strict=False):
+            [visit] = open_butler().query_dimension_records("visit", instrument="LATISS", visit=number)
+            registry.syncDimensionData("visit", visit.toDict() | {"region": region}, update=True)
+    found = counts(mistaken.root, "--write", code=0)["LATISS"]
+    assert found == {
+        "right": 0, "mistaken": 4, "mistaken_arcsec": pytest.approx(10.048, abs=0.001), "other": 2, "other_arcsec": 0.0
+    }  # fmt: skip
+    [visit] = open_butler().query_dimension_records("visit", instrument="LATISS", visit=VISITS[0])
+    assert visit.region == circle
+
+
+@pytest.mark.parametrize("chunk", [1, 2])
+def test_a_repair_that_was_stopped_is_repeated(
+    mistaken: Repository, open_butler: OpenButler, chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(regions, "CHUNK", chunk)
+    computed = []
+
+    def stopping(camera: Any, *pointing: float) -> VisitRegions:
+        computed.append(pointing)
+        if len(computed) == 7:  # two for each visit: in the middle of the second day
+            raise KeyboardInterrupt
+        return visit_regions(camera, *pointing)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(regions, "visit_regions", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            regions.repair_regions(mistaken.root, ["LATISS"], write=True)
+    assert [visit // 100_000 for visit, distance in offs(open_butler()).items() if distance < 1e-9] == [20230705] * 2
+    report = regions.repair_regions(mistaken.root, ["LATISS"], write=True)
+    assert (report.instruments["LATISS"].right, report.instruments["LATISS"].mistaken) == (2, 4)
+    assert max(offs(open_butler()).values()) < 1e-9
+
+
 def test_other_cameras_are_right(mistaken: Repository) -> None:
     found = counts(mistaken.root, "--instrument", "LSSTCam", "--write", code=0)
     assert found == {
@@ -150,4 +188,7 @@ def test_what_can_not_be_told(repository: Repository, tmp_path: Path) -> None:
     assert result.exit_code == 2
     assert "NoCam" in result.output
     assert run(repository.root, "--since", "2025").exit_code == 2
+    result = run(repository.root, "--since", "20250702", "--until", "20250701")
+    assert result.exit_code == 2
+    assert "20250702 is after --until 20250701" in result.output
     assert counts(repository.root, code=0)["LATISS"]["right"] == 0
