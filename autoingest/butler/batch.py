@@ -16,8 +16,9 @@ from .engine import FileResult, IngestFile, Key
 from .exposures import Digest, Exposures
 from .outage import is_outage
 
-NUMBERS = 100_000
-"""Exposures of a day that have a number: an exposure id is the day and five digits."""
+NUMBERS, DAYS = 100_000, 10_000_000
+"""An exposure id ends with the day, whose first digit may stand for the controller, and five digits of the number. Only
+the ids of LSST-TS8 are made of the time instead."""
 
 EXCEPTION_LENGTH = 2000
 """Characters of an error's message that are kept."""
@@ -129,12 +130,14 @@ def _check_key(file: IngestFile, identity: Identity | GuiderIdentity) -> None:
         raise MetadataError(
             f"OBSID = {identity.obs_id!r} is not the exposure of its key ({file.url})", card="OBSID", path=file.url
         )
-    if isinstance(identity, Identity) and identity.exposure_id % NUMBERS != int(named[2]):
+    if not isinstance(identity, Identity):
+        return
+    day, number = divmod(identity.exposure_id, NUMBERS)
+    if day % DAYS == identity.day_obs % DAYS and number != int(named[2]):
         raise MetadataError(
-            f"SEQNUM = {identity.exposure_id % NUMBERS} is not the exposure of its key ({file.url})",
-            card="SEQNUM", path=file.url,
-        )  # fmt: skip
-    if isinstance(identity, Identity) and identity.day_obs != int(named[1].rpartition("_")[2]):
+            f"SEQNUM = {number} is not the exposure of its key ({file.url})", card="SEQNUM", path=file.url
+        )
+    if identity.day_obs != int(named[1].rpartition("_")[2]):
         raise MetadataError(
             f"DAYOBS = {identity.day_obs} is not the day of its key ({file.url})", card="DAYOBS", path=file.url
         )

@@ -10,7 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,8 @@ class Observer:
             if process.poll() is None:
                 parent = psutil.Process(process.pid)
                 for one in (parent, *parent.children(recursive=True)):
-                    self.seen[f"command line of {one.pid}"] = " ".join(one.cmdline()) + one.name()
+                    with suppress(psutil.NoSuchProcess):
+                        self.seen[f"command line of {one.pid}"] = " ".join(one.cmdline()) + one.name()
 
     def run(self, *arguments: str, environment: Mapping[str, str]) -> int:
         """Run a command and keep what it says; its exit code."""
