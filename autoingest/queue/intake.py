@@ -29,11 +29,11 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Literal
 
 import redis.asyncio
-import structlog
 
 from .. import metrics
 from ..config import EnqueueConfig
 from ..objects import ExposureObject, LfaObject
+from ..pacing import PacedLog
 from . import keys
 from .grouped import GroupedScript, Replicas
 from .scripts import COMMON, head
@@ -52,8 +52,6 @@ MAX_CANARIES = 1000
 
 MAX_STEPS = 1_000_000
 """Entries of queues that one call may search for paths, some 10 ms of the server's time; it then returns early."""
-
-log = structlog.get_logger(__name__)
 
 # ARGV: (head), JSON: for each notice a list of texts, empty where it is not known: its queue, dead letters, waiting,
 #   prefix of the workers' lists, REC, RECINSTR, MAXSEQ, set of the annex's instruments that are counted, path,
@@ -249,6 +247,8 @@ class Intake:
         hold: bool = True,
     ) -> None:
         self._max_rejected = max_rejected
+        self._events_forgotten = PacedLog("events of a file forgotten")
+        self._records_forgotten = PacedLog("records forgotten")
         self._accept = GroupedScript(client, ACCEPT, head(), replicas, hold=hold)
         self._reject = GroupedScript(client, REJECT, head(), hold=hold)
 
@@ -285,7 +285,7 @@ class Intake:
         for (notice, _), result in zip(notices, results, strict=True):
             if number := result // 2:
                 metrics.EVENTS_FORGOTTEN.labels(notice.bucket).inc(number)
-                log.warning("events of a file forgotten", path=notice.path, number=number, limit=MAX_EVENTS)
+                self._events_forgotten.warn(notice.bucket, path=notice.path, number=number, limit=MAX_EVENTS)
         return ["queued" if result % 2 else "duplicate" for result in results]
 
     async def reject(self, rejections: Sequence[Rejection], deadline: float | None = None) -> None:
@@ -315,7 +315,7 @@ class Intake:
         for (bucket, is_canary), number in (+numbers).items():
             metrics.REJECTED_FORGOTTEN.labels(bucket).inc(number)
             what, limit = ("canaries", MAX_CANARIES) if is_canary else ("rejected records", self._max_rejected)
-            log.warning(f"{what} forgotten", bucket=bucket, number=number, limit=limit)
+            self._records_forgotten.warn((bucket, is_canary), bucket=bucket, what=what, number=number, limit=limit)
 
     async def close(self) -> None:
         """Give up what is on its way; call it when no caller is left."""

@@ -370,6 +370,13 @@ async def test_canary_with_an_event_of_a_mebibyte(enqueue: Running) -> None:
     assert len(kept) < 1000
 
 
+async def test_many_events_of_one_file_do_not_fill_the_log(enqueue: Running) -> None:
+    with structlog.testing.capture_logs() as logs:
+        status, answer = await enqueue.post(body(*[record(event_id=str(number)) for number in range(MAX_RECORDS)]))
+    assert (status, len(answer["queued"]), len(answer["duplicate"])) == (200, 1, MAX_RECORDS - 1)
+    assert [entry["event"] for entry in logs] == ["events of a file forgotten"]
+
+
 async def test_body_of_64_mebibytes(enqueue: Running) -> None:
     async with aiohttp.ClientSession() as http:
         content = io.BytesIO(body(record()).ljust(64 * 2**20))
