@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -163,11 +164,14 @@ def test_pointing_and_times_that_differ_are_told_once(
 
 @pytest.mark.parametrize("repository", ["sqlite"], indirect=True)
 @pytest.mark.parametrize(
-    ("name", "value"), [("FILTER", "r_57"), ("GROUPID", "other"), ("OBSID", "MC_O_20250714_000009")]
+    ("name", "value"), [("FILTER", "r_57"), ("GROUPID", "other"), ("OBSID", "MC_S_20250714_000001")]
 )
 def test_another_identity_is_named(site: NativeEngine, name: str, value: str, open_butler: OpenButler) -> None:
     ingest(site, 94)
-    result = ingest(site, 95, **{name: value})
+    [file] = exposures.files(1, [95], **{name: value})
+    if name == "OBSID":  # else the file is not what its key says
+        file = replace(file, obs_id=value)
+    [result] = site.ingest([file]).files
     assert (result.outcome, result.reason) == ("failed", "conflict")
     field = {"FILTER": "physical_filter", "GROUPID": "group", "OBSID": "obs_id"}[name]
     assert f"{field} is {getattr(exposure(open_butler()), field)!r}, not {value!r}" in result.exception
