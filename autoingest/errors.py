@@ -23,8 +23,8 @@ class TransientError(AutoingestError):
     """Something else is away (store, database, Redis): keep the work, back off, use up no attempt."""
 
 
-class RepositoryAwayError(TransientError):
-    """The Butler repository can't be opened, whatever is to be written into it."""
+class RefusedError(TransientError):
+    """The database answers, but refuses a statement, perhaps for what one file makes of it."""
 
 
 class PermanentError(AutoingestError):

@@ -10,11 +10,11 @@ from lsst.daf.butler import Butler, DimensionRecord
 
 from .. import instruments
 from ..config import DifferingMetadata, Grouping
-from ..errors import MetadataError, RepositoryAwayError, TransientError
+from ..errors import MetadataError
 from .datasets import Datasets
 from .engine import BatchResult, FileResult, IngestFile, Key, OwedVisit
 from .exposures import Exposure, Exposures, Kept
-from .outage import cause, is_outage
+from .outage import is_outage, outage
 from .repo import check_storage_classes, despite_others, open_repository, prepare, registered
 from .visits import Visits
 
@@ -83,13 +83,10 @@ class ButlerEngine(ABC):
             self._exposures.trim()
             self._refused.clear()
             self._batch(files, results, done)
-        except RepositoryAwayError:
-            self.close()
-            raise
         except Exception as err:
             self.close()
             if is_outage(err):
-                raise TransientError(f"the Butler repository can't be written now: {cause(err)}") from err
+                raise outage(err, "the Butler repository can't be written now") from err
             raise
         if self._doubtful:
             # What we remember of the repository may be out of date: somebody may have removed an exposure.
@@ -104,13 +101,10 @@ class ButlerEngine(ABC):
             for instrument, exposure_id in exposures:
                 if self._register(instrument) and (exposure := self._exposures.stored(instrument, exposure_id)):
                     self._define(exposure, done)
-        except RepositoryAwayError:
-            self.close()
-            raise
         except Exception as err:
             self.close()
             if is_outage(err):
-                raise TransientError(f"the Butler repository can't be written now: {cause(err)}") from err
+                raise outage(err, "the Butler repository can't be written now") from err
             raise
         return done
 

@@ -9,7 +9,7 @@ import psycopg
 import sqlalchemy.exc
 from botocore.exceptions import BotoCoreError, ClientError
 
-from ..errors import ConfigurationError, PermanentError, TransientError
+from ..errors import AutoingestError, ConfigurationError, PermanentError, RefusedError, TransientError
 from ..store.failure import told
 
 _DATA_CLASSES = {"21", "22", "23", "44", "54"}
@@ -22,6 +22,13 @@ _DATA_STATES = {
     "42P18",  # a value whose type can't be told
     "25P02",  # an earlier statement of the transaction failed; divided, the batch shows which file and why
 }
+
+_OPERATOR_CLASSES = {"08", "25", "26", "28", "2B", "3D", "3F", "42", "53", "57", "58"}
+"""SQLSTATE classes of outages that no single file can cause: connection, state of the transaction, prepared statement,
+authorization, privileges, database, schema, definitions, resources, shutdown, system."""
+
+_CANCELED = "57014"
+"""SQLSTATE of a statement that was cancelled, for one, as it took too long; of that a file may be the cause."""
 
 _DATA_SQLITE_CODES = {
     sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_RANGE, sqlite3.SQLITE_TOOBIG,
@@ -46,6 +53,33 @@ def is_outage(error: BaseException) -> bool:
     while seen is not None and not isinstance(seen, PermanentError):
         if _one_is_outage(seen):
             return True
+        seen = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
+    return False
+
+
+def outage(error: BaseException, message: str) -> TransientError:
+    """Return what is raised for an outage: `RefusedError` where one file may be what the database refuses.
+
+    Parameters
+    ----------
+    error
+        The outage.
+    message
+        What can't be done for it; the cause is added.
+    """
+    kind = RefusedError if _may_be_a_files(error) else TransientError
+    return kind(f"{message}: {cause(error)}")
+
+
+def _may_be_a_files(error: BaseException) -> bool:
+    seen: BaseException | None = error
+    while seen is not None and not isinstance(seen, AutoingestError):
+        match seen:
+            case psycopg.Error(sqlstate=str() as state):
+                return state[:2] not in _OPERATOR_CLASSES or state == _CANCELED
+            case sqlite3.Error():
+                code = getattr(seen, "sqlite_errorcode", 0)
+                return code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_INTERNAL)
         seen = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
     return False
 

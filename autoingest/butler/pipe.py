@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import threading
+from contextlib import suppress
 
 KEPT = 64 * 1024
 """Bytes kept of what was written last."""
@@ -28,18 +30,26 @@ class Log:
         self._reader, self.writer = os.pipe()
         self._last = b""
         self._thread = threading.Thread(target=self._pass_on, name="butler-log", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:
+            os.close(self._reader)
+            os.close(self.writer)
+            raise
 
     def begin(self) -> None:
         """Forget what was written so far."""
         self._last = b""
 
-    def text(self, wait: float) -> str:
+    async def text(self, wait: float) -> str:
         """Return what was written last; the writer has ended, and `wait` is how many seconds its last words may take.
 
         A process that the writer has left behind may keep the pipe open.
         """
-        self._thread.join(wait)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(wait):
+                while self._thread.is_alive():  # noqa: ASYNC110 - it is a thread that ends
+                    await asyncio.sleep(0.01)
         return self._last.decode(errors="replace")
 
     def _pass_on(self) -> None:

@@ -12,13 +12,13 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import structlog
 
 from ..config import IngestConfig, LoggingConfig
-from ..errors import AutoingestError, ConfigurationError, MetadataError, RepositoryAwayError, TransientError
+from ..errors import AutoingestError, ConfigurationError, MetadataError, TransientError
 from .channel import SIZE_BYTES, Batch, DefineVisits, Setup, Started, pack, unpack, unpack_size
 from .engine import BatchResult, FileResult, IngestFile, Key
 from .pipe import Log, last_words, waited_for_server
@@ -137,7 +137,14 @@ class ButlerProcess:
         async with self._turn:
             await self._ensure()
 
-    async def ingest(self, files: Sequence[IngestFile], timeout: float, *, cautious: bool = False) -> BatchResult:  # noqa: ASYNC109 - its end kills the process
+    async def ingest(
+        self,
+        files: Sequence[IngestFile],
+        timeout: float,  # noqa: ASYNC109 - its end kills the process
+        *,
+        cautious: bool = False,
+        begin: Callable[[], Awaitable[None]] | None = None,
+    ) -> BatchResult:
         """Have a batch written.
 
         Parameters
@@ -148,15 +155,17 @@ class ButlerProcess:
             Seconds that it may take, from the moment at which the batch before it is done.
         cautious
             Whether these files may have ended a process before.
+        begin
+            Called when a process is ready and nothing else is in its hands; what it raises is raised here.
 
         Raises
         ------
         ButlerEndedError
             If the process died or took too long; the next call starts a new one.
-        RepositoryAwayError
-            If the repository can't be opened now.
+        RefusedError
+            If an answering database refuses a statement, perhaps for what one file makes of it.
         TransientError
-            If it can't be written now.
+            If the repository can't be written now.
         """
         request = Batch(list(files), timeout, cautious)
         try:
@@ -168,7 +177,7 @@ class ButlerProcess:
             refused = {file.path: result for file in files if (result := _refused(file)) is not None}
             request = Batch([file for file in files if file.path not in refused], timeout, cautious)
             data = pack(request)
-        written = await self._request(data, request) if request.files else BatchResult()
+        written = await self._request(data, request, begin) if request.files else BatchResult()
         results = {result.path: result for result in written.files} | refused
         return BatchResult([results[file.path] for file in files], written.visits, written.owed, written.kept)
 
@@ -190,18 +199,24 @@ class ButlerProcess:
         request = DefineVisits(list(exposures), timeout)
         return await self._request(pack(request), request)
 
-    async def _request(self, data: bytes, request: Batch | DefineVisits) -> BatchResult:
+    async def _request(
+        self, data: bytes, request: Batch | DefineVisits, begin: Callable[[], Awaitable[None]] | None = None
+    ) -> BatchResult:
         async with self._turn:
             try:
                 await self._ensure()
+                if begin is not None:
+                    await begin()
+                    await self._ensure()
                 result: BatchResult = await self._call(data, request.timeout, BatchResult)
             except ButlerEndedError:
                 raise
             except (TransientError, ConfigurationError) as err:
                 self._trouble = str(err)
+                if isinstance(err, TransientError):
+                    raise
                 # An operator can mend it; no file is to blame.
-                kind = RepositoryAwayError if isinstance(err, ConfigurationError) else type(err)
-                raise kind(str(err), **err.context) from err
+                raise TransientError(str(err), **err.context) from err
             self._trouble = None
         return result
 
@@ -241,9 +256,9 @@ class ButlerProcess:
                 )  # fmt: skip
             finally:
                 os.close(self._log.writer)
-        except OSError as err:
+        except (OSError, RuntimeError) as err:  # also a thread that can't be started
             self._why = f"a Butler process can't be started: {err}"
-            raise RepositoryAwayError(self._why) from err
+            raise TransientError(self._why) from err
         self._why = "opening the repository"
 
     async def _ensure(self) -> None:
@@ -254,13 +269,13 @@ class ButlerProcess:
             started: Started = await self._call(pack(self._setup), START_TIMEOUT, Started)
         except ButlerEndedError as err:
             if self._has_served or not err.own_doing:
-                raise RepositoryAwayError(f"{err} as it started", **err.context) from err
+                raise TransientError(f"{err} as it started", **err.context) from err
             raise ConfigurationError("the Butler process dies as it starts; the log says why", **err.context) from err
         except (ConfigurationError, TransientError) as err:
             if self._process is not None:
                 await self._discard(str(err))
-            if self._has_served or isinstance(err, TransientError):  # if it was open before, an operator can mend it
-                raise RepositoryAwayError(str(err), **err.context) from err
+            if self._has_served:  # it was open before, so an operator can mend it
+                raise TransientError(str(err), **err.context) from err
             raise
         self._why, self._has_served, self._trouble = None, True, None
         log.info("butler process started", pid=started.pid, repo=self._setup.repo)
@@ -321,7 +336,7 @@ class ButlerProcess:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
         code = await process.wait()
-        text = await asyncio.to_thread(self._log.text, LAST_WORDS)
+        text = await self._log.text(LAST_WORDS)
         log.warning("butler process discarded", pid=process.pid, why=why, returncode=code)
         return code, text
 

@@ -17,7 +17,7 @@ from lsst.daf.butler.registry.managers import RegistryManagerTypes
 from lsst.resources import ResourcePath, ResourcePathExpression
 
 from .. import instruments
-from ..errors import AutoingestError, ConfigurationError, RepositoryAwayError, TransientError
+from ..errors import AutoingestError, ConfigurationError, TransientError
 from ..instruments import Camera
 from . import database  # noqa: F401 - how connections behave
 from .outage import cause, is_outage
@@ -103,6 +103,7 @@ def _create(
     folder: ResourcePath, registry_url: str | None, schema: str | None, cameras: Iterable[Camera]
 ) -> RepositoryReport:
     """Make or complete a repository; its ``butler.yaml`` comes last, so that whatever was begun can be gone on with."""
+    _reach_store(folder.geturl())
     file = folder.join("butler.yaml")
     found = file.exists()
     if found:
@@ -220,7 +221,7 @@ def open_repository(repo: str, *, writeable: bool = False) -> Butler:
     ------
     ConfigurationError
         If there is no such repository, or it can't be used.
-    RepositoryAwayError
+    TransientError
         If its database, or the store that it lies in, is away.
     """
     _reach_store(repo)
@@ -230,7 +231,7 @@ def open_repository(repo: str, *, writeable: bool = False) -> Butler:
         raise ConfigurationError(f"no Butler repository at {repo!r}: {err}", repo=repo) from err
     except Exception as err:
         if is_outage(err):
-            raise RepositoryAwayError(f"the Butler repository {repo!r} can't be opened now: {cause(err)}") from err
+            raise TransientError(f"the Butler repository {repo!r} can't be opened now: {cause(err)}") from err
         raise ConfigurationError(
             f"the Butler repository {repo!r} can't be opened: {type(err).__name__}: {err}", repo=repo
         ) from err
@@ -244,19 +245,22 @@ def _reach_store(repo: str) -> None:
     from obstore.exceptions import BaseError
 
     from ..store.failure import explain
-    from ..store.profiles import open_store
+    from ..store.profiles import open_store, resolve
 
     bucket, _, key = repo.removeprefix("s3://").partition("/")
     if not key.endswith(".yaml"):
         key = f"{key.rstrip('/')}/butler.yaml".lstrip("/")
     try:
         obstore.get(open_store(bucket), key)
-    except FileNotFoundError:
-        pass  # the Butler says which
+    except FileNotFoundError as err:
+        if (failure := explain(err)).code == "NoSuchBucket":
+            raise ConfigurationError(
+                f"the Butler repository {repo!r} can't be read: {failure.text}", repo=repo
+            ) from err
     except (BaseError, ValueError) as err:
-        raise RepositoryAwayError(
-            f"the Butler repository {repo!r} can't be read: {explain(err).text}", repo=repo
-        ) from err
+        where = f" from {endpoint}" if (endpoint := resolve(bucket).endpoint) else ""
+        message = f"the Butler repository {repo!r} can't be read{where}: {explain(err).text}"
+        raise TransientError(message, repo=repo) from err
 
 
 def register(repo: str, cameras: Iterable[str]) -> dict[str, dict[str, list[str]]]:

@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -21,9 +22,8 @@ from ..butler.engine import FileResult, IngestFile, OwedVisit
 from ..butler.process import ButlerEndedError, ButlerProcess
 from ..config import IngestConfig
 from ..errors import (
-    ConfigurationError,
     PermanentError,
-    RepositoryAwayError,
+    RefusedError,
     TransientError,
     UnknownObjectError,
     UnreadableObjectError,
@@ -75,9 +75,11 @@ SPREAD = 1.0
 """Seconds within which a repeated trial begins, at random: something that kills each process as soon as it is ready
 then hits one that has nothing in hand."""
 
+LONGEST_PAUSE = 10.0
+"""Seconds between two attempts to write while something is away, at the most."""
+
 DOUBTS = 5
-"""Outages in a row after which a batch's files are suspected, too: one of them may be what the database refuses. Those
-in which the repository could not even be opened do not count."""
+"""Times in a row that an answering database refuses a batch, after which its files are suspected: it may be for one."""
 
 LONGEST_PARK = 60.0
 """Seconds that a suspected file waits for its next trial at the most."""
@@ -86,6 +88,10 @@ log = structlog.get_logger(__name__)
 
 Todo = dict[str, tuple[Claimed, ExposureObject | LfaObject]]
 """Files in hand, by path."""
+
+
+class _PointlessError(Exception):
+    """There is no point in a file's trial."""
 
 
 class Lane:
@@ -152,10 +158,10 @@ class Lane:
 
     async def _batch(self, claimed: list[Claimed], stop: asyncio.Event) -> None:
         started = time.monotonic()
-        backoff = Backoff(first=1.0)
+        backoff = Backoff(first=1.0, last=LONGEST_PAUSE)
         headers: dict[str, ObjectHeader] = {}
         todo = await self._known(claimed)
-        files = outages = 0
+        files = refusals = 0
         async with self._lease_kept() as lost:
             while todo and not lost.is_set():
                 self._progress = time.monotonic()
@@ -173,11 +179,9 @@ class Lane:
                     break
                 todo = {path: todo[path] for path in away}
                 self._log.warning("batch held", files=len(away), error=str(next(iter(away.values()))), retry_s=delay)
-                if ended:
-                    outages = 0
-                elif not isinstance(next(iter(away.values())), RepositoryAwayError):
-                    outages += 1
-                if outages >= DOUBTS:
+                refused = any(isinstance(err, RefusedError) for err in away.values())
+                refusals = refusals + 1 if refused else 0
+                if refusals >= DOUBTS:
                     await self._suspect(list(away), todo)
                 if stop.is_set():
                     break
@@ -331,9 +335,11 @@ class Lane:
             suspected, alone = claim.tries > TRUSTED, claim.tries >= ALONE
             # Where others wait behind a file that takes too long, it gets less time first, and is not blamed.
             limit = self._config.batch_timeout / (4 if suspected and claim.tries <= ALONE else 1)
+            begin = partial(self._begin_trial, claim) if alone else None
             try:
-                if not alone or await self._tried(claim):
-                    await self._write([headers[path] for path in step], todo, limit, cautious=suspected)
+                await self._write([headers[path] for path in step], todo, limit, cautious=suspected, begin=begin)
+            except _PointlessError:
+                continue
             except ButlerEndedError as err:
                 if alone and await self._ended_alone(claim, err, limit):
                     continue
@@ -358,8 +364,14 @@ class Lane:
             todo[path] = (replace(claim, tries=number), obj)
         return [path for path, number in zip(paths, numbers, strict=True) if number]
 
-    async def _tried(self, claim: Claimed) -> bool:
-        """Count that a file is now written alone; return False if there is no point in it any more."""
+    async def _begin_trial(self, claim: Claimed) -> None:
+        """Count that a file is now written alone, with no other in the process's hands.
+
+        Raises
+        ------
+        _PointlessError
+            If it is given up, or not ours any more.
+        """
         number = await self._queue.on_trial(claim)
         if number > TRIALS:
             await self._give_up(
@@ -367,14 +379,10 @@ class Lane:
                 f"{TRIALS} times in a row, the Butler process was killed while it wrote this file alone, perhaps by the"
                 " kernel for lack of memory",
             )  # fmt: skip
-            return False
+        if not 0 < number <= TRIALS:
+            raise _PointlessError
         if number > 1:
-            try:
-                await self._butler.start()
-            except ConfigurationError as err:
-                raise TransientError(str(err)) from err
             await asyncio.sleep(random.uniform(0, SPREAD))  # noqa: S311 - no cryptography
-        return number > 0
 
     async def _ended_alone(self, claim: Claimed, err: ButlerEndedError, limit: float) -> bool:
         """Decide about a file that was written alone when the process ended; return False if it is to be tried again.
@@ -396,7 +404,15 @@ class Lane:
             delay = Backoff(first=min(LONGEST_PARK, 2.0 ** (claim.tries - TRUSTED)), last=LONGEST_PARK).next()
         await self._queue.park(claim, delay, None, on_trial=on_trial)
 
-    async def _write(self, headers: Sequence[ObjectHeader], todo: Todo, limit: float, *, cautious: bool) -> None:
+    async def _write(
+        self,
+        headers: Sequence[ObjectHeader],
+        todo: Todo,
+        limit: float,
+        *,
+        cautious: bool,
+        begin: Callable[[], Awaitable[None]] | None,
+    ) -> None:
         metrics.BATCH_FILES.observe(len(headers))
         started = time.monotonic()
         files = [
@@ -410,7 +426,7 @@ class Lane:
             )
             for header in headers
         ]
-        result = await self._butler.ingest(files, limit, cautious=cautious)
+        result = await self._butler.ingest(files, limit, cautious=cautious, begin=begin)
         metrics.BATCH_SECONDS.labels("write").observe(time.monotonic() - started)
         for instrument, _ in result.visits:
             metrics.VISITS.labels(instrument).inc()
@@ -506,10 +522,9 @@ class Lane:
                 self._log.error("no progress, lease not renewed any more", limit_s=limit)
                 return
             try:
-                if not await self._queue.renew():
+                if not await self._queue.renew() and not lost.is_set():
                     self._log.warning("lease lost")
-                    lost.set()
-                    return
+                    lost.set()  # more may be claimed all the same, before this batch ends
                 self._health.worked(user)
             except REDIS_AWAY as err:
                 self._health.failed(user, err)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 import signal
@@ -17,10 +18,13 @@ import pytest
 import sqlalchemy
 from lsst.daf.butler import Butler
 
+from autoingest import embedded
 from autoingest.butler.native import NativeEngine
 from autoingest.butler.repo import create_repository
 from autoingest.embedded import free_port
+from benchmarks.s3server import Fault, S3Server
 
+from ..support.postgres import postgres_folder
 from . import exposures
 from .contents import outcomes
 
@@ -97,6 +101,55 @@ def test_without_server(tmp_path: Path) -> None:
     url = f"postgresql+psycopg://nobody@127.0.0.1:{free_port()}/none"
     assert_refused(create(root, "--registry", url), "Connection refused")
     assert not root.exists()
+
+
+def test_with_a_wrong_password(tmp_path: Path) -> None:
+    with postgres_folder() as folder, embedded.postgres(folder) as url:
+        execute(url, "CREATE ROLE butler LOGIN PASSWORD 'correct-horse'")
+        (Path(folder) / "pg_hba.conf").write_text("local all butler scram-sha-256\nlocal all all trust\n")
+        execute(url, "SELECT pg_reload_conf()")
+        wrong = sqlalchemy.make_url(url).set(username="butler", password="battery-staple")
+        done = create(tmp_path / "repo", "--registry", wrong.render_as_string(hide_password=False))
+    assert_refused(done, "password authentication failed")
+    assert "battery" not in done.stderr
+    assert not (tmp_path / "repo").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "cause"),
+    [(["--registry", "mysql://x/y"], "mysql"), (["--registry", "nonsense"], "parse"), (["--schema", "s"], "'s'"),
+     (["--registry", "postgresql+psycopg://n@nowhere.invalid/x"], "nowhere.invalid")],
+)  # fmt: skip
+def test_registry_that_is_none(tmp_path: Path, options: list[str], cause: str) -> None:
+    assert_refused(create(tmp_path / "repo", *options), cause)
+
+
+def test_store_that_is_dead(s3_environment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    monkeypatch.setenv("S3_ENDPOINT_URL", f"http://{address}")
+    assert_refused(create("s3://bucket/repo"), "s3://bucket/repo", address)
+
+
+def test_bucket_that_is_none(s3_environment: str) -> None:
+    assert_refused(create("s3://no-such-bucket/repo"), "NoSuchBucket")
+
+
+@pytest.mark.parametrize("code", ["InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied"])
+async def test_store_that_refuses_the_credentials(
+    s3_environment: str, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    server = S3Server()
+    server.buckets["bucket"] = {}
+    server.fault = lambda *_: Fault(403, code)
+    async with server.run() as url:
+        monkeypatch.setenv("S3_ENDPOINT_URL", url)
+        assert_refused(await asyncio.to_thread(create, "s3://bucket/repo"), "s3://bucket/repo", code)
+
+
+def test_dead_database_of_a_repository_in_a_store(s3_bucket: str, s3_client: Any) -> None:
+    url = f"postgresql+psycopg://nobody@127.0.0.1:{free_port()}/none"
+    assert_refused(create(f"s3://{s3_bucket}/repo", "--registry", url), "Connection refused")
+    assert "Contents" not in s3_client.list_objects_v2(Bucket=s3_bucket)
 
 
 def test_without_right_on_the_folder(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import sqlalchemy
 
-from autoingest.butler.outage import cause, is_outage
-from autoingest.errors import ConfigurationError, MetadataError
+from autoingest.butler.outage import cause, is_outage, outage
+from autoingest.errors import ConfigurationError, MetadataError, RefusedError
 
 
 @pytest.mark.parametrize(
@@ -35,11 +35,31 @@ def test_postgres_errors_are_told_apart_by_sqlstate(postgres_url: str, sqlstate:
     assert is_outage(wrapped) is transient
 
 
+@pytest.mark.parametrize(
+    ("sqlstate", "refused"),
+    [*((state, False) for state in (
+        "08006", "25006", "26000", "28000", "3D000", "3F000", "42501", "42P01", "53100", "53300", "57P01", "57P03",
+        "58030",
+     )),
+     *((state, True) for state in ("40001", "40P01", "55P03", "57014", "P0001", "XX000", "XX001"))],
+)  # fmt: skip
+def test_an_outage_that_one_file_may_cause_is_a_refusal(postgres_url: str, sqlstate: str, refused: bool) -> None:
+    engine = sqlalchemy.create_engine(postgres_url)
+    statement = f"DO $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '{sqlstate}'; END $$"
+    with pytest.raises(sqlalchemy.exc.DBAPIError) as caught, engine.begin() as connection:
+        connection.execute(sqlalchemy.text(statement))
+    engine.dispose()
+    error = outage(caught.value, "can't be written")
+    assert isinstance(error, RefusedError) is refused
+    assert str(error).startswith("can't be written: ")
+
+
 def test_server_that_does_not_answer_is_outage() -> None:
     engine = sqlalchemy.create_engine("postgresql+psycopg://nobody@127.0.0.1:9/none")
     with pytest.raises(sqlalchemy.exc.OperationalError) as caught:
         engine.connect()
     assert is_outage(caught.value)
+    assert not isinstance(outage(caught.value, "away"), RefusedError)
 
 
 def test_sqlite_errors_are_told_apart_by_code(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -102,6 +103,64 @@ async def test_serves_batches_one_at_a_time(process: ButlerProcess, open_butler:
     assert {item.outcome for item in again.files} <= {"ingested"}
     assert len(stored(open_butler(), 1)) == 205
     assert process.missing() is None
+
+
+async def test_what_begins_a_request_has_the_process_to_itself(process: ButlerProcess) -> None:
+    """So whoever counts a trial there counts only what was in the process's hands when it ended."""
+    under_way = asyncio.create_task(process.ingest(exposures.files(1), 60))
+    began = []
+
+    async def begin() -> None:
+        assert under_way.done()
+        began.append(process.pid)
+        os.kill(began[0] or 0, signal.SIGKILL)
+        async with asyncio.timeout(60):
+            while process.pid is not None:
+                await asyncio.sleep(0.01)
+
+    await asyncio.sleep(0)
+    assert outcomes(await process.ingest(exposures.files(2, [94]), 60, begin=begin)) == {"ingested": 1}
+    assert len(began) == 1
+    assert process.pid not in (None, *began), "what killed it then is not held against the file"
+
+    async def refuse() -> None:
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        await process.ingest(exposures.files(2, [95]), 60, begin=refuse)
+    assert outcomes(await process.ingest(exposures.files(2, [96]), 60)) == {"ingested": 1}
+
+
+async def test_a_request_that_is_cancelled_leaves_no_answer_behind(process: ButlerProcess) -> None:
+    for wait in (0.0, 0.001, 0.02, 0.1):
+        request = asyncio.create_task(process.ingest(exposures.files(1), 60))
+        waiting = asyncio.create_task(process.ingest(exposures.files(2), 60))
+        await asyncio.sleep(wait)
+        request.cancel()
+        waiting.cancel()
+        await asyncio.wait({request, waiting})
+        result = await process.ingest(exposures.files(3, [94]), 60)
+        assert [item.path for item in result.files] == [file.path for file in exposures.files(3, [94])]
+    assert process.missing() is None
+
+
+@pytest.mark.parametrize("repository", ["sqlite"], indirect=True)
+async def test_no_thread_for_its_log_is_an_outage(process: ButlerProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_thread(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    assert process.pid
+    os.kill(process.pid, signal.SIGKILL)
+    async with asyncio.timeout(60):
+        while process.pid is not None:
+            await asyncio.sleep(0.01)
+    with monkeypatch.context() as patch:
+        patch.setattr("autoingest.butler.pipe.threading.Thread.start", no_thread)
+        descriptors = len(os.listdir("/proc/self/fd"))
+        with pytest.raises(TransientError, match="can't start new thread"):
+            await process._launch()
+        assert len(os.listdir("/proc/self/fd")) == descriptors
+    assert outcomes(await process.ingest(exposures.files(1, [94]), 60)) == {"ingested": 1}
 
 
 async def test_differences_that_were_kept_are_told_once(process: ButlerProcess) -> None:

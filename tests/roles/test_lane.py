@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
@@ -14,9 +14,12 @@ from redis.asyncio import Redis
 from autoingest import metrics
 from autoingest.butler.engine import BatchResult, FileResult, IngestFile
 from autoingest.config import Config
+from autoingest.errors import RefusedError, TransientError
 from autoingest.queue import keys
 from autoingest.queue.presence import GroupKeys
+from autoingest.queue.reclaim import Reclaimer
 from autoingest.queue.work import WorkQueue
+from autoingest.roles import lane
 from autoingest.roles.lane import Lane
 from autoingest.sim import Exposure, sensors
 from autoingest.store.reader import HeaderReader
@@ -37,10 +40,23 @@ class Butler:
         self.free = asyncio.Event()
         self.batches: list[list[str]] = []
         self.kept: list[tuple[str, str]] = []
+        self.errors: Callable[[list[str]], list[Exception]] = lambda _: []
+        """What a batch of these paths ends with, if anything."""
 
-    async def ingest(self, files: Sequence[IngestFile], timeout: float, *, cautious: bool = False) -> BatchResult:
+    async def ingest(
+        self,
+        files: Sequence[IngestFile],
+        timeout: float,
+        *,
+        cautious: bool = False,
+        begin: Callable[[], Awaitable[None]] | None = None,
+    ) -> BatchResult:
         await self.free.wait()
+        if begin is not None:
+            await begin()
         self.batches.append([file.path for file in files])
+        for error in self.errors(self.batches[-1]):
+            raise error
         return BatchResult([FileResult(file.path, "ingested", "LSSTCam") for file in files], kept=self.kept)
 
     def release(self) -> None:
@@ -64,9 +80,9 @@ async def paths(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[list[str]]:
 async def running(client: Redis, butler: Butler, batch_size: int) -> AsyncIterator[asyncio.Event]:
     config = Config.from_dict({"buckets": [BUCKET], "ingest": {"repo": "x", "batchSize": batch_size}}, "test").ingest
     queue = WorkQueue(client, BUCKET, "worker", 60)
-    lane = Lane(queue, butler, HeaderReader(8), GroupKeys(client, 60), None, config)  # type: ignore[arg-type]
+    taker = Lane(queue, butler, HeaderReader(8), GroupKeys(client, 60), None, config)  # type: ignore[arg-type]
     stop = asyncio.Event()
-    task = asyncio.create_task(lane.run(stop))
+    task = asyncio.create_task(taker.run(stop))
     try:
         yield stop
     finally:
@@ -181,3 +197,40 @@ async def test_a_mistake_in_the_set_up_is_no_files_failure(
 
 async def _all_wait(client: Redis, wanted: list[str]) -> bool:
     return set(await client.zrange(keys.waiting(BUCKET), 0, -1)) == set(wanted)
+
+
+async def test_a_long_outage_makes_no_suspects(
+    redis_client: Redis, paths: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The batch is held together, however often the database is not there."""
+    monkeypatch.setattr(lane, "LONGEST_PAUSE", 0.01)
+    butler = Butler()
+    butler.errors = lambda _: [TransientError("connection refused")] if len(butler.batches) < 4 * lane.DOUBTS else []
+    butler.release()
+    await put(redis_client, *paths, bucket=BUCKET, size=1)
+    async with running(redis_client, butler, 250):
+        await until(lambda: _done(redis_client, len(paths)))
+    assert [set(batch) for batch in butler.batches] == [set(paths)] * (4 * lane.DOUBTS)
+
+
+async def test_a_file_that_the_database_refuses_keeps_only_itself_out(
+    redis_client: Redis, paths: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The refusal may be an outage, so it is no failure either: the file goes in once the database takes it."""
+    monkeypatch.setattr(lane, "LONGEST_PAUSE", 0.01)
+    butler, refused = Butler(), {paths[2]}
+    butler.errors = lambda batch: [RefusedError("internal error")] if refused & set(batch) else []
+    butler.release()
+    await put(redis_client, *paths, bucket=BUCKET, size=1)
+    async with running(redis_client, butler, 250):
+        await until(lambda: _done_when_due(redis_client, len(paths) - 1))
+        refused.clear()
+        await until(lambda: _done_when_due(redis_client, len(paths)))
+    assert butler.batches[-1] == paths[2:3]
+    assert await redis_client.hlen(keys.dead(BUCKET)) == 0
+
+
+async def _done_when_due(client: Redis, number: int) -> bool:
+    """Return to the queue what has waited, as the role idle does, and tell whether so many are ingested."""
+    await Reclaimer(client, [BUCKET], 60).release_due(BUCKET)
+    return await _done(client, number)
