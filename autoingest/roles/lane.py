@@ -22,6 +22,7 @@ from ..butler.engine import FileResult, IngestFile, OwedVisit
 from ..butler.process import ButlerEndedError, ButlerProcess
 from ..config import IngestConfig
 from ..errors import (
+    ConfigurationError,
     PermanentError,
     RefusedError,
     TransientError,
@@ -343,8 +344,7 @@ class Lane:
             except ButlerEndedError as err:
                 if alone and await self._ended_alone(claim, err, limit):
                     continue
-                # Where a process crashed, one of the files is to blame; where it took too long, maybe not.
-                suspects = await self._suspect(step, todo, certain=err.own_doing and not err.too_long)
+                suspects = await self._suspect(step, todo, certain=err.own_doing)
                 away |= dict.fromkeys(suspects, err)
             except TransientError as err:
                 if alone:

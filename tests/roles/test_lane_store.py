@@ -41,7 +41,9 @@ class Butler:
         self.refused: set[str] = set()
         """Paths whose header can't be translated if it is a sidecar's."""
 
-    async def ingest(self, files: Sequence[IngestFile], timeout: float, *, cautious: bool = False) -> BatchResult:
+    async def ingest(
+        self, files: Sequence[IngestFile], timeout: float, *, cautious: bool = False, begin: object = None
+    ) -> BatchResult:
         return BatchResult(
             [
                 FileResult(file.path, "failed", reason="metadata", exception="no")
