@@ -18,6 +18,7 @@ import redis
 
 from autoingest.butler.engine import IngestFile
 from autoingest.butler.native import NativeEngine
+from autoingest.errors import TransientError
 from autoingest.queue import keys
 
 from .repository import contents
@@ -148,7 +149,10 @@ class OldServices:
                     while self.hung.is_set() and not self._stop.is_set():
                         self.holding.set()
                         time.sleep(TICK)
-                    self._work(engine, mine, batch)
+                    try:
+                        self._work(engine, mine, batch)
+                    except TransientError:  # another writer holds SQLite's lock for long
+                        continue
                 if self._redis.blmove(keys.queue(self._bucket), mine, TICK, "RIGHT", "LEFT") is None:
                     continue
                 number = self._redis.llen(mine)
