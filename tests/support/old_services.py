@@ -54,7 +54,7 @@ class OldServices:
         Files of one batch.
     """
 
-    def __init__(self, url: str, bucket: str, repo: str, shots: Mapping[str, Shot], batch: int = 10) -> None:
+    def __init__(self, url: str, bucket: str, repo: str, shots: Mapping[str, Shot], batch: int = 50) -> None:
         self._redis = redis.Redis.from_url(url, decode_responses=True, socket_timeout=10)
         self._bucket = bucket
         self._repo = repo
