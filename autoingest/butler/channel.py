@@ -6,6 +6,7 @@ comes makes it build anything else.
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import os
 import signal
@@ -128,6 +129,21 @@ def read(stream: BinaryIO, *kinds: type) -> Any:
         return None
     data = stream.read(size := unpack_size(head))
     return unpack(data, *kinds) if len(data) == size else None
+
+
+async def send(stream: asyncio.StreamWriter, data: bytes) -> None:
+    """Send a packed message to a process.
+
+    Raises
+    ------
+    ConnectionError
+        If the process has closed its end, or has ended.
+    """
+    try:
+        stream.write(data)
+    except RuntimeError as err:  # what uvloop says of a pipe that it has closed
+        raise ConnectionResetError(str(err)) from err
+    await stream.drain()
 
 
 def write(stream: BinaryIO, message: object) -> None:

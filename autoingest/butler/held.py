@@ -14,7 +14,7 @@ from typing import Any, Literal
 from ..config import Grouping, IngestConfig, LoggingConfig
 from ..errors import AutoingestError, TransientError
 from ..objects import ExposureObject
-from .channel import SIZE_BYTES, Started, pack, unpack, unpack_size
+from .channel import SIZE_BYTES, Started, pack, send, unpack, unpack_size
 from .process import environment
 
 TIMEOUT = 120.0
@@ -122,8 +122,7 @@ class ButlerReader:
         assert process.stdout is not None
         try:
             async with self._turn, asyncio.timeout(TIMEOUT):
-                process.stdin.write(pack(question))
-                await process.stdin.drain()
+                await send(process.stdin, pack(question))
                 size = unpack_size(await process.stdout.readexactly(SIZE_BYTES))
                 answer = unpack(await process.stdout.readexactly(size), kind)
         except TimeoutError:

@@ -19,7 +19,7 @@ import structlog
 
 from ..config import IngestConfig, LoggingConfig
 from ..errors import AutoingestError, ConfigurationError, MetadataError, TransientError
-from .channel import SIZE_BYTES, Batch, DefineVisits, Setup, Started, pack, unpack, unpack_size
+from .channel import SIZE_BYTES, Batch, DefineVisits, Setup, Started, pack, send, unpack, unpack_size
 from .engine import BatchResult, FileResult, IngestFile, Key
 from .pipe import Log, last_words, waited_for_server
 
@@ -290,8 +290,7 @@ class ButlerProcess:
         self._log.begin()
         try:
             async with asyncio.timeout(limit):
-                process.stdin.write(data)
-                await process.stdin.drain()
+                await send(process.stdin, data)
                 size = unpack_size(await process.stdout.readexactly(SIZE_BYTES))
                 if size > LONGEST_ANSWER:
                     raise ValueError(f"an answer of {size} bytes")

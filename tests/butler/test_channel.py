@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+import asyncio
 import io
+import sys
 from dataclasses import replace
 from typing import Any
 
 import pytest
+import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoingest import errors
-from autoingest.butler.channel import Batch, DefineVisits, Setup, Started, pack, read, write
+from autoingest.butler.channel import Batch, DefineVisits, Setup, Started, pack, read, send, write
 from autoingest.butler.engine import BatchResult, FileResult, OwedVisit
 from autoingest.butler.held import Held, HeldExposure
 from autoingest.config import LoggingConfig
@@ -104,3 +107,19 @@ def test_nothing_else_is_built(name: str) -> None:
 def test_a_cut_message_is_the_end() -> None:
     assert read(io.BytesIO(pack(Started(1))[:-1]), Started) is None
     assert read(io.BytesIO(b""), Started) is None
+
+
+def test_a_process_that_has_ended_is_sent_nothing() -> None:
+    """Whatever the event loop says of its pipe, that is an error of the connection."""
+
+    async def write_until_it_is_known() -> None:
+        process = await asyncio.create_subprocess_exec(sys.executable, "-c", "", stdin=asyncio.subprocess.PIPE)
+        await process.wait()
+        assert process.stdin is not None
+        process.stdin.transport.abort()
+        for _ in range(100):
+            await send(process.stdin, b"x" * 100_000)
+            await asyncio.sleep(0)
+
+    with pytest.raises(ConnectionError):
+        uvloop.run(write_until_it_is_known())

@@ -4,6 +4,7 @@ import json
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,10 @@ def test_single_exposure_is_also_the_groups_visit(
         "FILTER": "g_6", "OBJECT": exposure["target_name"], "PROGRAM": "BLOCK-365", "DATE-BEG": span.begin.isot,
         "DATE": span.end.isot, "DATE-END": span.end.isot, "DATE-OBS": span.begin.isot,
     }  # fmt: skip
-    assert len(by_counter.ingest(exposures.files(138, [94], **changes)).visits) == 1
+    [file] = exposures.files(138, [94], **changes)
+    path = file.path.replace(exposures.obs_id(138), exposure["obs_id"]).replace("/20250714/", "/20250521/")
+    file = replace(file, path=path, url=f"s3://{path}", obs_id=exposure["obs_id"])
+    assert len(by_counter.ingest([file]).visits) == 1
     butler = open_butler()
     for element in ("visit_system", "visit_definition", "visit_system_membership"):
         records = butler.query_dimension_records(element, instrument="LSSTCam")

@@ -148,7 +148,15 @@ def test_secret_that_the_listener_no_longer_knows(summit: Summit, tmp_path: Path
         site.environment = {**before.environment, "AUTOINGEST_NOTIFICATION_SECRETS": f"another-secret {SECRET}"}
         process = site.start("enqueue,ingest,idle,presence")
         number = len(site.processes) - 1
-        wait_for(lambda: site.metric("autoingest_ingested_total", number) >= len(urls), "all ingested", 240)
+
+        def all_ingested() -> bool:
+            return site.metric("autoingest_ingested_total", number) >= len(urls)
+
+        try:
+            wait_for(all_ingested, "all ingested")
+        except AssertionError:  # Ceph 16 may stall once it was refused connections; it has kept all notifications
+            summit.ceph.restart_gateway()
+            wait_for(all_ingested, "all ingested", 240)
         with Butler.from_config(site.repo, instrument="LSSTCam") as butler:
             (exposure,) = butler.query_dimension_records(
                 "exposure", where="exposure.obs_id = :obs", bind={"obs": f"MC_O_{DAY_OBS}_000003"}
