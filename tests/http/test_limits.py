@@ -131,7 +131,7 @@ HOSTILE = {
 @pytest.mark.parametrize("pattern", [r"\.fits$", r"^(a+)+$", r"(.*)*\.(.*)*\.fits$", r"(a|aa)+x"])
 @pytest.mark.parametrize("name", HOSTILE)
 async def test_others_have_their_turn_while_a_message_is_read(name: str, pattern: str) -> None:
-    """Processor time is measured, which a busy machine hardly changes; several come at once."""
+    """Processor time is measured, with room for a garbage collection; one that gives no turn takes seconds."""
     parser = RecordParser(["embargo@rubin-summit"], pattern)
 
     async def read() -> None:
@@ -144,7 +144,7 @@ async def test_others_have_their_turn_while_a_message_is_read(name: str, pattern
         before = time.thread_time()
         await asyncio.sleep(0)
         longest = max(longest, time.thread_time() - before)
-    assert longest < 0.1
+    assert longest < 0.5
 
 
 @pytest.mark.parametrize("pattern", ["(", "(?=a)", r"(a)\1", "[z-a]", "a{2000}"])
