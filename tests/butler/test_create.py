@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -188,23 +189,32 @@ def own_schema(postgres_url: str) -> Iterator[str]:
         execute(postgres_url, f"DROP SCHEMA {schema} CASCADE")
 
 
+FORKS = multiprocessing.get_context("forkserver")
+"""Forks from a process without threads: a fork of this one may inherit a lock that nobody releases."""
+FORKS.set_forkserver_preload(["autoingest.butler.repo"])
+
+
+def create_and_die(environment: dict[str, str], statement: int, root: str, url: str | None, schema: str | None) -> None:
+    """Make a repository, and kill this process at its n-th statement."""
+    os.environ.update(environment)
+    numbers = itertools.count(1)
+
+    def kill(*_: object) -> None:
+        if next(numbers) == statement:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    sqlalchemy.event.listen(sqlalchemy.Engine, "before_cursor_execute", kill)
+    sqlalchemy.event.listen(sqlalchemy.Engine, "commit", kill)
+    create_repository(root, registry_url=url, schema=schema, cameras=["LATISS", "LSST-TS8"])
+
+
 def killed_at(statement: int, root: str, url: str | None, schema: str | None) -> bool:
     """Make a repository in a process that is killed at its n-th statement; return whether it was."""
-    pid = os.fork()
-    if pid == 0:
-        numbers = itertools.count(1)
-
-        def kill(*_: object) -> None:
-            if next(numbers) == statement:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        sqlalchemy.event.listen(sqlalchemy.Engine, "before_cursor_execute", kill)
-        sqlalchemy.event.listen(sqlalchemy.Engine, "commit", kill)
-        try:
-            create_repository(root, registry_url=url, schema=schema, cameras=["LATISS", "LSST-TS8"])
-        finally:
-            os._exit(0)
-    return os.waitpid(pid, 0)[1] != 0
+    process = FORKS.Process(target=create_and_die, args=(dict(os.environ), statement, root, url, schema))
+    process.start()
+    process.join()
+    assert process.exitcode in (0, -signal.SIGKILL)
+    return process.exitcode != 0
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgres", "s3"])

@@ -149,7 +149,7 @@ def test_paths_of_any_bytes_are_listed_requeued_and_dropped(site: Site, valkey_u
     assert "(empty path)" in text
     report = site.json("audit")
     assert (report["counts"][site.bucket]["dead"], report["findings"]) == (6, [])
-    assert site.json("queue requeue", "", r"\xff\xfe/x")["requeued"] == ["", r"\xff\xfe/x"]
+    assert set(site.json("queue requeue", "", r"\xff\xfe/x")["requeued"]) == {"", r"\xff\xfe/x"}
     raw = redis.Redis.from_url(valkey_url)
     assert set(raw.lrange(f"QUEUE:{site.bucket}", 0, -1)) == {b"", b"\xff\xfe/x"}
     assert site.json("queue drop", "--yes", "--all")["dropped"] == 4
