@@ -14,7 +14,7 @@ from pathlib import Path
 
 import uvloop
 
-from autoingest import embedded
+from autoingest.dev import embedded
 
 from . import bench, burst, ceph, guiders, ingest, listeners, memory, scale, start
 from .report import Row, machine, save, show

@@ -17,16 +17,16 @@ from uuid import uuid4
 import redis.asyncio
 import sqlalchemy
 
-from autoingest import embedded
+from autoingest.app.config import PresenceConfig, RedisConfig
 from autoingest.butler.repo import create_repository
-from autoingest.config import PresenceConfig, RedisConfig
+from autoingest.dev import embedded
+from autoingest.dev.simulator import BucketSink, Exposure, SentFile, Simulator, notification
+from autoingest.model.objects import ExposureObject, LfaObject
 from autoingest.notify.records import Notice, RecordParser
-from autoingest.objects import ExposureObject, LfaObject
 from autoingest.queue import keys
 from autoingest.queue.connection import connect
 from autoingest.queue.intake import Intake
-from autoingest.sim import BucketSink, Exposure, SentFile, Simulator, notification
-from tests.support.site import Site
+from testing.site import Site
 
 BUCKET = "rubin-summit"
 CAMERA = "LSSTCam"
@@ -79,7 +79,7 @@ def s3(folder: Path) -> Iterator[Store]:
     """Run the benchmark's S3 server with a bucket."""
     port = embedded.free_port()
     url = f"http://127.0.0.1:{port}"
-    command = [sys.executable, str(Path(__file__).with_name("s3server.py")), "--port", str(port), "--bucket", BUCKET]
+    command = [sys.executable, "-m", "testing.s3server", "--port", str(port), "--bucket", BUCKET]
     with embedded.child("s3server", command, folder / "s3server.log", lambda: embedded.listens(port)):
         os.environ.update(S3_ENDPOINT_URL=url, AWS_ACCESS_KEY_ID="benchmark", AWS_SECRET_ACCESS_KEY="benchmark")
         yield Store(url)

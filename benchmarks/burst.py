@@ -11,8 +11,8 @@ from pathlib import Path
 import psycopg
 import redis.asyncio
 
+from autoingest.dev.simulator import Exposure, SentFile, notification, sensors
 from autoingest.queue import keys
-from autoingest.sim import Exposure, SentFile, notification, sensors
 
 from . import bench, program
 from .load import load, percentile, post

@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from tests.support.ceph import TICK, Ceph, run_ceph
-from tests.support.site import Site, wait_for
+from testing.ceph import TICK, Ceph, run_ceph
+from testing.site import Site, wait_for
 
 from . import bench, program
 from .burst import CADENCE, ROLES, Watcher

@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 
 import redis.asyncio
 
+from autoingest.dev.simulator import BucketSink, Exposure, Sensor, SentFile, sensors
 from autoingest.queue import keys
 from autoingest.queue.status import queue_status
-from autoingest.sim import BucketSink, Exposure, Sensor, SentFile, sensors
 
 from . import bench, program
 from .burst import CADENCE, ROLES, Watcher, burst

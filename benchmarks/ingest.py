@@ -14,7 +14,7 @@ import sqlalchemy
 
 from autoingest.butler.engine import IngestFile
 from autoingest.butler.native import NativeEngine
-from autoingest.sim import Exposure, Sensor, SentFile, sensors
+from autoingest.dev.simulator import Exposure, Sensor, SentFile, sensors
 
 from . import bench, program
 from .bench import FILES

@@ -6,9 +6,9 @@ import time
 from collections.abc import Iterator
 from itertools import count
 
+from autoingest.dev.simulator import SentFile, notification
 from autoingest.queue.intake import Intake
 from autoingest.queue.presence import Arrival, GroupKeys
-from autoingest.sim import SentFile, notification
 
 from . import bench, program
 from .load import Load, get, load, post

@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 
 import redis.asyncio
 
+from autoingest.dev.simulator import Exposure, SentFile, sensors
 from autoingest.queue import keys
 from autoingest.queue.intake import Intake
 from autoingest.queue.presence import Arrival, GroupKeys
 from autoingest.queue.work import Done, WorkQueue
-from autoingest.sim import Exposure, SentFile, sensors
 
 from . import bench
 from .report import Row

@@ -10,7 +10,7 @@ from typing import Any
 
 import psutil
 
-from tests.support.site import Site
+from testing.site import Site
 
 MIB = 2**20
 PATIENCE = 120.0

@@ -10,8 +10,8 @@ from pathlib import Path
 import redis.asyncio
 import sqlalchemy
 
+from autoingest.dev.simulator import SentFile
 from autoingest.queue.intake import Intake
-from autoingest.sim import SentFile
 
 from . import bench, program
 from .bench import FILES

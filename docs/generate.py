@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from autoingest.config import Config
-from autoingest.metrics import REGISTRY
+from autoingest.app.config import Config
+from autoingest.app.metrics import REGISTRY
 
 TARGET = Path(__file__).with_name("configuration.md")
 

@@ -10,7 +10,7 @@ import json
 import sys
 from pathlib import Path
 
-from autoingest.config import Config
+from autoingest.app.config import Config
 
 TARGET = Path(__file__).parent / "autoingest" / "values.schema.json"
 

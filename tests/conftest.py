@@ -12,12 +12,11 @@ import boto3
 import pytest
 import redis.asyncio
 
-from autoingest import embedded
-from autoingest.config import RedisConfig
+from autoingest.app.config import RedisConfig
+from autoingest.dev import embedded
 from autoingest.queue.connection import connect
-
-from .support.postgres import postgres_folder
-from .support.requirements import missing
+from testing.postgres import postgres_folder
+from testing.requirements import missing
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

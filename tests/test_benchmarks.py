@@ -11,7 +11,7 @@ import pytest
 from benchmarks.bench import Store
 from benchmarks.load import get, load, percentile
 from benchmarks.report import Row, save, show
-from benchmarks.s3server import S3Server, Stored
+from testing.s3server import S3Server, Stored
 
 
 @pytest.mark.parametrize("keep_alive", [True, False])

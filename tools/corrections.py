@@ -5,7 +5,7 @@
 
 FOLDER holds either the files of the observatory, ``{instrument}-{obs_id}.yaml`` (the folder ``corrections`` of its
 package obs_lsst), or ``{instrument}.json`` with ``{obs_id: {card: value}}``. Each instrument gets a file in
-``autoingest/instruments/corrected``: values by card, camera and day, and number. Each card and day stands once,
+``autoingest/instruments/data/corrections``: values by card, camera and day, and number. Each card and day stands once,
 and a night is a line. The same corrections always make the same files.
 """
 
@@ -20,7 +20,7 @@ from typing import Any
 
 import yaml
 
-TARGET = Path(__file__).parent.parent / "autoingest/instruments/corrected"
+TARGET = Path(__file__).parent.parent / "autoingest/instruments/data/corrections"
 
 Corrections = Mapping[str, Mapping[str, object]]
 """Values by card, by observation."""

@@ -9,8 +9,8 @@ import structlog
 from lsst.daf.butler import Butler, DimensionRecord
 
 from .. import instruments
-from ..config import DifferingMetadata, Grouping
-from ..errors import MetadataError
+from ..app.config import DifferingMetadata, Grouping
+from ..model.errors import MetadataError
 from .datasets import Datasets
 from .engine import BatchResult, FileResult, IngestFile, Key, OwedVisit
 from .exposures import Exposure, Exposures, Kept

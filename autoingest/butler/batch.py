@@ -9,9 +9,9 @@ from functools import cached_property
 from typing import Literal
 
 from .. import instruments
-from ..errors import MetadataError, PermanentError
 from ..instruments import ExposureRecord, GuiderIdentity, Identity, exposure_record, identify, identify_guider
-from ..store.agreement import OBS_ID
+from ..model.errors import MetadataError, PermanentError
+from ..store.key_check import OBS_ID
 from .engine import FileResult, IngestFile, Key
 from .exposures import Digest, Exposures
 from .outage import is_outage
@@ -86,7 +86,7 @@ def identified(
     files
         The batch.
     admit
-        Called with the instrument of each file; raises `autoingest.errors.PermanentError` if it can't be ingested.
+        Called with the instrument of each file; raises `PermanentError` if it can't be ingested.
     results
         Receives the failures, by path.
 

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from ..errors import AutoingestError
+from ..app.log import configure_logging
 from ..instruments import describe
-from ..log import configure_logging
+from ..model.errors import AutoingestError
 from .channel import Batch, DefineVisits, Setup, Started, die_with, read, write
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ from lsst.daf.butler import (
     DimensionRecord,
 )
 
-from ..config import DifferingMetadata
-from ..errors import ConflictError
+from ..app.config import DifferingMetadata
 from ..instruments import ExposureRecord
+from ..model.errors import ConflictError
 from .engine import Key
 from .records import rows
 

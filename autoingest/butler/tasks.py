@@ -12,8 +12,8 @@ from typing import Any
 from lsst.daf.butler import Butler, DimensionRecord, FileDataset
 from lsst.resources import ResourcePath
 
-from ..config import Grouping
-from ..errors import ConfigurationError
+from ..app.config import Grouping
+from ..model.errors import ConfigurationError
 from .engine import Key
 from .resources import KnownImage
 

@@ -12,7 +12,7 @@ import structlog
 from lsst.daf.butler import Butler, DimensionRecord, Timespan
 
 from .. import instruments
-from ..config import Grouping
+from ..app.config import Grouping
 from ..instruments.geometry import visit_regions
 from .engine import Key
 

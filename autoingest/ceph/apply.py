@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..errors import AutoingestError
+from ..model.errors import AutoingestError
 from . import policy
 from .client import Gateway
+from .desired import Finding, Step, Wanted, steps_of
 from .plan import compare
 from .state import State, read_state
-from .wanted import Finding, Step, Wanted, steps_of
 
 
 async def apply(gateway: Gateway, wanted: Wanted, on_step: Callable[[Step], None] = lambda _: None) -> list[Finding]:

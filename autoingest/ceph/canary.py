@@ -18,14 +18,14 @@ from typing import Literal
 
 import redis.asyncio
 
-from ..errors import TransientError
+from ..model.errors import TransientError
 from ..notify.records import CANARY_FOLDER
 from ..queue import keys
 from ..queue.connection import REDIS_AWAY, cause
-from .blocks import BucketSpec
 from .client import REFUSED_BY_QUEUE, Gateway, RefusedError
+from .desired import Wanted
+from .schema import BucketSpec
 from .state import read_state
-from .wanted import Wanted
 
 Verdict = Literal["arrived", "stalled", "silent", "refused"]
 

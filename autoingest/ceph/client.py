@@ -18,10 +18,10 @@ from botocore.credentials import Credentials
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from yarl import URL
 
-from ..errors import AutoingestError, ConfigurationError, TransientError
+from ..model.errors import AutoingestError, ConfigurationError, TransientError
 from ..store.failure import told
 from ..store.profiles import open_client, resolve
-from .blocks import BucketSpec
+from .schema import BucketSpec
 from .spec import Spec
 
 MISSING = 404

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from . import policy
-from .blocks import BucketSpec, NotificationSpec, TopicSpec
 from .client import Notification, key_filter
+from .desired import Finding, Step, Wanted, notifications
+from .schema import BucketSpec, NotificationSpec, TopicSpec
 from .state import BucketState, State, TopicState
-from .wanted import Finding, Step, Wanted, notifications
 
 PACING = ("max_retries", "time_to_live", "retry_sleep_duration")
 """Attributes that only Ceph from Reef on knows."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .actions import ON_BOTH, ON_BUCKET, canonical, without_effect
-from .blocks import BucketSpec, GrantSpec
+from .schema import BucketSpec, GrantSpec
 
 READ_BUCKET = ("s3:GetBucketLocation", "s3:ListBucket", "s3:ListBucketVersions")
 READ_OBJECTS = ("s3:GetObject", "s3:GetObjectVersion")

@@ -12,10 +12,10 @@ from typing import Annotated, Self
 
 from pydantic import Field, SecretStr, model_validator
 
-from ..config import secret
-from ..document import Document
-from ..errors import ConfigurationError
-from .blocks import BucketSpec, TopicSpec
+from ..app.config import secret
+from ..app.documents import Document
+from ..model.errors import ConfigurationError
+from .schema import BucketSpec, TopicSpec
 
 
 class Spec(Document):

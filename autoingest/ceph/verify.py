@@ -7,11 +7,11 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from .blocks import TopicSpec
 from .client import Gateway
+from .desired import Finding, Wanted
 from .plan import compare
+from .schema import TopicSpec
 from .state import read_state
-from .wanted import Finding, Wanted
 
 PROBE_TIMEOUT = 5.0
 """Seconds that an endpoint may take to answer; Ceph waits 10 s."""

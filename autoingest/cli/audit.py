@@ -10,11 +10,11 @@ import click
 import orjson
 from rich.table import Column, Table
 
-from ..config import Config
+from ..app.config import Config
+from ..model.text import printable
 from ..operations.versions import other_versions
 from ..queue.audit import CATEGORIES, LONGEST_WAIT, Auditor, AuditReport
 from ..store.listing import open_listing
-from ..text import printable
 from .limits import run, timeout_option
 from .output import console, echo
 from .site import config_option, json_option, load, open_redis, progress

@@ -17,8 +17,8 @@ from .output import echo
 if TYPE_CHECKING:
     from ..ceph.canary import Flight
     from ..ceph.client import Gateway
+    from ..ceph.desired import Finding, Step, Wanted
     from ..ceph.spec import Spec
-    from ..ceph.wanted import Finding, Step, Wanted
 
 T = TypeVar("T")
 
@@ -66,8 +66,8 @@ def plan(spec_file: Path, force: bool, rotate: tuple[str, ...], detailed_exitcod
         autoingest ceph plan --spec config/ceph-summit.yaml
         autoingest ceph plan --spec config/ceph-summit.yaml --rotate rubin-summit
     """  # noqa: D301
+    from ..ceph.desired import steps_of
     from ..ceph.spec import Spec
-    from ..ceph.wanted import steps_of
 
     findings = _with_gateway(Spec.from_file(spec_file), _compare, force, rotate)
     steps = steps_of(findings)
@@ -210,9 +210,9 @@ def canary(spec_file: Path, config_file: Path, timeout: float, as_json: bool) ->
         autoingest ceph canary --spec config/ceph-summit.yaml \\
             --config config/summit.yaml
     """  # noqa: D301
+    from ..app.config import Config
     from ..ceph.canary import fly
     from ..ceph.spec import Spec
-    from ..config import Config
     from ..queue.connection import connect
 
     config = Config.from_file(config_file)
@@ -254,8 +254,8 @@ def _with_gateway(
 
 
 async def _wanted(gateway: Gateway, spec: Spec, force: bool, rotate: Sequence[str]) -> Wanted:
+    from ..ceph.desired import Wanted, next_generation
     from ..ceph.state import read_state
-    from ..ceph.wanted import Wanted, next_generation
 
     topics = [spec.topic(name) for name in rotate]
     generations = {}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from ..config import Config
+from ..app.config import Config
 from .output import echo
 
 

@@ -19,11 +19,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.status import Status
 from rich.table import Table
 
-from ..config import NOTIFICATION_SECRETS, LoggingConfig
-from ..demo import STEPS, Report, demonstrate
-from ..development import development
-from ..log import configure_logging
-from ..sim import sensors
+from ..app.config import NOTIFICATION_SECRETS, LoggingConfig
+from ..app.log import configure_logging
+from ..dev.demo import STEPS, Report, demonstrate
+from ..dev.setup import development
+from ..dev.simulator import sensors
 from .output import console, echo
 
 DATA = Path("autoingest-demo")

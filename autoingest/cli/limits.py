@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
-from ..errors import TransientError
+from ..model.errors import TransientError
 from .output import echo
 
 T = TypeVar("T")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..text import harmless
+from ..model.text import harmless
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer

@@ -14,10 +14,11 @@ import orjson
 import redis.asyncio
 from rich.table import Column, Table
 
-from ..config import Config
+from ..app.config import Config
+from ..model.text import printable
 from ..notify.records import NO_BUCKET
 from ..operations.rejected import requeue_rejected
-from ..queue.letters import (
+from ..queue.dead_letters import (
     CHUNK,
     DeadLetter,
     RejectedRecord,
@@ -30,7 +31,6 @@ from ..queue.letters import (
 )
 from ..queue.site import owner_of, site_of, take_over
 from ..queue.status import queue_status, rejected_count
-from ..text import printable
 from .limits import duration, run, timeout_option
 from .output import console, echo
 from .site import bucket_option, chosen, config_option, day, json_option, load, moment, open_redis

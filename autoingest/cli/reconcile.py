@@ -12,11 +12,11 @@ import click
 import orjson
 from rich.table import Column, Table
 
-from ..butler.held import open_reader
-from ..config import Config
-from ..errors import ConfigurationError
-from ..operations.candidates import Sieve
+from ..app.config import Config
+from ..butler.query_client import open_reader
+from ..model.errors import ConfigurationError
 from ..operations.reconcile import Reconciler, last_days
+from ..operations.selection import Sieve
 from ..operations.verdict import AMISS, VERDICTS, ExposureReport
 from ..queue.intake import Intake
 from ..queue.site import check_site

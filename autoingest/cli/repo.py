@@ -27,8 +27,8 @@ def repo() -> None:
     Example:
         autoingest repo create ./repo
     """  # noqa: D301 - click's mark is a real backspace
-    from ..config import LoggingConfig
-    from ..log import configure_logging
+    from ..app.config import LoggingConfig
+    from ..app.log import configure_logging
 
     configure_logging(LoggingConfig(level="WARNING", format="console"))
 
@@ -133,7 +133,7 @@ def compare(
             --instrument LSSTCam --day-obs 20250415
     """  # noqa: D301 - click's mark is a real backspace
     from ..butler import compare as comparing
-    from ..errors import AutoingestError
+    from ..model.errors import AutoingestError
 
     columns = (TextColumn("{task.description:>24}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console(stderr=True), disable=as_json, transient=True) as bar:
@@ -226,7 +226,7 @@ def repair_regions(
 def _check_instruments(names: tuple[str, ...], files: tuple[str, ...], hint: str) -> tuple[str, ...]:
     """Read descriptions, make sure that all names are known, and return what is known."""
     from .. import instruments
-    from ..errors import MetadataError
+    from ..model.errors import MetadataError
 
     instruments.describe(files)
     known = (*instruments.names(), *instruments.generators())

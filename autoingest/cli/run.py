@@ -10,8 +10,8 @@ from pathlib import Path
 import click
 import uvloop
 
-from ..config import ROLES, Config, Role, strip_foreign_secrets
-from ..errors import ConfigurationError
+from ..app.config import ROLES, Config, Role, strip_foreign_secrets
+from ..model.errors import ConfigurationError
 from .output import echo
 
 DEVELOPMENT_DATA = Path("autoingest-data")
@@ -45,9 +45,9 @@ def run(config_file: Path | None, port: int, roles: str | None, once: bool) -> N
     """  # noqa: D301 - click's mark is a real backspace
     with ExitStack() as stack:
         if config_file is None:
-            from ..config import LoggingConfig
-            from ..development import development
-            from ..log import configure_logging
+            from ..app.config import LoggingConfig
+            from ..app.log import configure_logging
+            from ..dev.setup import development
 
             configure_logging(LoggingConfig(format="console", level="WARNING"))
             config = stack.enter_context(development(DEVELOPMENT_DATA, first_port=port))
@@ -79,9 +79,9 @@ def _roles(text: str) -> tuple[Role, ...]:
 
 
 async def _serve(config: Config, names: tuple[Role, ...], once: bool) -> int:
-    from ..daemon import serve, stop_on_signal
-    from ..descriptors import fit, raise_limit
-    from ..log import configure_logging
+    from ..app.daemon import serve, stop_on_signal
+    from ..app.descriptors import fit, raise_limit
+    from ..app.log import configure_logging
 
     configure_logging(config.logging)
     stop = asyncio.Event()

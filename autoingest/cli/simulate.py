@@ -11,9 +11,9 @@ from pathlib import Path
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from ..config import notification_secrets
-from ..development import BUCKET, NOTIFY_URL, S3_ENVIRONMENT
-from ..sim import (
+from ..app.config import notification_secrets
+from ..dev.setup import BUCKET, NOTIFY_URL, S3_ENVIRONMENT
+from ..dev.simulator import (
     IMAGE_TYPES,
     ORDERS,
     BucketSink,

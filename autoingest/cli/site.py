@@ -12,9 +12,9 @@ import click
 import redis.asyncio
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from ..config import Config, strip_foreign_secrets
-from ..errors import ConfigurationError, TransientError
-from ..log import configure_logging
+from ..app.config import Config, strip_foreign_secrets
+from ..app.log import configure_logging
+from ..model.errors import ConfigurationError, TransientError
 from ..queue.connection import REDIS_AWAY, cause, connect
 from .output import console
 

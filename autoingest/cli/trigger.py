@@ -10,10 +10,10 @@ from pathlib import Path
 import click
 import orjson
 
-from ..butler.held import open_reader
-from ..config import Config, notification_secrets
-from ..operations.candidates import Sieve
+from ..app.config import Config, notification_secrets
+from ..butler.query_client import open_reader
 from ..operations.remote import open_sink
+from ..operations.selection import Sieve
 from ..operations.trigger import IntakeSink, Sink, Target, Trigger, TriggerReport
 from ..queue.intake import Intake
 from ..queue.site import check_site

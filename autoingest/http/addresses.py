@@ -7,8 +7,8 @@ import socket
 import ssl
 from contextlib import ExitStack
 
-from ..config import Listen
-from ..errors import ConfigurationError
+from ..app.config import Listen
+from ..model.errors import ConfigurationError
 
 BACKLOG = 1024
 """Connections that may wait to be accepted."""

@@ -11,9 +11,9 @@ import structlog
 from aiohttp import hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from .. import metrics
-from ..config import Listen
-from ..pacing import PacedLog
+from ..app import metrics
+from ..app.config import Listen
+from ..app.pacing import PacedLog
 from .answers import ErrorForm, answer
 
 SILENT = 1.0

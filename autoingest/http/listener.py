@@ -15,9 +15,9 @@ import structlog
 from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 from aiohttp.typedefs import Handler
 
-from .. import metrics
-from ..config import Listen
-from ..pacing import PacedLog
+from ..app import metrics
+from ..app.config import Listen
+from ..app.pacing import PacedLog
 from .addresses import listening_sockets, tls_context
 from .answers import ErrorForm, plain_error
 from .connections import Connection, Connections

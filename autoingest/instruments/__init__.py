@@ -6,10 +6,10 @@ Importing this package imports neither the Butler nor astropy. `autoingest.instr
 from __future__ import annotations
 
 from .base import Camera, Detector, PhysicalFilter, names
-from .catalogue import describe, generators, get
+from .exposure_records import ExposureRecord, exposure_record, translators
 from .identity import GuiderIdentity, Identity
 from .recognition import identify, identify_guider
-from .records import ExposureRecord, exposure_record, translators
+from .registry import describe, generators, get
 
 __all__ = [
     "Camera",

@@ -1,6 +1,6 @@
 """Corrections of single exposures' headers: the observatory's, which come with the program, and a site's own.
 
-The observatory's are in the folder ``corrected``, a file for each instrument, made by ``tools/corrections.py``.
+The observatory's are in the folder ``data/corrections``, a file for each instrument, made by ``tools/corrections.py``.
 A site's are files ``{instrument}-{obs_id}.yaml`` in the folders of the environment variable
 ``METADATA_CORRECTIONS_PATH``. The first file that is found counts alone, before ours.
 """
@@ -21,7 +21,7 @@ from typing import Any
 import structlog
 
 ENVIRONMENT = "METADATA_CORRECTIONS_PATH"
-_FOLDER = resources.files(__package__) / "corrected"
+_FOLDER = resources.files(__package__) / "data" / "corrections"
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,199}")
 
 log = structlog.get_logger(__name__)

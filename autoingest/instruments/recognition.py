@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from ..errors import MetadataError, PermanentError
-from . import cards, catalogue, corrections, identity, translation
-from .described import DescribedHeader
+from ..model.errors import MetadataError, PermanentError
+from . import cards, corrections, identity, registry, translation
+from .annex.headers import DescribedHeader
 from .preparation import prepared
 
 if TYPE_CHECKING:
-    from .header import HeaderTranslator
+    from .translators.base import HeaderTranslator
 
 Header = Mapping[str, object]
 
@@ -41,7 +41,7 @@ def instrument_of(header: Header, url: str) -> str:
     try:
         return rules_of(header, url).camera.name
     except MetadataError:
-        generator = catalogue.recognise(header, url)
+        generator = registry.recognise(header, url)
         if generator is None:
             raise
         return generator.name
@@ -80,7 +80,7 @@ def identify(header: Header, url: str) -> identity.Identity:
 
 
 def _identify_described(header: Header, url: str) -> identity.Identity:
-    generator = catalogue.generators()[instrument_of(header, url)]
+    generator = registry.generators()[instrument_of(header, url)]
     if not cards.is_repaired(header):
         obs_id = DescribedHeader(generator, header, url).obs_id()
         header = {**header, **corrections.find(generator.name, obs_id)}

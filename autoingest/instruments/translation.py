@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from ..cameras import CAMERAS
+from ..model.cameras import CAMERAS
 from . import cards, corrections
 
 if TYPE_CHECKING:
     from astro_metadata_translator import MetadataTranslator
 
-    from .header import HeaderTranslator
+    from .translators.base import HeaderTranslator
 
 log = structlog.get_logger(__name__)
 
@@ -33,11 +33,11 @@ def own() -> Mapping[str, type[HeaderTranslator]]:
     They identify files even where others translate whole headers.
     """
     import_site(_SITE_TRANSLATORS)
-    from .header import HeaderTranslator
+    from .translators.base import HeaderTranslator
 
     names = [name for name in _ORDER if name in CAMERAS] + [name for name in CAMERAS if name not in _ORDER]
     for name in names:
-        importlib.import_module(f".{CAMERAS[name].stem}", __package__)
+        importlib.import_module(f".translators.{CAMERAS[name].stem}", __package__)
     return {name: HeaderTranslator.own[name] for name in names}
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from .. import metrics
-from ..pacing import PacedLog
+from ..app import metrics
+from ..app.pacing import PacedLog
 from ..queue.intake import Outcome
 from .records import NO_BUCKET, ParsedMessage, Rejection
 

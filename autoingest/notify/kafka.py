@@ -18,8 +18,8 @@ import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
-from .. import metrics
-from ..backoff import Backoff, end, unless
+from ..app import metrics
+from ..app.retry import Backoff, end, unless
 from ..queue.intake import Intake
 from .counts import Counts
 from .kafka_lag import measure, unknown

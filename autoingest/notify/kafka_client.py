@@ -5,8 +5,8 @@ from __future__ import annotations
 import ssl
 from typing import Any
 
-from ..config import KAFKA_PASSWORD, KafkaConfig, kafka_password
-from ..errors import ConfigurationError
+from ..app.config import KAFKA_PASSWORD, KafkaConfig, kafka_password
+from ..model.errors import ConfigurationError
 
 SESSION = 30.0
 """Seconds without a heartbeat after which the group gives a member's partitions to others, and for which it waits for

@@ -11,12 +11,12 @@ from typing import Any
 import orjson
 from pydantic import SecretStr
 
-from ..config import EnqueueConfig
-from ..errors import AutoingestError, UnknownObjectError
-from ..objects import MAX_KEY, ExposureObject, LfaObject, bare_etag, parse
-from ..patterns import search
-from ..tokens import Secrets
-from ..turns import Turns
+from ..app.config import EnqueueConfig
+from ..app.turns import Turns
+from ..http.tokens import Secrets
+from ..model.errors import AutoingestError, UnknownObjectError
+from ..model.objects import MAX_KEY, ExposureObject, LfaObject, bare_etag, parse
+from ..model.patterns import search
 from .fields import KeyEncoding, decode_key, epoch, text
 
 NO_BUCKET = "-"

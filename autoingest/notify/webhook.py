@@ -12,13 +12,13 @@ import time
 import structlog
 from aiohttp import hdrs, web
 
-from .. import metrics
+from ..app import metrics
+from ..app.pacing import PacedLog
 from ..http.answers import answer
 from ..http.bodies import Bodies, NoRoomError, Room
 from ..http.refusals import Refusals
-from ..pacing import PacedLog
+from ..http.tokens import Secrets
 from ..queue.intake import Intake
-from ..tokens import Secrets
 from .counts import Counts
 from .records import MalformedMessageError, ParsedMessage, RecordParser, TooLongError
 

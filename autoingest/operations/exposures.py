@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
-from ..errors import UnknownObjectError
-from ..objects import ExposureObject, parse
+from ..model.errors import UnknownObjectError
+from ..model.objects import ExposureObject, parse
 from ..store.listing import Listing, StoredObject
-from .candidates import Candidate, Sieve
+from .selection import Candidate, Sieve
 
 _EXPECTED = "_expectedSensors.json"
 

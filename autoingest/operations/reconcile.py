@@ -15,15 +15,15 @@ import redis.asyncio
 import structlog
 
 from .. import instruments
-from ..butler.held import ButlerReader, HeldExposure
-from ..errors import TransientError
-from ..objects import CAMERA_CODES, ExposureObject
+from ..butler.query_client import ButlerReader, HeldExposure
+from ..model.errors import TransientError
+from ..model.objects import CAMERA_CODES, ExposureObject
+from ..queue.file_status import replaced, standings
 from ..queue.intake import Intake
-from ..queue.owed import note_owed
-from ..queue.standing import replaced, standings
+from ..queue.pending_visits import note_owed
 from ..store.listing import Listing, exposure_prefixes, is_lfa
-from .candidates import Candidate, Sieve
 from .exposures import StoredExposure, stored_exposures
+from .selection import Candidate, Sieve
 from .verdict import ExposureReport
 
 AT_ONCE = 20

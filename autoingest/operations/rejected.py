@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 import redis.asyncio
 
-from ..config import Config
-from ..errors import UnknownObjectError
+from ..app.config import Config
+from ..model.errors import UnknownObjectError
+from ..model.objects import MAX_KEY, ExposureObject, LfaObject, parse
 from ..notify.fields import decode_key
 from ..notify.records import NO_BUCKET, Notice
-from ..objects import MAX_KEY, ExposureObject, LfaObject, parse
+from ..queue.dead_letters import RejectedRecord, drop_rejected
 from ..queue.intake import Intake
-from ..queue.letters import RejectedRecord, drop_rejected
 
 
 async def requeue_rejected(

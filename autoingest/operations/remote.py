@@ -11,10 +11,10 @@ import aiohttp
 import orjson
 from pydantic import SecretStr
 
-from ..backoff import Backoff
-from ..config import NOTIFICATION_SECRETS
-from ..errors import ConfigurationError, TransientError
-from .candidates import Candidate
+from ..app.config import NOTIFICATION_SECRETS
+from ..app.retry import Backoff
+from ..model.errors import ConfigurationError, TransientError
+from .selection import Candidate
 
 RECORDS = 250
 """Records of one request."""

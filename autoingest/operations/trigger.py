@@ -9,13 +9,13 @@ from typing import Protocol
 
 import redis.asyncio
 
-from ..butler.held import ButlerReader, HeldExposure
-from ..errors import ConfigurationError
-from ..objects import ExposureObject
+from ..butler.query_client import ButlerReader, HeldExposure
+from ..model.errors import ConfigurationError
+from ..model.objects import ExposureObject
+from ..queue.file_status import replaced, standings
 from ..queue.intake import Intake
-from ..queue.standing import replaced, standings
 from ..store.listing import Listing, day_prefixes, exposure_prefixes, is_lfa
-from .candidates import Candidate, Sieve, by_exposure
+from .selection import Candidate, Sieve, by_exposure
 
 _TARGET = re.compile(r"(?P<obs_id>(?P<code>[A-Z]{2})_[A-Z]_(?P<day>\d{8})_\d{6})(_(?P<raft_sensor>R\d{2}_S[\dGW]\d))?")
 

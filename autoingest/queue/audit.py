@@ -19,7 +19,7 @@ from typing import Literal, cast
 
 import redis.asyncio
 
-from ..text import printable
+from ..model.text import printable
 from . import keys
 from .places import CHUNK, SCAN_COUNT, UNREADABLE, Located, Locator, holders_of_leases, settle
 

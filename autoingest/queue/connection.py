@@ -16,8 +16,8 @@ from redis.asyncio.sentinel import MasterNotFoundError, Sentinel
 from redis.backoff import NoBackoff
 from redis.exceptions import NoPermissionError
 
-from ..config import RedisConfig, SentinelConfig, redis_password, sentinel_password
-from ..errors import ConfigurationError
+from ..app.config import RedisConfig, SentinelConfig, redis_password, sentinel_password
+from ..model.errors import ConfigurationError
 from .health import Health, UnconfirmedError, cause, code
 
 __all__ = ["REDIS_AWAY", "Client", "UnconfirmedError", "cause", "connect", "health"]

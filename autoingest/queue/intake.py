@@ -30,12 +30,12 @@ from typing import TYPE_CHECKING, Literal
 
 import redis.asyncio
 
-from .. import metrics
-from ..config import EnqueueConfig
-from ..objects import ExposureObject, LfaObject
-from ..pacing import PacedLog
+from ..app import metrics
+from ..app.config import EnqueueConfig
+from ..app.pacing import PacedLog
+from ..model.objects import ExposureObject, LfaObject
 from . import keys
-from .grouped import GroupedScript, Replicas
+from .coalescing import GroupedScript, Replicas
 from .scripts import COMMON, head
 from .statistics import MAX_ANNEX_INSTRUMENTS, counted_as
 

@@ -9,8 +9,8 @@ from typing import cast
 
 import redis.asyncio
 
-from ..cameras import CAMERAS
-from ..objects import ExposureObject, LfaObject
+from ..model.cameras import CAMERAS
+from ..model.objects import ExposureObject, LfaObject
 from . import keys
 from .health import without_wrong_type
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import redis.asyncio
 import structlog
 
-from .. import metrics
+from ..app import metrics
 from . import keys
 from .places import holders_of_leases
 from .scripts import GIVE_BACK, GIVE_BACK_OLD, RELEASE, head

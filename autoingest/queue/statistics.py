@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, date, datetime, timedelta
 
-from ..objects import ExposureObject, LfaObject
+from ..model.objects import ExposureObject, LfaObject
 
 FIRST_DAY = date(2014, 1, 1)
 """Earlier days are not counted: no camera of the observatory had taken an image."""

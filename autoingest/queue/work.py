@@ -17,11 +17,11 @@ from typing import Literal, cast
 
 import redis.asyncio
 
-from ..errors import MetadataError, UnknownObjectError
-from ..objects import LfaObject, parse
+from ..model.errors import MetadataError, UnknownObjectError
+from ..model.objects import LfaObject, parse
 from . import keys
 from .connection import health, is_safe
-from .owed import owed_field
+from .pending_visits import owed_field
 from .scripts import CLAIM, COUNT, FAILED, GIVE_BACK, INGESTED, PARK, RENEW, head
 from .site import ForeignQueueError, site_of
 from .statistics import counted_as
@@ -290,7 +290,7 @@ class WorkQueue:
         claim
             The file.
         reason
-            One word, the ``reason`` of a `~autoingest.errors.PermanentError`.
+            One word, the ``reason`` of a `~autoingest.model.errors.PermanentError`.
         exception
             What happened, in words.
         max_attempts

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 import redis.asyncio
 import structlog
 
-from ..config import NOTIFICATION_SECRETS, Config, notification_secrets
-from ..errors import ConfigurationError
+from ..app.config import NOTIFICATION_SECRETS, Config, notification_secrets
 from ..http.bodies import Bodies
 from ..http.listener import Listener
+from ..http.tokens import Secrets
+from ..model.errors import ConfigurationError
 from ..notify.counts import Counts
 from ..notify.records import RecordParser
 from ..notify.webhook import NotifyHandler
-from ..queue.grouped import Replicas
+from ..queue.coalescing import Replicas
 from ..queue.intake import Intake
-from ..tokens import Secrets
 
 if TYPE_CHECKING:
     from ..notify.kafka import KafkaSource

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 import aiohttp
 import structlog
 
-from .. import metrics
-from ..objects import ExposureObject
+from ..app import metrics
+from ..model.objects import ExposureObject
 
 TIMEOUT = 5.0
 """Seconds that the receiver has to answer."""

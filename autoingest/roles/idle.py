@@ -7,9 +7,9 @@ import asyncio
 import redis.asyncio
 import structlog
 
-from .. import metrics
-from ..backoff import pause
-from ..config import Config
+from ..app import metrics
+from ..app.config import Config
+from ..app.retry import pause
 from ..queue.connection import REDIS_AWAY, health
 from ..queue.health import FORGET
 from ..queue.reclaim import Reclaimer

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 import redis.asyncio
 import structlog
 
-from .. import metrics
-from ..backoff import Backoff, pause
+from ..app import metrics
+from ..app.config import Config
+from ..app.retry import Backoff, pause
 from ..butler.process import ButlerEndedError
-from ..config import Config
-from ..errors import ConfigurationError, TransientError
+from ..model.errors import ConfigurationError, TransientError
 from ..queue.connection import REDIS_AWAY, health
-from ..queue.owed import OwedVisits
+from ..queue.pending_visits import OwedVisits
 from ..queue.presence import GroupKeys
 from ..queue.reclaim import Reclaimer
 from ..queue.site import ForeignQueueError, check_site
@@ -27,7 +27,7 @@ from ..queue.status import unfinished, waiting_files
 from ..queue.work import WorkQueue
 from ..store.profiles import resolve
 from ..store.reader import HeaderReader
-from .lane import LANES, Lane
+from .worker import LANES, Lane
 
 if TYPE_CHECKING:
     from ..butler.process import ButlerProcess

@@ -13,14 +13,14 @@ import redis.asyncio
 import structlog
 from aiohttp import web
 
-from .. import metrics
-from ..config import PRESENCE_TOKEN, Config, tokens
+from ..app import metrics
+from ..app.config import PRESENCE_TOKEN, Config, tokens
 from ..http.answers import answer
 from ..http.listener import Listener
-from ..objects import CAMERA_CODES
+from ..http.tokens import Secrets
+from ..model.objects import CAMERA_CODES
 from ..queue.connection import REDIS_AWAY, health
 from ..queue.presence import GroupKeys
-from ..tokens import Secrets
 
 LASTS = 5.0
 """Seconds for which a failed lookup makes the role unready. While unready it gets no lookups that could succeed."""

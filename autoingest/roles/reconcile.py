@@ -10,13 +10,13 @@ from contextlib import AsyncExitStack
 import redis.asyncio
 import structlog
 
-from .. import metrics
-from ..backoff import end, pause
-from ..butler.held import open_reader
-from ..config import Config
-from ..errors import AutoingestError
-from ..operations.candidates import Sieve
+from ..app import metrics
+from ..app.config import Config
+from ..app.retry import end, pause
+from ..butler.query_client import open_reader
+from ..model.errors import AutoingestError
 from ..operations.reconcile import Reconciler, last_days
+from ..operations.selection import Sieve
 from ..operations.verdict import AMISS, VERDICTS
 from ..queue.connection import REDIS_AWAY, health
 from ..queue.health import FORGET

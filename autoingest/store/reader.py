@@ -24,12 +24,12 @@ import structlog
 from obstore.exceptions import BaseError, PreconditionError
 from obstore.store import S3Store
 
-from ..errors import AutoingestError, MetadataError, MissingObjectError, TransientError, UnreadableObjectError
-from ..objects import ExposureObject, LfaObject, bare_etag
-from .agreement import contradiction
+from ..model.errors import AutoingestError, MetadataError, MissingObjectError, TransientError, UnreadableObjectError
+from ..model.objects import ExposureObject, LfaObject, bare_etag
 from .availability import Availability
 from .failure import Failure, explain
 from .fits import parse_headers
+from .key_check import contradiction
 from .profiles import open_store
 
 if TYPE_CHECKING:

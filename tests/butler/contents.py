@@ -7,7 +7,7 @@ from typing import Any
 
 from lsst.daf.butler import Butler
 
-from . import exposures
+from testing import exposures
 
 OpenButler = Callable[[], Butler]
 

@@ -1,7 +1,7 @@
 """What every engine must do.
 
 ``stack with test double`` is our engine `stack` on a double of the Science Pipelines' tasks, see
-``tests/support/official_tasks``; where the genuine ones are installed, ``stack`` runs instead.
+``testing/official_tasks``; where the genuine ones are installed, ``stack`` runs instead.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from autoingest import instruments
 from autoingest.butler.compare import compare
 from autoingest.butler.native import NativeEngine
 from autoingest.butler.records import rows
-from autoingest.errors import ConfigurationError, TransientError
 from autoingest.instruments import exposure_record
+from autoingest.model.errors import ConfigurationError, TransientError
+from testing import exposures
+from testing.engines import EngineHost, HostedEngine, kinds
 
-from ..support.engines import EngineHost, HostedEngine, kinds
-from . import exposures
 from .conftest import Repository
 from .contents import OpenButler, outcomes, stored
 

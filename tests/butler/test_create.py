@@ -19,14 +19,14 @@ import pytest
 import sqlalchemy
 from lsst.daf.butler import Butler
 
-from autoingest import embedded
 from autoingest.butler.native import NativeEngine
 from autoingest.butler.repo import create_repository
-from autoingest.embedded import free_port
-from benchmarks.s3server import Fault, S3Server
+from autoingest.dev import embedded
+from autoingest.dev.embedded import free_port
+from testing import exposures
+from testing.postgres import postgres_folder
+from testing.s3server import Fault, S3Server
 
-from ..support.postgres import postgres_folder
-from . import exposures
 from .contents import outcomes
 
 

@@ -11,10 +11,10 @@ from lsst.daf.butler import Butler
 from lsst.sphgeom import LonLat, UnitVector3d
 from structlog.testing import capture_logs
 
+from autoingest.app.config import DifferingMetadata
 from autoingest.butler.native import NativeEngine
-from autoingest.config import DifferingMetadata
+from testing import exposures
 
-from . import exposures
 from .conftest import Repository
 
 OpenButler = Callable[[], Butler]

@@ -19,8 +19,8 @@ from autoingest.butler.engine import IngestFile
 from autoingest.butler.exposures import Exposure, Exposures
 from autoingest.butler.native import NativeEngine
 from autoingest.instruments import ExposureRecord
+from testing import exposures
 
-from . import exposures
 from .conftest import Repository
 from .contents import OpenButler, outcomes, stored
 

@@ -10,9 +10,9 @@ import pytest
 
 from autoingest.butler.engine import IngestFile
 from autoingest.butler.native import NativeEngine
+from testing import exposures
 
 from ..instruments.headers import latiss
-from . import exposures
 from .conftest import Repository
 from .contents import OpenButler
 

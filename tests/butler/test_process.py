@@ -18,11 +18,12 @@ import psutil
 import pytest
 import sqlalchemy
 
+import testing
+from autoingest.app.config import IngestConfig, LoggingConfig
 from autoingest.butler.process import ButlerEndedError, ButlerProcess
-from autoingest.config import IngestConfig, LoggingConfig
-from autoingest.errors import ConfigurationError, TransientError
+from autoingest.model.errors import ConfigurationError, TransientError
+from testing import exposures
 
-from . import exposures
 from .conftest import Repository
 from .contents import OpenButler, outcomes, stored
 
@@ -249,8 +250,8 @@ async def test_dies_with_its_owner(repository: Repository) -> None:
     script = """
 import asyncio, sys
 from autoingest.butler.process import ButlerEndedError, ButlerProcess
-from autoingest.config import IngestConfig, LoggingConfig
-from autoingest.log import configure_logging
+from autoingest.app.config import IngestConfig, LoggingConfig
+from autoingest.app.log import configure_logging
 
 async def main():
     configure_logging(LoggingConfig())
@@ -282,7 +283,7 @@ def test_owner_imports_no_butler() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-POISON = Path(__file__).parents[1] / "support" / "poison"
+POISON = Path(testing.__file__).parent / "poison"
 
 
 @pytest.fixture

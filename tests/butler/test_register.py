@@ -8,9 +8,9 @@ from lsst.daf.butler import Butler
 
 from autoingest import instruments
 from autoingest.butler.repo import create_repository
-from autoingest.errors import ConfigurationError
+from autoingest.model.errors import ConfigurationError
+from testing.command import run
 
-from ..support.command import run
 from .conftest import Repository
 
 

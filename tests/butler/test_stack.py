@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from autoingest.app.config import IngestConfig, LoggingConfig
 from autoingest.butler.process import ButlerProcess
-from autoingest.config import IngestConfig, LoggingConfig
-from autoingest.errors import ConfigurationError
+from autoingest.model.errors import ConfigurationError
+from testing import exposures
+from testing.engines import OFFICIAL_TASKS, has_science_pipelines
 
-from ..support.engines import OFFICIAL_TASKS, has_science_pipelines
-from . import exposures
 from .conftest import Repository
 from .contents import OpenButler, outcomes, stored
 

@@ -13,11 +13,11 @@ import pytest
 import sqlalchemy
 from lsst.daf.butler import Butler, Timespan
 
+from autoingest.app.config import DifferingMetadata
 from autoingest.butler import visits as visits_module
 from autoingest.butler.native import NativeEngine
-from autoingest.config import DifferingMetadata
+from testing import exposures
 
-from . import exposures
 from .conftest import Repository
 
 OpenButler = Callable[[], Butler]

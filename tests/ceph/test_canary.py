@@ -8,11 +8,11 @@ import pytest
 import redis.asyncio
 from pydantic import SecretStr
 
-from autoingest.ceph.blocks import BucketSpec
 from autoingest.ceph.canary import Flight, fly
 from autoingest.ceph.client import Gateway, RefusedError
+from autoingest.ceph.desired import Wanted
+from autoingest.ceph.schema import BucketSpec
 from autoingest.ceph.spec import Spec
-from autoingest.ceph.wanted import Wanted
 from autoingest.notify.records import RecordParser
 from autoingest.queue import keys
 from autoingest.queue.intake import Intake

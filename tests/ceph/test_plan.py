@@ -6,12 +6,12 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from autoingest.ceph.blocks import CREATED
 from autoingest.ceph.client import Notification
+from autoingest.ceph.desired import Finding, Wanted, next_generation, steps_of
 from autoingest.ceph.plan import compare
+from autoingest.ceph.schema import CREATED
 from autoingest.ceph.spec import Spec
 from autoingest.ceph.state import BucketState, State, TopicState
-from autoingest.ceph.wanted import Finding, Wanted, next_generation, steps_of
 
 SPEC: dict[str, Any] = {
     "topics": [{"name": "summit", "pushEndpoint": "http://host/notify", "opaqueDataVariable": "V"}],

@@ -2,8 +2,8 @@ from typing import Any
 
 import pytest
 
-from autoingest.ceph.blocks import BucketSpec
 from autoingest.ceph.policy import for_everybody, in_words, meaning, render
+from autoingest.ceph.schema import BucketSpec
 
 USERS = [f"arn:aws:iam:::user/{name}" for name in ("rubin-summit-users", "prompt-processing-dev")]
 

@@ -13,12 +13,11 @@ from pathlib import Path
 import pytest
 
 from autoingest.butler.repo import create_repository
-from benchmarks.s3server import S3Server
-
-from ..support.chaos import INGEST, Chaos, Outcome, RedisServer
-from ..support.shots import BUCKET, take
-from ..support.site import Site
-from ..support.threads import in_thread
+from testing.chaos import INGEST, Chaos, Outcome, RedisServer
+from testing.s3server import S3Server
+from testing.shots import BUCKET, take
+from testing.site import Site
+from testing.threads import in_thread
 
 SCALES = {"short": (4, 24, 1), "full": (6, 205, 3)}
 """Exposures, images of each, and how often faults are repeated in a scenario."""

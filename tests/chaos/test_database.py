@@ -16,12 +16,12 @@ from pathlib import Path
 import pytest
 import sqlalchemy
 
-from autoingest import embedded
 from autoingest.butler.repo import create_repository
+from autoingest.dev import embedded
+from testing.chaos import Chaos, Member
+from testing.requirements import missing
+from testing.site import wait_for
 
-from ..support.chaos import Chaos, Member
-from ..support.requirements import missing
-from ..support.site import wait_for
 from .conftest import Open
 from .test_servers import Postgres, postgres
 

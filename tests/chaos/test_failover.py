@@ -12,10 +12,10 @@ from urllib.parse import urlsplit
 import pytest
 import redis
 
-from ..support.chaos import Chaos, Member, RedisServer
-from ..support.redis import Service, sentinel
-from ..support.site import wait_for
-from ..support.threads import in_thread
+from testing.chaos import Chaos, Member, RedisServer
+from testing.redis import Service, sentinel
+from testing.site import wait_for
+from testing.threads import in_thread
 
 ALL = "enqueue,ingest,idle,presence"
 

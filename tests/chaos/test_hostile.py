@@ -7,11 +7,10 @@ import urllib.request
 import pytest
 from pydantic import SecretStr
 
-from autoingest.config import NOTIFICATION_SECRETS
-
-from ..support.chaos import Chaos
-from ..support.hostile import Hostile
-from ..support.site import wait_for
+from autoingest.app.config import NOTIFICATION_SECRETS
+from testing.chaos import Chaos
+from testing.hostile import Hostile
+from testing.site import wait_for
 
 ALL = "enqueue,ingest,idle"
 SECRET = "right-secret"

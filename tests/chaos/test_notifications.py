@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from autoingest.queue import keys
-
-from ..support.chaos import Chaos
-from ..support.shots import BUCKET, DAY_OBS, put
-from ..support.site import wait_for
+from testing.chaos import Chaos
+from testing.shots import BUCKET, DAY_OBS, put
+from testing.site import wait_for
 
 ALL = "enqueue,ingest,idle"
 

@@ -7,11 +7,10 @@ from collections.abc import Iterator
 import pytest
 
 from autoingest.queue import keys
-
-from ..support.chaos import Chaos
-from ..support.old_services import OldServices
-from ..support.shots import BUCKET, DAY_OBS
-from ..support.site import wait_for
+from testing.chaos import Chaos
+from testing.old_services import OldServices
+from testing.shots import BUCKET, DAY_OBS
+from testing.site import wait_for
 
 
 @pytest.fixture

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
+import testing
 from autoingest.queue import keys
-
-from ..support.chaos import INGEST, Chaos
-from ..support.shots import BUCKET
-from ..support.site import wait_for
+from testing.chaos import INGEST, Chaos
+from testing.shots import BUCKET
+from testing.site import wait_for
 
 ALL = "enqueue,ingest,idle"
-POISON = Path(__file__).parents[1] / "support" / "poison"
+POISON = Path(testing.__file__).parent / "poison"
 
 
 def poison(chaos: Chaos, *harms: str) -> list[str]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ..support.chaos import Chaos
-from ..support.site import wait_for
+from testing.chaos import Chaos
+from testing.site import wait_for
 
 
 @pytest.mark.short

@@ -12,11 +12,10 @@ from lsst.daf.butler import Butler
 from autoingest.butler.records import rows
 from autoingest.instruments import exposure_record
 from autoingest.queue import keys
-
-from ..support.chaos import Chaos, assert_equal
-from ..support.repository import contents
-from ..support.shots import BUCKET, DAY_OBS
-from ..support.site import wait_for
+from testing.chaos import Chaos, assert_equal
+from testing.repository import contents
+from testing.shots import BUCKET, DAY_OBS
+from testing.site import wait_for
 
 
 @pytest.mark.short

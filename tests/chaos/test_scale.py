@@ -7,9 +7,8 @@ import asyncio
 import pytest
 
 from autoingest.queue import keys
-
-from ..support.chaos import Chaos
-from ..support.shots import BUCKET
+from testing.chaos import Chaos
+from testing.shots import BUCKET
 
 MILLION = 1_000_000
 STEP = 20_000

@@ -12,13 +12,13 @@ import psutil
 import psycopg
 import pytest
 
-from autoingest import embedded
 from autoingest.butler.repo import create_repository
+from autoingest.dev import embedded
+from testing.chaos import Chaos
+from testing.postgres import postgres_folder
+from testing.requirements import missing
+from testing.site import wait_for
 
-from ..support.chaos import Chaos
-from ..support.postgres import postgres_folder
-from ..support.requirements import missing
-from ..support.site import wait_for
 from .conftest import Open
 
 ALL = "enqueue,ingest,idle"

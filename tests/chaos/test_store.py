@@ -9,12 +9,11 @@ from typing import Any
 
 import pytest
 
-from autoingest.sim import SentFile
-from benchmarks.s3server import Fault, Stored
-
-from ..support.chaos import Chaos
-from ..support.shots import BUCKET, Shot, put, put_sidecar
-from ..support.site import wait_for
+from autoingest.dev.simulator import SentFile
+from testing.chaos import Chaos
+from testing.s3server import Fault, Stored
+from testing.shots import BUCKET, Shot, put, put_sidecar
+from testing.site import wait_for
 
 ALL = "enqueue,ingest,idle"
 

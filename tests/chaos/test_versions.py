@@ -10,14 +10,13 @@ from datetime import UTC, datetime
 import pytest
 import redis.asyncio
 
+from autoingest.dev.simulator import Exposure, SentFile, sensors
 from autoingest.queue import keys
-from autoingest.sim import Exposure, SentFile, sensors
 from benchmarks.guiders import wait
-
-from ..support.chaos import Chaos, assert_equal
-from ..support.repository import contents
-from ..support.shots import BUCKET, DAY_OBS, Shot, put
-from ..support.site import wait_for
+from testing.chaos import Chaos, assert_equal
+from testing.repository import contents
+from testing.shots import BUCKET, DAY_OBS, Shot, put
+from testing.site import wait_for
 
 ALL = "enqueue,ingest,idle"
 

@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 import pytest
 from redis.asyncio import Redis
 
-from autoingest.admin import Admin
-from autoingest.config import Config
+from autoingest.app.config import Config
+from autoingest.app.health import Admin
 from autoingest.roles.enqueue import EnqueueRole
 from autoingest.roles.presence import PresenceRole
 

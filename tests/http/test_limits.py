@@ -19,16 +19,16 @@ import structlog
 from aiohttp import web
 from redis.asyncio import Redis
 
-from autoingest.admin import Admin
-from autoingest.config import NOTIFICATION_SECRETS, Config, Listen
+from autoingest.app.config import NOTIFICATION_SECRETS, Config, Listen
+from autoingest.app.health import Admin
+from autoingest.app.pacing import MOST, PacedLog
 from autoingest.http import bodies, connections, listener, refusals
 from autoingest.http.listener import Listener
 from autoingest.notify.records import MalformedMessageError, RecordParser
-from autoingest.pacing import MOST, PacedLog
 from autoingest.roles.enqueue import EnqueueRole
+from testing.tls import certificate
 
 from ..notify.messages import body, key, record
-from ..support.tls import certificate
 
 MIB = 2**20
 

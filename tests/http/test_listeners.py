@@ -17,16 +17,15 @@ import structlog
 from aiohttp import web
 from redis.asyncio import Redis
 
-from autoingest import metrics
-from autoingest.admin import Admin
-from autoingest.config import ADMIN_TOKEN, PRESENCE_TOKEN, Config, Listen, RedisConfig
-from autoingest.errors import ConfigurationError
+from autoingest.app import metrics
+from autoingest.app.config import ADMIN_TOKEN, PRESENCE_TOKEN, Config, Listen, RedisConfig
+from autoingest.app.health import Admin
 from autoingest.http.listener import Listener
+from autoingest.model.errors import ConfigurationError
 from autoingest.queue.connection import connect
 from autoingest.roles.enqueue import EnqueueRole
 from autoingest.roles.presence import PresenceRole
-
-from ..support.tls import certificate, tls_before
+from testing.tls import certificate, tls_before
 
 NAMES = ("enqueue", "presence", "admin")
 TARGETS = {"enqueue": "/notify", "presence": "/presence/LSSTCam/g/0/R22_S11", "admin": "/metrics"}

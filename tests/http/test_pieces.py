@@ -13,11 +13,10 @@ from aiohttp.typedefs import Handler
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from autoingest.config import Listen
+from autoingest.app.config import Listen
 from autoingest.http.bodies import Bodies
 from autoingest.http.listener import Listener
-
-from ..support.examples import number
+from testing.examples import number
 
 MAX_BODY = 1000
 BODY = re.compile(rb"\r\n\r\n(.*?)(?=HTTP/1\.1 |\Z)", re.DOTALL)

@@ -14,7 +14,7 @@ from astro_metadata_translator import ObservationInfo
 from lsst.daf.butler import Timespan
 
 from autoingest import instruments
-from autoingest.errors import ConfigurationError, MetadataError
+from autoingest.model.errors import ConfigurationError, MetadataError
 
 from .annex import CARDS, DESCRIPTION, description_file
 

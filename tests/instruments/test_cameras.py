@@ -14,8 +14,8 @@ import pytest
 
 import autoingest
 from autoingest import instruments
-from autoingest.errors import MetadataError
 from autoingest.instruments.geometry import visit_regions
+from autoingest.model.errors import MetadataError
 
 from .headers import comcam, comcamsim, latiss, latiss_at, science, ts8, ts8_2018
 
@@ -297,7 +297,8 @@ def test_unusable_cards_of_the_test_stand_are_named(card: str, value: object) ->
 
 PACKAGE = Path(autoingest.__file__).parent
 EXAMPLE = """
-from autoingest import instruments, objects
+from autoingest import instruments
+from autoingest.model import objects
 from autoingest.instruments.geometry import visit_regions
 from autoingest.queue.presence import INSTRUMENTS
 from tests.instruments.headers import comcam
@@ -323,5 +324,6 @@ def test_two_files_make_a_camera(tmp_path: Path) -> None:
     files = re.findall(r"<!-- (examplecam\.\w+) -->\n```\w+\n(.*?)```", text, re.DOTALL)
     assert len(files) == 2
     for name, content in files:
-        (tmp_path / "autoingest/instruments" / name).write_text(content)
+        folder = "translators" if name.endswith(".py") else "data"
+        (tmp_path / "autoingest/instruments" / folder / name).write_text(content)
     subprocess.run([sys.executable, "-W", "error", "-c", EXAMPLE], cwd=tmp_path, check=True, timeout=60)

@@ -18,8 +18,8 @@ from lsst.daf.butler import Timespan
 from lsst.sphgeom import ConvexPolygon, LonLat, UnitVector3d
 
 from autoingest import instruments
-from autoingest.errors import MetadataError
 from autoingest.instruments.geometry import visit_regions
+from autoingest.model.errors import MetadataError
 
 from . import rules
 from .conftest import Compare

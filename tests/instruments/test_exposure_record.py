@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from autoingest import instruments
-from autoingest.errors import MetadataError
+from autoingest.model.errors import MetadataError
 
 from .headers import URL, bench, comcam, comcamsim, latiss, latiss_2018, numbered, science, ts8, ts8_2018
 
@@ -235,7 +235,7 @@ site = sys.modules["lsst.obs.lsst.translators"] = types.ModuleType("lsst.obs.lss
 class Site(FitsTranslator):
     name = "LSSTCam"
 from autoingest.instruments import records
-import autoingest.instruments.lsstcam
+import autoingest.instruments.translators.lsstcam
 assert records.translator("LSSTCam") is Site
 """)
 

@@ -13,8 +13,8 @@ import pytest
 from astro_metadata_translator import ObservationInfo
 
 from autoingest import instruments
-from autoingest.errors import MetadataError
 from autoingest.instruments import corrections
+from autoingest.model.errors import MetadataError
 
 from .headers import URL, bench, numbered, science
 

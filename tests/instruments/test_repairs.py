@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from autoingest.instruments.comcam import ComCamTranslator
-from autoingest.instruments.latiss import LatissTranslator
-from autoingest.instruments.lsstcam import LsstCamTranslator
 from autoingest.instruments.preparation import prepared
+from autoingest.instruments.translators.comcam import ComCamTranslator
+from autoingest.instruments.translators.latiss import LatissTranslator
+from autoingest.instruments.translators.lsstcam import LsstCamTranslator
 
 from .headers import comcam, latiss_at, science
 

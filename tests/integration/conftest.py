@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ..support.ceph import Ceph, run_ceph
+from testing.ceph import Ceph, run_ceph
 
 
 @pytest.fixture(scope="session")

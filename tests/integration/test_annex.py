@@ -20,11 +20,11 @@ from lsst.daf.butler import Butler
 from lsst.resources import ResourcePath
 
 from autoingest.butler.repo import create_repository
-from autoingest.sim.fitsfile import BLOCK, format_cards, header_unit, image_extension
+from autoingest.dev.simulator.fitsfile import BLOCK, format_cards, header_unit, image_extension
+from testing.repository import contents
+from testing.site import Site, wait_for
 
 from ..instruments.annex import CARDS, description_file
-from ..support.repository import contents
-from ..support.site import Site, wait_for
 
 LFA_CONFIG = yaml.safe_load((Path(__file__).parents[2] / "config/lfa.yaml").read_text())
 FIBER_HEADER = "lfa-Broad_fiberSpecBroad_2024-01-09T174134.996"

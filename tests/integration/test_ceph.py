@@ -15,11 +15,10 @@ import pytest
 import redis
 from lsst.daf.butler import Butler
 
-from autoingest import embedded
 from autoingest.butler.repo import create_repository
-
-from ..support.ceph import TICK, Ceph
-from ..support.site import Site, wait_for
+from autoingest.dev import embedded
+from testing.ceph import TICK, Ceph
+from testing.site import Site, wait_for
 
 BUCKET = "ceph@rubin-summit"
 SECRET = "d0me-shutter"

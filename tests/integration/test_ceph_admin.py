@@ -17,10 +17,9 @@ from botocore.exceptions import ClientError
 from click.testing import CliRunner, Result
 
 from autoingest.cli.ceph import ceph as command
-from autoingest.embedded import free_port
-
-from ..support.ceph import TICK, Ceph
-from ..support.site import Site
+from autoingest.dev.embedded import free_port
+from testing.ceph import TICK, Ceph
+from testing.site import Site
 
 BUCKET = "rubin-tts"
 PREFIX = f"autoingest.{BUCKET}."

@@ -19,13 +19,12 @@ from pydantic import SecretStr
 
 from autoingest.ceph.canary import Flight, fly
 from autoingest.ceph.client import Gateway
+from autoingest.ceph.desired import Wanted
 from autoingest.ceph.spec import Spec
-from autoingest.ceph.wanted import Wanted
-from autoingest.errors import ConfigurationError
+from autoingest.model.errors import ConfigurationError
 from autoingest.notify.records import CANARY_FOLDER
 from autoingest.queue import keys
-
-from ..support.ceph import Ceph
+from testing.ceph import Ceph
 
 BUCKETS = ["canary-versioned", "canary-plain", "canary-suspended", "canary-refused"]
 REFUSED = BUCKETS[-1]

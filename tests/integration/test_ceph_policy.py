@@ -19,16 +19,15 @@ from click.testing import CliRunner, Result
 
 from autoingest.ceph.actions import ON_BUCKET, ON_OBJECTS
 from autoingest.ceph.apply import apply
-from autoingest.ceph.blocks import BucketSpec
 from autoingest.ceph.client import Gateway
+from autoingest.ceph.desired import Finding, Wanted
 from autoingest.ceph.plan import compare
 from autoingest.ceph.policy import render
+from autoingest.ceph.schema import BucketSpec
 from autoingest.ceph.spec import Spec
 from autoingest.ceph.state import read_state
-from autoingest.ceph.wanted import Finding, Wanted
 from autoingest.cli.ceph import ceph as command
-
-from ..support.ceph import Ceph
+from testing.ceph import Ceph
 
 BUCKET = "rubin-policy"
 WHOLE = f"arn:aws:s3:::{BUCKET}"

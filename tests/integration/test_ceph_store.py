@@ -6,13 +6,12 @@ from datetime import UTC, datetime
 
 import pytest
 
-from autoingest.errors import MissingObjectError, TransientError
-from autoingest.objects import parse
-from autoingest.sim import BucketSink, Exposure, sensors
+from autoingest.dev.simulator import BucketSink, Exposure, sensors
+from autoingest.model.errors import MissingObjectError, TransientError
+from autoingest.model.objects import parse
 from autoingest.store.profiles import open_client
 from autoingest.store.reader import HeaderReader
-
-from ..support.ceph import Ceph
+from testing.ceph import Ceph
 
 EXPOSURE = Exposure(20300101, 1, datetime(2030, 1, 2, tzinfo=UTC))
 KEY = "FiberSpectrograph:Broad/fits/2030/01/02/a b+c%ü.fits"

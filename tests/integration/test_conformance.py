@@ -17,9 +17,8 @@ from astropy.io import fits
 from lsst.daf.butler import Butler
 
 from autoingest.butler.repo import create_repository
-from autoingest.sim import SentFile, notification
-
-from ..support.site import Site, wait_for
+from autoingest.dev.simulator import SentFile, notification
+from testing.site import Site, wait_for
 
 DATASET_NAMESPACE = uuid.UUID("840b31d9-05cd-5161-b2c8-00d32b280d0f")
 FORMATTER = "lsst.obs.lsst.rawFormatter.LsstCamRawFormatter"

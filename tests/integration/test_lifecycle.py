@@ -25,17 +25,16 @@ import redis
 import yaml
 from aiohttp import web
 
-from autoingest import embedded
 from autoingest.butler.repo import create_repository
+from autoingest.dev import embedded
+from autoingest.dev.simulator import Exposure, sensors
 from autoingest.queue import keys
-from autoingest.sim import Exposure, sensors
-from benchmarks.s3server import S3Server, Stored
-
-from ..support.postgres import postgres_folder
-from ..support.repository import contents
-from ..support.requirements import missing
-from ..support.site import Site, wait_for
-from ..support.threads import in_thread
+from testing.postgres import postgres_folder
+from testing.repository import contents
+from testing.requirements import missing
+from testing.s3server import S3Server, Stored
+from testing.site import Site, wait_for
+from testing.threads import in_thread
 
 BUCKET = "rubin-summit"
 

@@ -12,9 +12,8 @@ from pathlib import Path
 import redis
 
 from autoingest.butler.repo import create_repository
-
-from ..support.repository import contents
-from ..support.site import Site, wait_for
+from testing.repository import contents
+from testing.site import Site, wait_for
 
 
 def test_reconcile_heals_lost_notifications(tmp_path: Path, valkey_url: str, s3_bucket: str) -> None:

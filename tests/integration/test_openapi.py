@@ -16,15 +16,14 @@ from hypothesis import HealthCheck, given, settings
 from redis.asyncio import Redis
 from schemathesis import checks
 
-from autoingest import objects
-from autoingest.admin import Admin
-from autoingest.config import Config
+from autoingest.app.config import Config
+from autoingest.app.health import Admin
+from autoingest.model import objects
 from autoingest.notify.records import MAX_KEY
 from autoingest.queue.connection import connect
 from autoingest.roles.enqueue import EnqueueRole
 from autoingest.roles.presence import PresenceRole
-
-from ..support.examples import number
+from testing.examples import number
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "openapi.yaml"
 CONTENT: dict[str, Any] = yaml.safe_load(DOCUMENT.read_text())

@@ -17,9 +17,8 @@ from autoingest.butler.records import rows
 from autoingest.butler.repo import create_repository
 from autoingest.instruments import exposure_record
 from autoingest.queue import keys
-
-from ..butler import exposures
-from ..support.site import Site, wait_for
+from testing import exposures
+from testing.site import Site, wait_for
 
 
 @pytest.fixture

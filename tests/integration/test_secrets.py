@@ -20,14 +20,13 @@ import psutil
 import pytest
 import redis
 
-from autoingest import embedded
 from autoingest.butler.repo import create_repository
-from autoingest.sim import Exposure, sensors
-from benchmarks.s3server import Fault, S3Server, Stored
-
-from ..support.kafka import kafka
-from ..support.site import Site, wait_for
-from ..support.threads import in_thread
+from autoingest.dev import embedded
+from autoingest.dev.simulator import Exposure, sensors
+from testing.kafka import kafka
+from testing.s3server import Fault, S3Server, Stored
+from testing.site import Site, wait_for
+from testing.threads import in_thread
 
 BUCKET = "rubin-summit"
 OURS = f"prof@{BUCKET}"

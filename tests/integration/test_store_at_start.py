@@ -14,12 +14,11 @@ import redis
 import sqlalchemy
 from click.testing import CliRunner
 
-from autoingest import embedded
 from autoingest.butler.repo import create_repository
 from autoingest.cli.simulate import simulate
-
-from ..support.repository import contents
-from ..support.site import Site, wait_for
+from autoingest.dev import embedded
+from testing.repository import contents
+from testing.site import Site, wait_for
 
 BUCKET = "rubin-summit"
 

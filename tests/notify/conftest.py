@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ..support.kafka import Kafka, kafka
+from testing.kafka import Kafka, kafka
 
 
 @pytest.fixture

@@ -18,10 +18,11 @@ from aiokafka.consumer.group_coordinator import CoordinatorGroupRebalance
 from aiokafka.errors import CorruptRecordException
 from aiokafka.record._crecords import default_records
 
-from autoingest import embedded, metrics
-from autoingest.config import NOTIFICATION_SECRETS, AdminConfig, Config, Listen
-from autoingest.daemon import serve
-from autoingest.errors import ConfigurationError
+from autoingest.app import metrics
+from autoingest.app.config import NOTIFICATION_SECRETS, AdminConfig, Config, Listen
+from autoingest.app.daemon import serve
+from autoingest.dev import embedded
+from autoingest.model.errors import ConfigurationError
 from autoingest.notify import kafka as source
 from autoingest.notify import kafka_client, kafka_lag
 from autoingest.notify.records import MAX_RECORDS
@@ -29,8 +30,8 @@ from autoingest.queue import keys
 from autoingest.queue.connection import connect
 from autoingest.queue.intake import Intake
 from autoingest.roles.enqueue import EnqueueRole
+from testing.kafka import Kafka
 
-from ..support.kafka import Kafka
 from .messages import body, key, record
 
 BUCKET = "embargo@rubin-summit"

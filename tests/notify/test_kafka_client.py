@@ -19,11 +19,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from autoingest.config import KAFKA_PASSWORD, KafkaConfig
-from autoingest.errors import ConfigurationError
+from autoingest.app.config import KAFKA_PASSWORD, KafkaConfig
+from autoingest.model.errors import ConfigurationError
 from autoingest.notify.kafka_client import settings
+from testing.kafka import Kafka
 
-from ..support.kafka import Kafka
 from .messages import body, record
 
 MINIMAL = {"bootstrapServers": ["127.0.0.1:9092"], "topics": ["t"], "groupId": "g"}

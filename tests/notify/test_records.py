@@ -7,8 +7,8 @@ import orjson
 import pytest
 from pydantic import SecretStr
 
+from autoingest.model.objects import ExposureObject, LfaObject
 from autoingest.notify.records import MAX_RECORDS, MalformedMessageError, RecordParser, TooLongError
-from autoingest.objects import ExposureObject, LfaObject
 
 from .messages import EXPOSURE, body, key, record, trigger
 

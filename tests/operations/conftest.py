@@ -18,8 +18,7 @@ import yaml
 from autoingest.butler.engine import IngestFile
 from autoingest.butler.native import NativeEngine
 from autoingest.butler.repo import create_repository
-
-from ..butler import exposures
+from testing import exposures
 
 
 @dataclass

@@ -9,8 +9,8 @@ import pytest
 
 from autoingest.operations.reconcile import expected_sensors
 from autoingest.store.listing import LARGEST_CONTENT
+from testing.exposures import DAY_OBS, obs_id
 
-from ..butler.exposures import DAY_OBS, obs_id
 from .conftest import Site
 
 

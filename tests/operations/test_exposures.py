@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from autoingest.operations.candidates import Sieve
 from autoingest.operations.exposures import stored_exposures
+from autoingest.operations.selection import Sieve
 from autoingest.store.listing import StoredObject
 
 OBS_IDS = [f"MC_O_20251231_{number:06d}" for number in range(1, 4)]

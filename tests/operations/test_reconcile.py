@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from autoingest.butler.held import open_reader
-from autoingest.config import Config, LoggingConfig
-from autoingest.errors import ConfigurationError
-from autoingest.metrics import REGISTRY
+from autoingest.app.config import Config, LoggingConfig
+from autoingest.app.metrics import REGISTRY
+from autoingest.butler.query_client import open_reader
+from autoingest.model.errors import ConfigurationError
 from autoingest.operations.reconcile import last_days
 from autoingest.roles.reconcile import ReconcileRole
+from testing.exposures import DAY_OBS, exposure_id, obs_id
 
-from ..butler.exposures import DAY_OBS, exposure_id, obs_id
 from .conftest import Site
 
 DAY = str(DAY_OBS)

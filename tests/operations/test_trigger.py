@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from ..butler.exposures import DAY_OBS, obs_id
+from testing.exposures import DAY_OBS, obs_id
+
 from .conftest import Site
 
 

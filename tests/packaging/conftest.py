@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from ..support.requirements import missing
+from testing.requirements import missing
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "helm" / "autoingest"

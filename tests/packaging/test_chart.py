@@ -14,10 +14,10 @@ import pytest
 import redis as redis_client
 import yaml
 
-from autoingest import embedded
-from autoingest.embedded import free_port
+from autoingest.dev import embedded
+from autoingest.dev.embedded import free_port
+from testing.site import Site, wait_for
 
-from ..support.site import Site, wait_for
 from . import manifests as m
 from .conftest import CHART, ENVIRONMENTS, ROOT, RefusedError, Render
 from .test_environments import validate
@@ -226,7 +226,7 @@ def test_autoscaling_and_monitoring(render: Render) -> None:
     scaled = m.get(manifests, "ScaledObject", "-ingest")["spec"]
     assert scaled["scaleTargetRef"]["name"] == m.get(manifests, "Deployment", "-ingest")["metadata"]["name"]
     query = scaled["triggers"][0]["metadata"]["query"]
-    from autoingest import metrics
+    from autoingest.app import metrics
 
     for gauge in (metrics.QUEUE_DEPTH, metrics.WORKING_FILES):
         assert gauge.describe()[0].name + '{namespace="site"}' in query

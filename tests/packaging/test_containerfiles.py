@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ..support.requirements import missing
+from testing.requirements import missing
+
 from .conftest import ROOT
 
 

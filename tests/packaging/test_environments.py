@@ -10,7 +10,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from ..support.command import run
+from testing.command import run
+
 from . import manifests as m
 from .conftest import ENVIRONMENTS, KUBERNETES, Render
 

@@ -21,10 +21,10 @@ import pytest
 import redis
 import yaml
 
-from autoingest.embedded import free_port
+from autoingest.dev.embedded import free_port
+from testing.requirements import MUST_RUN, missing
+from testing.site import wait_for
 
-from ..support.requirements import MUST_RUN, missing
-from ..support.site import wait_for
 from .conftest import CHART, ROOT
 
 BASE = "docker.io/library/python:3.12-slim"

@@ -10,14 +10,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
+from autoingest.model.objects import parse
 from autoingest.notify.records import Notice
-from autoingest.objects import parse
 from autoingest.queue import keys
 from autoingest.queue.intake import Intake
 from autoingest.queue.places import Locator
 from autoingest.queue.reclaim import Reclaimer
 from autoingest.queue.work import Claimed, Done, WorkQueue
-from tests.support.redis import BUCKET, image
+from testing.redis import BUCKET, image
 
 PATHS = [image(number) for number in range(2)]
 OBS_ID = "MC_O_20250415_000001"

@@ -9,14 +9,14 @@ import re
 import pytest
 from redis.asyncio import Redis
 
+from autoingest.model.objects import parse
 from autoingest.notify.records import Notice
-from autoingest.objects import parse
 from autoingest.queue import audit as module
 from autoingest.queue import keys
 from autoingest.queue.audit import Auditor, AuditReport, audit
 from autoingest.queue.intake import Intake
 from autoingest.queue.work import Done, WorkQueue
-from tests.support.redis import BUCKET, claim_of, done, image, put
+from testing.redis import BUCKET, claim_of, done, image, put
 
 
 async def _site(client: Redis) -> None:

@@ -12,16 +12,16 @@ import pytest
 import redis.asyncio
 import structlog
 
-from autoingest import embedded
-from autoingest.config import REDIS_PASSWORD, RedisConfig
-from autoingest.errors import ConfigurationError
+from autoingest.app.config import REDIS_PASSWORD, RedisConfig
+from autoingest.dev import embedded
+from autoingest.model.errors import ConfigurationError
 from autoingest.notify.records import Rejection
+from autoingest.queue.coalescing import GroupedScript, Replicas
 from autoingest.queue.connection import REDIS_AWAY, Client, cause, connect, is_safe
-from autoingest.queue.grouped import GroupedScript, Replicas
 from autoingest.queue.health import Health
 from autoingest.queue.intake import Intake
 from autoingest.queue.work import WorkQueue
-from tests.support.redis import BUCKET, Service, image, put, sentinel, until
+from testing.redis import BUCKET, Service, image, put, sentinel, until
 
 
 @asynccontextmanager

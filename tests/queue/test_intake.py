@@ -11,13 +11,13 @@ from dataclasses import replace
 import pytest
 import redis.asyncio
 
-from autoingest import metrics
+from autoingest.app import metrics
+from autoingest.model.objects import parse
 from autoingest.notify.records import Notice, Rejection
-from autoingest.objects import parse
 from autoingest.queue import keys
-from autoingest.queue.grouped import MOST
+from autoingest.queue.coalescing import MOST
+from autoingest.queue.dead_letters import drop_rejected
 from autoingest.queue.intake import MAX_STEPS, Intake
-from autoingest.queue.letters import drop_rejected
 from autoingest.queue.statistics import MAX_ANNEX_INSTRUMENTS
 
 BUCKET = "embargo@rubin-summit"

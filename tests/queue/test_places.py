@@ -7,8 +7,8 @@ from redis.asyncio import Redis
 
 from autoingest.queue import keys
 from autoingest.queue.audit import audit
-from autoingest.queue.standing import standings
-from tests.support.redis import BUCKET, image
+from autoingest.queue.file_status import standings
+from testing.redis import BUCKET, image
 
 PATH = image(1)
 

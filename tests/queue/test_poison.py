@@ -11,19 +11,19 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError
 
+from autoingest.model.objects import parse
+from autoingest.model.text import printable
 from autoingest.notify.records import Notice, Rejection
-from autoingest.objects import parse
 from autoingest.queue import keys
+from autoingest.queue.dead_letters import Selection, dead_letters, drop, rejected_records, requeue
+from autoingest.queue.file_status import standings
 from autoingest.queue.intake import Intake
-from autoingest.queue.letters import Selection, dead_letters, drop, rejected_records, requeue
-from autoingest.queue.owed import OwedVisits
+from autoingest.queue.pending_visits import OwedVisits
 from autoingest.queue.presence import Arrival, GroupKeys
 from autoingest.queue.reclaim import Reclaimed, Reclaimer
-from autoingest.queue.standing import standings
 from autoingest.queue.status import queue_status
 from autoingest.queue.work import Done, WorkQueue
-from autoingest.text import printable
-from tests.support.redis import BUCKET, claim_of, done, image, put, state, upcoming
+from testing.redis import BUCKET, claim_of, done, image, put, state, upcoming
 
 OBS_ID = "MC_O_20250415_000001"
 PATHS = [image(number) for number in range(5)]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from autoingest.objects import parse
+from autoingest.model.objects import parse
 from autoingest.queue.presence import Arrival, GroupKeys, arrival
 
 GROUP = "2025-04-16T00:25:46.032"

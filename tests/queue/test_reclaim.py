@@ -9,7 +9,7 @@ from autoingest.queue import keys, reclaim
 from autoingest.queue.reclaim import Reclaimed, Reclaimer
 from autoingest.queue.status import QueueStatus, queue_status, unfinished
 from autoingest.queue.work import WorkQueue
-from tests.support.redis import BUCKET, claim_of, done, image, put, state, until, upcoming
+from testing.redis import BUCKET, claim_of, done, image, put, state, until, upcoming
 
 
 async def die(client: Redis, *names: str, bucket: str = BUCKET) -> None:

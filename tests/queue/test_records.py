@@ -8,15 +8,15 @@ from collections.abc import AsyncIterator
 import pytest
 from redis.asyncio import Redis
 
-from autoingest import metrics
+from autoingest.app import metrics
+from autoingest.model.objects import parse
 from autoingest.notify.records import Notice, Rejection
-from autoingest.objects import parse
 from autoingest.queue import keys
 from autoingest.queue.audit import audit
 from autoingest.queue.intake import MAX_CANARIES, MAX_EVENTS, Intake
 from autoingest.queue.statistics import counted_as
 from autoingest.queue.work import MAX_EXCEPTION, Done, WorkQueue
-from tests.support.redis import BUCKET, image, put
+from testing.redis import BUCKET, image, put
 
 KEY = "LSSTCam/20251231/MC_O_20251231_000010/MC_O_20251231_000010_R22_S11.fits"
 PATH = f"{BUCKET}/{KEY}"

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from autoingest.queue import keys
 from autoingest.queue.site import ForeignQueueError, check_site, owner_of, site_of, take_over
 from autoingest.queue.work import WorkQueue
-from tests.support.redis import BUCKET, image, put, upcoming
+from testing.redis import BUCKET, image, put, upcoming
 
 HERE, THERE = "s3://here/butler.yaml", "s3://there/butler.yaml"
 

@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from autoingest.queue import keys
 from autoingest.queue.reclaim import Reclaimer
 from autoingest.queue.work import Claimed, Done, WorkQueue
-from tests.support.redis import BUCKET, claim_of, done, image, put, state, until, upcoming
+from testing.redis import BUCKET, claim_of, done, image, put, state, until, upcoming
 
 OBS_ID = "MC_O_20250415_000001"
 

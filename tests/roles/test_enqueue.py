@@ -15,16 +15,17 @@ import structlog
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from autoingest import embedded, metrics
-from autoingest.config import NOTIFICATION_SECRETS, Config
-from autoingest.errors import ConfigurationError
+from autoingest.app import metrics
+from autoingest.app.config import NOTIFICATION_SECRETS, Config
+from autoingest.dev import embedded
+from autoingest.model.errors import ConfigurationError
 from autoingest.notify.records import CANARY_FOLDER, MAX_RECORDS
 from autoingest.queue import keys
 from autoingest.queue.connection import connect
 from autoingest.roles.enqueue import EnqueueRole
+from testing.examples import number
 
 from ..notify.messages import EXPOSURE, body, key, record, trigger
-from ..support.examples import number
 
 BUCKET = "embargo@rubin-summit"
 QUEUE = keys.queue(BUCKET)

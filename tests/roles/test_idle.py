@@ -3,13 +3,13 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from autoingest import embedded
-from autoingest.config import Config
+from autoingest.app.config import Config
+from autoingest.dev import embedded
 from autoingest.queue import keys
 from autoingest.queue.connection import connect
 from autoingest.queue.work import WorkQueue
 from autoingest.roles.idle import IdleRole
-from tests.support.redis import BUCKET, image, put, until
+from testing.redis import BUCKET, image, put, until
 
 
 async def test_goes_on_when_redis_comes_back(tmp_path: Path) -> None:

@@ -7,13 +7,13 @@ import asyncio
 import pytest
 from redis.asyncio import Redis
 
-from autoingest.config import Config
-from autoingest.daemon import run_roles
+from autoingest.app.config import Config
+from autoingest.app.daemon import run_roles
 from autoingest.queue import keys
 from autoingest.queue.site import take_over
 from autoingest.queue.work import WorkQueue
 from autoingest.roles.ingest import IngestRole
-from tests.support.redis import put, until, upcoming
+from testing.redis import put, until, upcoming
 
 BUCKETS = ["rubin-summit", "embargo@rubin-tts"]
 

@@ -12,8 +12,8 @@ from contextlib import asynccontextmanager
 import pytest
 from redis.asyncio import Redis
 
-from autoingest import embedded
-from autoingest.config import Config, RedisConfig
+from autoingest.app.config import Config, RedisConfig
+from autoingest.dev import embedded
 from autoingest.queue.connection import connect
 from autoingest.queue.presence import LOOKUP_TIMEOUT, Arrival, GroupKeys
 from autoingest.roles.presence import PresenceRole

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from benchmarks.s3server import S3Server, Stored
+from testing.s3server import S3Server, Stored
 
 BUCKET = "rubin-summit"
 

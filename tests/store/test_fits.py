@@ -10,10 +10,9 @@ from astropy.io import fits
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from autoingest.errors import MetadataError
+from autoingest.model.errors import MetadataError
 from autoingest.store.fits import parse_header, parse_headers
-
-from ..support.examples import number
+from testing.examples import number
 
 COMMENTARY = ("COMMENT", "HISTORY", "")
 

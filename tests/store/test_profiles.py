@@ -8,9 +8,9 @@ import obstore
 import pytest
 from lsst.resources.s3utils import _get_s3_connection_parameters
 
-from autoingest.errors import ConfigurationError
+from autoingest.model.errors import ConfigurationError
 from autoingest.store.profiles import open_client, open_store, resolve
-from benchmarks.s3server import S3Server
+from testing.s3server import S3Server
 
 from .conftest import BUCKET, store
 

@@ -12,23 +12,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoingest import instruments
-from autoingest.errors import (
+from autoingest.dev.simulator import Exposure, sensors
+from autoingest.model.errors import (
     AutoingestError,
     MetadataError,
     MissingObjectError,
     TransientError,
     UnreadableObjectError,
 )
-from autoingest.objects import ExposureObject, LfaObject, parse
-from autoingest.sim import Exposure, sensors
+from autoingest.model.objects import ExposureObject, LfaObject, parse
 from autoingest.store import profiles
 from autoingest.store import reader as reader_module
-from autoingest.store.agreement import contradiction
 from autoingest.store.fits import BLOCK, parse_header, parse_headers
+from autoingest.store.key_check import contradiction
 from autoingest.store.reader import FIRST_RANGE, HeaderReader, ObjectHeader
-from benchmarks.s3server import Fault, S3Server
+from testing.examples import number
+from testing.s3server import Fault, S3Server
 
-from ..support.examples import number
 from .conftest import BUCKET, store
 
 EXPOSURE = Exposure(20300101, 7, datetime(2030, 1, 2, 3, tzinfo=UTC))

@@ -17,13 +17,13 @@ from botocore.exceptions import BotoCoreError
 from lsst.resources import ResourcePath
 
 from autoingest.butler.outage import cause, is_outage
-from autoingest.errors import ConfigurationError, TransientError
+from autoingest.model.errors import ConfigurationError, TransientError
 from autoingest.store import profiles
 from autoingest.store.listing import open_listing
 from autoingest.store.profiles import resolve
 from autoingest.store.reader import HeaderReader
+from testing.tls import Authority, certificate, tls_before
 
-from ..support.tls import Authority, certificate, tls_before
 from .test_reader import EXPOSURE, IMAGE, SENSOR, exposure_object
 
 Certificate = Callable[[Path], tuple[tuple[Path, Path], Path | None]]

@@ -13,18 +13,18 @@ from typing import Any
 import psutil
 import pytest
 
-from autoingest.errors import (
+from autoingest.dev.simulator import Exposure, sensors
+from autoingest.model.errors import (
     AutoingestError,
     MetadataError,
     MissingObjectError,
     TransientError,
     UnreadableObjectError,
 )
-from autoingest.objects import ExposureObject, parse
-from autoingest.sim import Exposure, sensors
+from autoingest.model.objects import ExposureObject, parse
 from autoingest.store import availability, profiles
 from autoingest.store.reader import LARGEST_SIDECAR, HeaderReader
-from benchmarks.s3server import Fault, S3Server
+from testing.s3server import Fault, S3Server
 
 from .conftest import BUCKET, store
 

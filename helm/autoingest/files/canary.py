@@ -7,7 +7,7 @@ from pathlib import Path
 
 import aiohttp
 
-from autoingest.config import Config, notification_secrets
+from autoingest.app.config import Config, notification_secrets
 from autoingest.notify.records import CANARY_FOLDER
 from autoingest.queue import keys
 from autoingest.queue.connection import connect

@@ -1,0 +1,1 @@
+"""The program around the roles: configuration, logging, metrics, health, retries."""

@@ -1,0 +1,1 @@
+"""Development: servers of our own, the demo, the simulated camera."""

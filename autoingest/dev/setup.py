@@ -1,0 +1,106 @@
+"""A whole site in one folder, for development and demonstrations: Valkey, S3 and a SQLite repository."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from ..app.config import Config
+from ..model.errors import ConfigurationError
+from . import embedded
+
+BUCKET = "rubin-summit"
+
+S3_ENVIRONMENT = {"AWS_ACCESS_KEY_ID": "development", "AWS_SECRET_ACCESS_KEY": "development"}
+"""Credentials for a server that checks none."""
+
+
+NOTIFY_URL = "notify-url"
+"""File in the set-up's folder that tells where notifications are received, while it runs."""
+
+
+@contextmanager
+def development(data: Path, *, first_port: int | None, quiet: bool = False) -> Iterator[Config]:
+    """Run the servers of a site, and make its repository if it isn't there.
+
+    The environment of this process is set so that it and its children reach the store.
+
+    Parameters
+    ----------
+    data
+        Folder that holds everything; its content is kept between runs.
+    first_port
+        Port for notifications; presence and health take the next two. `None` takes free ones.
+    quiet
+        Whether only warnings are logged.
+
+    Yields
+    ------
+    config
+        Configuration for all roles.
+
+    Raises
+    ------
+    ConfigurationError
+        If another set-up runs in the folder, a port is in use, or a server does not start.
+    """
+    from ..butler.repo import create_repository
+
+    # What the servers and this process write here is nobody else's, whatever the umask of the shell says.
+    with ExitStack() as stack:
+        stack.callback(os.umask, os.umask(0o077))
+        data.mkdir(parents=True, exist_ok=True)
+        stack.enter_context(_alone(data))
+        embedded.keep_private(data)
+        notify_port, presence_port, admin_port = _ports(first_port)
+        redis_url = stack.enter_context(embedded.valkey(data / "valkey"))
+        endpoint = stack.enter_context(embedded.s3(data / "s3", buckets=[BUCKET]))
+        os.environ.update(S3_ENVIRONMENT, S3_ENDPOINT_URL=endpoint)
+        repo = data / "repo"
+        create_repository(str(repo))
+        if first_port is not None:
+            told = data / NOTIFY_URL
+            told.write_text(f"http://127.0.0.1:{notify_port}/notify")
+            stack.callback(told.unlink, missing_ok=True)
+        yield Config.from_dict(
+            {
+                "buckets": [BUCKET],
+                "logging": {"format": "console", "level": "WARNING" if quiet else "INFO"},
+                "redis": {"url": redis_url},
+                "enqueue": {"listen": {"host": "127.0.0.1", "port": notify_port}},
+                "ingest": {"repo": str(repo)},
+                "idle": {"interval": 1.0},
+                "presence": {"listen": {"host": "127.0.0.1", "port": presence_port}},
+                "admin": {"listen": {"host": "127.0.0.1", "port": admin_port}},
+            },
+            "development set-up",
+        )
+
+
+@contextmanager
+def _alone(data: Path) -> Iterator[None]:
+    """Hold the folder's lock: two servers that write the same files would spoil them."""
+    with (data / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigurationError(
+                f"a development set-up runs in {data.absolute()} already; end it, or start this one in another folder"
+            ) from None
+        yield
+
+
+def _ports(first: int | None) -> tuple[int, int, int]:
+    """Choose the listeners' ports before anything is started, so that a port in use is told at once."""
+    if first is None:
+        return 0, 0, 0
+    for port in range(first, first + 3):
+        if embedded.listens(port):
+            raise ConfigurationError(
+                f"port {port} is in use; end what listens there, or take other ports: "
+                f"autoingest run --port {first + 1000} uses {first + 1000} to {first + 1002}"
+            )
+    return first, first + 1, first + 2

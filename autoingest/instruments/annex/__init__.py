@@ -1,0 +1,1 @@
+"""Instruments of the Large File Annex, described by YAML files."""

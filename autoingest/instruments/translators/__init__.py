@@ -1,0 +1,1 @@
+"""The rules of each camera, one module a camera."""

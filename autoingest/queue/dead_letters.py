@@ -1,0 +1,261 @@
+"""Dead letters and rejected records: finding them, putting them back on the queue, removing them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import redis.asyncio
+
+from ..model.errors import UnknownObjectError
+from ..model.objects import ExposureObject, parse
+from ..model.text import printable
+from . import keys
+from .scripts import COMMON, head
+
+MALFORMED = "malformed"
+"""Reason of a record that is no JSON object; what it holds is shown instead of an exception."""
+
+FAR = 253402300800
+"""Epoch seconds of the year 10000, which no clock tells."""
+
+CHUNK = 500
+"""Letters of one request."""
+
+# KEYS: dead letters, queue
+# ARGV: (head), paths
+# Result: paths that went to the queue. A letter whose file has come anew since is only removed.
+REQUEUE = (
+    COMMON
+    + """
+local result, time = {}, now()
+for i = 4, #ARGV do
+  local path = ARGV[i]
+  if use('HEXISTS', KEYS[1], path) == 1 then
+    local state = use('HGET', FILE .. path, 'state')
+    if not state or state == 'dead' then
+      use('LPUSH', KEYS[2], path)
+      use('HDEL', FILE .. path, 'ing_fail_exc', 'ing_fail_count', 'md_fail_exc', 'first_fail', 'first_wait')
+      mark(path, 'state', 'queued', 'recv_time', time)
+      result[#result + 1] = path
+    end
+    use('HDEL', KEYS[1], path)
+  end
+end
+return result
+"""
+)
+
+# KEYS: dead letters
+# ARGV: (head), paths
+# Result: paths whose letters were removed. The file's record tells it as long as it is kept.
+DROP = (
+    COMMON
+    + """
+local result = {}
+for i = 4, #ARGV do
+  local path = ARGV[i]
+  if use('HEXISTS', KEYS[1], path) == 1 then
+    local state = use('HGET', FILE .. path, 'state')
+    if not state or state == 'dead' then
+      mark(path, 'state', 'dropped')
+    end
+    use('HDEL', KEYS[1], path)
+    result[#result + 1] = path
+  end
+end
+return result
+"""
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A file that was given up."""
+
+    bucket: str
+    path: str
+    reason: str
+    """One word, the ``reason`` of a `~autoingest.model.errors.PermanentError`."""
+    exception: str
+    attempts: int
+    first_time: float | None
+    """Epoch seconds of the first failure."""
+    last_time: float
+    """Epoch seconds of the last failure."""
+    worker: str
+    """Who gave it up."""
+    etag: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedRecord:
+    """A notification that could not be used."""
+
+    bucket: str
+    """``-`` where it told none of the configured ones."""
+    path: str
+    """``{bucket}/{key}`` with the key as it was received."""
+    key: str
+    """As received; begins with the name of the bucket where `bucket` is ``-``."""
+    reason: str
+    event: str | None
+    count: int
+    """How often it came."""
+    first_time: float
+    """Epoch seconds."""
+    last_time: float
+    """Epoch seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which records an operator means; a criterion that is None or empty fits all."""
+
+    day: str | None = None
+    """Observing day, ``YYYYMMDD``."""
+    obs_id: str | None = None
+    reason: str | None = None
+    """Word of a dead letter; of a rejected record any part of the reason."""
+    older: float | None = None
+    """Seconds since the last failure, at least."""
+    younger: float | None = None
+    """Seconds since the last failure, at most."""
+    paths: frozenset[str] = frozenset()
+    """As they are, or as `printable` shows them."""
+
+    @property
+    def is_everything(self) -> bool:
+        """Whether every record fits."""
+        return self == Selection()
+
+    def takes(self, item: DeadLetter | RejectedRecord, now: float) -> bool:
+        """Tell whether a record is meant."""
+        if self.paths and not {item.path, printable(item.path)} & self.paths:
+            return False
+        if self.reason and not (
+            item.reason == self.reason if isinstance(item, DeadLetter) else self.reason in item.reason
+        ):
+            return False
+        age = now - item.last_time
+        if (self.older is not None and age < self.older) or (self.younger is not None and age > self.younger):
+            return False
+        if self.day is None and self.obs_id is None:
+            return True
+        day, obs_id = _names(item.path)
+        return self.day in (None, day) and self.obs_id in (None, obs_id)
+
+
+async def dead_letters(
+    client: redis.asyncio.Redis, buckets: Iterable[str], selection: Selection
+) -> AsyncIterator[DeadLetter]:
+    """Yield the dead letters that are meant, in no order."""
+    for bucket in buckets:
+        async for path, content in _content(client, keys.dead(bucket)):
+            letter = DeadLetter(
+                bucket=bucket,
+                path=path,
+                reason=str(content.get("reason", "")),
+                exception=str(content.get("exception", "")),
+                attempts=int(_number(content, "attempts") or 0),
+                first_time=_number(content, "first_time"),
+                last_time=_number(content, "last_time") or 0.0,
+                worker=str(content.get("worker", "")),
+                etag=content.get("etag"),
+            )
+            if selection.takes(letter, time.time()):
+                yield letter
+
+
+async def rejected_records(
+    client: redis.asyncio.Redis, buckets: Iterable[str], selection: Selection
+) -> AsyncIterator[RejectedRecord]:
+    """Yield the rejected records that are meant, in no order."""
+    for bucket in buckets:
+        async for key, content in _content(client, keys.rejected(bucket)):
+            record = RejectedRecord(
+                bucket=bucket,
+                path=f"{bucket}/{key}",
+                key=key,
+                reason=": ".join(str(content[name]) for name in ("reason", "exception") if content.get(name)),
+                event=content.get("event"),
+                count=int(_number(content, "count") or 0),
+                first_time=_number(content, "first_time") or 0.0,
+                last_time=_number(content, "last_time") or 0.0,
+            )
+            if selection.takes(record, time.time()):
+                yield record
+
+
+async def requeue(client: redis.asyncio.Redis, bucket: str, paths: Sequence[str]) -> list[str]:
+    """Put dead files back on the queue, with as many attempts as a new file has.
+
+    Returns
+    -------
+    paths
+        Those that went to the queue, without those that were no longer dead letters.
+    """
+    return await _each(client, REQUEUE, [keys.dead(bucket), keys.queue(bucket)], paths)
+
+
+async def drop(client: redis.asyncio.Redis, bucket: str, paths: Sequence[str]) -> list[str]:
+    """Remove dead letters; the files are not tried again unless they come anew or are demanded.
+
+    Returns
+    -------
+    paths
+        Those removed.
+    """
+    return await _each(client, DROP, [keys.dead(bucket)], paths)
+
+
+async def drop_rejected(client: redis.asyncio.Redis, bucket: str, received: Sequence[str]) -> int:
+    """Remove rejected records by their keys as received; return how many there were."""
+    removed = 0
+    for first in range(0, len(received), CHUNK):
+        part = received[first : first + CHUNK]
+        async with client.pipeline(transaction=True) as step:
+            step.hdel(keys.rejected(bucket), *part)
+            step.zrem(keys.rejected_times(bucket), *part)
+            removed += int((await step.execute())[0])
+    return removed
+
+
+async def _each(client: redis.asyncio.Redis, script: str, lists: list[str], paths: Sequence[str]) -> list[str]:
+    run = client.register_script(script)
+    done: list[str] = []
+    for first in range(0, len(paths), CHUNK):
+        done += await run(lists, [*head(), *paths[first : first + CHUNK]])
+    return done
+
+
+async def _content(client: redis.asyncio.Redis, key: str) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+    cursor = -1
+    while cursor:
+        cursor, found = await client.hscan(key, max(cursor, 0), count=CHUNK)
+        assert isinstance(found, dict)
+        for name, text in found.items():
+            try:
+                content = orjson.loads(text)
+            except orjson.JSONDecodeError:
+                content = None
+            if not isinstance(content, dict):
+                content = {"reason": MALFORMED, "exception": printable(str(text))}
+            yield str(name), content
+
+
+def _number(content: dict[str, Any], name: str) -> float | None:
+    value = content.get(name)
+    return value if isinstance(value, int | float) and 0 <= value < FAR else None
+
+
+def _names(path: str) -> tuple[str | None, str | None]:
+    """Return day and obs_id of a path; None where they can't be told."""
+    try:
+        obj = parse(path)
+    except UnknownObjectError:
+        return None, None
+    return (obj.day_obs, obj.obs_id) if isinstance(obj, ExposureObject) else (obj.obs_day, None)

@@ -1,0 +1,79 @@
+"""Visits that are owed: their exposures are in the Butler, they are not yet.
+
+An exposure is noted in the step that acknowledges its files, and removed when its visit has been seen in the Butler.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import cast
+
+import orjson
+import redis.asyncio
+import structlog
+
+from ..model.text import printable
+from . import keys
+from .scripts import CLAIM_OWED
+
+CLAIM_AT_ONCE = 50
+"""Exposures that are claimed at once: about a second of the Butler's time."""
+
+LONGEST_DELAY = 3600.0
+"""Seconds between two attempts at the most."""
+
+log = structlog.get_logger(__name__)
+
+
+def owed_field(instrument: str, exposure_id: int) -> str:
+    """Return the field of an exposure in the hash of owed visits."""
+    return f"{instrument}/{exposure_id}"
+
+
+class OwedVisits:
+    """The owed visits of one bucket; any number of workers may take turns.
+
+    Parameters
+    ----------
+    client
+        Redis client that decodes responses.
+    bucket
+        Bucket with its profile.
+    delay
+        Seconds from the first attempt to the second; doubles with each, up to `LONGEST_DELAY`.
+    """
+
+    def __init__(self, client: redis.asyncio.Redis, bucket: str, delay: float) -> None:
+        self._redis = client
+        self._key = keys.owed(bucket)
+        self._delay = delay
+        self._claim = client.register_script(CLAIM_OWED)
+
+    async def claim(self) -> list[tuple[str, int]]:
+        """Return exposures, by instrument and id, that are due; nobody else gets them before the next attempt's time.
+
+        They stay noted: a worker that dies loses nothing.
+        """
+        fields = cast(list[str], await self._claim([self._key], [self._delay, LONGEST_DELAY, CLAIM_AT_ONCE]))
+        exposures = []
+        for field in fields:
+            instrument, _, exposure_id = field.rpartition("/")
+            try:
+                exposures.append((instrument, int(exposure_id)))
+            except ValueError:
+                log.warning("owed visit names no exposure", key=self._key, field=printable(field))
+        return exposures
+
+    async def settle(self, exposures: Iterable[tuple[str, int]]) -> None:
+        """Remove exposures whose visits are in the Butler."""
+        if fields := [owed_field(*exposure) for exposure in exposures]:
+            await self._redis.hdel(self._key, *fields)
+
+
+async def note_owed(
+    client: redis.asyncio.Redis, bucket: str, instrument: str, exposure_id: int, exception: str
+) -> None:
+    """Note an exposure whose visit was found to be missing; it is due at once."""
+    entry = {"since": time.time(), "due": 0, "attempts": 0, "exception": exception}
+    await client.hsetnx(keys.owed(bucket), owed_field(instrument, exposure_id), orjson.dumps(entry).decode())
