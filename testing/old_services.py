@@ -18,7 +18,7 @@ import redis
 
 from autoingest.butler.engine import IngestFile
 from autoingest.butler.native import NativeEngine
-from autoingest.model.errors import TransientError
+from autoingest.errors import TransientError
 from autoingest.queue import keys
 
 from .repository import contents

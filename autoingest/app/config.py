@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from ..model.errors import ConfigurationError
+from ..errors import ConfigurationError
 from ..model.patterns import search
 from .documents import Block, Document
 

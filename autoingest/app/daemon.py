@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from ..model.errors import ConfigurationError
+from ..errors import ConfigurationError
 from ..roles import Role
 from .config import Config
 from .config import Role as RoleName

@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
 
-from ..model.errors import ConfigurationError
+from ..errors import ConfigurationError
 
 
 class Block(BaseModel):

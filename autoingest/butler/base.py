@@ -10,7 +10,7 @@ from lsst.daf.butler import Butler, DimensionRecord
 
 from .. import instruments
 from ..app.config import DifferingMetadata, Grouping
-from ..model.errors import MetadataError
+from ..errors import MetadataError
 from .datasets import Datasets
 from .engine import BatchResult, FileResult, IngestFile, Key, OwedVisit
 from .exposures import Exposure, Exposures, Kept

@@ -9,8 +9,8 @@ from functools import cached_property
 from typing import Literal
 
 from .. import instruments
+from ..errors import MetadataError, PermanentError
 from ..instruments import ExposureRecord, GuiderIdentity, Identity, exposure_record, identify, identify_guider
-from ..model.errors import MetadataError, PermanentError
 from ..store.key_check import OBS_ID
 from .engine import FileResult, IngestFile, Key
 from .exposures import Digest, Exposures

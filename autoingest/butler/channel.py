@@ -18,9 +18,9 @@ from typing import Any, BinaryIO
 import orjson
 from pydantic import BaseModel, TypeAdapter
 
+from .. import errors
 from ..app.config import DifferingMetadata, Grouping, LoggingConfig
-from ..model import errors
-from ..model.errors import AutoingestError
+from ..errors import AutoingestError
 from .engine import IngestFile, Key
 
 SIZE_BYTES = 8
@@ -32,7 +32,7 @@ class Setup:
     """First message to the process.
 
     Its answer is `Started`. Each further message is `Batch` or `DefineVisits`, answered by
-    `autoingest.butler.engine.BatchResult` or by an `autoingest.model.errors.AutoingestError`.
+    `autoingest.butler.engine.BatchResult` or by an `autoingest.errors.AutoingestError`.
     """
 
     repo: str
@@ -80,7 +80,7 @@ def pack(message: object) -> bytes:
     Parameters
     ----------
     message
-        A data class, or an error. Of an error that `autoingest.model.errors` does not define
+        A data class, or an error. Of an error that `autoingest.errors` does not define
         the nearest class that it does define is sent; of the context, text stands for what JSON has no type for.
     """
     kind = type(message).__name__

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import structlog
 
 from ..app.log import configure_logging
+from ..errors import AutoingestError
 from ..instruments import describe
-from ..model.errors import AutoingestError
 from .channel import Batch, DefineVisits, Setup, Started, die_with, read, write
 
 if TYPE_CHECKING:

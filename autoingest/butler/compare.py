@@ -13,8 +13,8 @@ from lsst.sphgeom import ConvexPolygon
 from lsst.utils.iteration import chunk_iterable
 from sqlalchemy.exc import SQLAlchemyError
 
+from ..errors import AutoingestError, ConfigurationError
 from ..instruments.geometry import separation
-from ..model.errors import AutoingestError, ConfigurationError
 from .repo import open_repository
 
 BY_INSTRUMENT = ("instrument", "detector", "physical_filter", "visit_system")

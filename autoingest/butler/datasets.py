@@ -19,7 +19,7 @@ from lsst.daf.butler import (
 from lsst.daf.butler.datastore.stored_file_info import StoredFileInfo
 
 from .. import instruments
-from ..model.errors import MetadataError
+from ..errors import MetadataError
 from .engine import IngestFile
 from .exposures import Exposure
 from .formatters import GUIDER_FORMATTER, named_formatter

@@ -42,7 +42,7 @@ class FileResult:
     replaced: bool = False
     """Whether the object is another than when its dataset came in; the recorded size has followed."""
     reason: str = ""
-    """Reason of a failure, as `autoingest.model.errors.PermanentError.reason`."""
+    """Reason of a failure, as `autoingest.errors.PermanentError.reason`."""
     exception: str = ""
     """Type and message of the error that made it fail."""
 
@@ -86,7 +86,7 @@ class Engine(Protocol):
 
         Raises
         ------
-        autoingest.model.errors.TransientError
+        autoingest.errors.TransientError
             If the database is away; nothing is known of any file, all may be tried again.
         """
         ...
@@ -101,7 +101,7 @@ class Engine(Protocol):
 
         Raises
         ------
-        autoingest.model.errors.TransientError
+        autoingest.errors.TransientError
             If the database is away; all may be tried again.
         """
         ...

@@ -16,8 +16,8 @@ from lsst.daf.butler import (
 )
 
 from ..app.config import DifferingMetadata
+from ..errors import ConflictError
 from ..instruments import ExposureRecord
-from ..model.errors import ConflictError
 from .engine import Key
 from .records import rows
 

@@ -9,7 +9,7 @@ import structlog
 from lsst.daf.butler.registry import ConflictingDefinitionError
 from sqlalchemy.exc import IntegrityError
 
-from ..model.errors import PermanentError
+from ..errors import PermanentError
 from .base import ButlerEngine
 from .batch import Item, Wanted, failure, identified, translated, unsuccessful
 from .datasets import Placed

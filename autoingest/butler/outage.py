@@ -9,7 +9,7 @@ import psycopg
 import sqlalchemy.exc
 from botocore.exceptions import BotoCoreError, ClientError
 
-from ..model.errors import AutoingestError, ConfigurationError, PermanentError, RefusedError, TransientError
+from ..errors import AutoingestError, ConfigurationError, PermanentError, RefusedError, TransientError
 from ..store.failure import told
 
 _DATA_CLASSES = {"21", "22", "23", "44", "54"}

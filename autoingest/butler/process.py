@@ -18,7 +18,7 @@ from typing import Any
 import structlog
 
 from ..app.config import IngestConfig, LoggingConfig
-from ..model.errors import AutoingestError, ConfigurationError, MetadataError, TransientError
+from ..errors import AutoingestError, ConfigurationError, MetadataError, TransientError
 from .channel import SIZE_BYTES, Batch, DefineVisits, Setup, Started, pack, send, unpack, unpack_size
 from .engine import BatchResult, FileResult, IngestFile, Key
 from .pipe import Log, last_words, waited_for_server

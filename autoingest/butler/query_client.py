@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..app.config import Grouping, IngestConfig, LoggingConfig
-from ..model.errors import AutoingestError, TransientError
+from ..errors import AutoingestError, TransientError
 from ..model.objects import ExposureObject
 from .channel import SIZE_BYTES, Started, pack, send, unpack, unpack_size
 from .process import environment

@@ -16,7 +16,7 @@ from lsst.daf.butler import Butler, MissingCollectionError, MissingDatasetTypeEr
 from .. import instruments
 from ..app.config import Grouping
 from ..app.log import configure_logging
-from ..model.errors import AutoingestError, ConfigurationError, TransientError
+from ..errors import AutoingestError, ConfigurationError, TransientError
 from .channel import Started, die_with, read, write
 from .datasets import Datasets
 from .outage import cause, is_outage

@@ -8,8 +8,8 @@ from typing import Any
 from astropy.time import Time, TimeDelta
 from lsst.daf.butler import Timespan
 
+from ..errors import MetadataError
 from ..instruments import ExposureRecord
-from ..model.errors import MetadataError
 
 _PLAIN = (
     "instrument", "id", "obs_id", "day_obs", "group", "physical_filter", "exposure_time", "dark_time",

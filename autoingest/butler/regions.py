@@ -16,9 +16,9 @@ from lsst.daf.butler import Butler, DimensionRecord
 from lsst.sphgeom import ConvexPolygon
 
 from .. import instruments
+from ..errors import ConfigurationError, TransientError
 from ..instruments import Camera
 from ..instruments.geometry import VisitRegions, separation, visit_regions
-from ..model.errors import ConfigurationError, TransientError
 from .outage import cause, is_outage
 from .repo import open_repository, registered
 

@@ -17,8 +17,8 @@ from lsst.daf.butler.registry.managers import RegistryManagerTypes
 from lsst.resources import ResourcePath, ResourcePathExpression
 
 from .. import instruments
+from ..errors import AutoingestError, ConfigurationError, TransientError
 from ..instruments import Camera
-from ..model.errors import AutoingestError, ConfigurationError, TransientError
 from . import database  # noqa: F401 - how connections behave
 from .outage import cause, is_outage
 

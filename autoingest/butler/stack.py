@@ -15,7 +15,7 @@ from dataclasses import replace
 import structlog
 from lsst.daf.butler import Butler, DimensionRecord
 
-from ..model.errors import ConflictError, PermanentError
+from ..errors import ConflictError, PermanentError
 from .base import ButlerEngine
 from .batch import Item, failure, identified, unsuccessful
 from .datasets import Placed

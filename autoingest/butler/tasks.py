@@ -13,7 +13,7 @@ from lsst.daf.butler import Butler, DimensionRecord, FileDataset
 from lsst.resources import ResourcePath
 
 from ..app.config import Grouping
-from ..model.errors import ConfigurationError
+from ..errors import ConfigurationError
 from .engine import Key
 from .resources import KnownImage
 

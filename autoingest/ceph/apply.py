@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..model.errors import AutoingestError
+from ..errors import AutoingestError
 from . import policy
 from .client import Gateway
 from .desired import Finding, Step, Wanted, steps_of

@@ -18,7 +18,7 @@ from typing import Literal
 
 import redis.asyncio
 
-from ..model.errors import TransientError
+from ..errors import TransientError
 from ..notify.records import CANARY_FOLDER
 from ..queue import keys
 from ..queue.connection import REDIS_AWAY, cause

@@ -18,7 +18,7 @@ from botocore.credentials import Credentials
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from yarl import URL
 
-from ..model.errors import AutoingestError, ConfigurationError, TransientError
+from ..errors import AutoingestError, ConfigurationError, TransientError
 from ..store.failure import told
 from ..store.profiles import open_client, resolve
 from .schema import BucketSpec

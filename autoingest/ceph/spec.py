@@ -14,7 +14,7 @@ from pydantic import Field, SecretStr, model_validator
 
 from ..app.config import secret
 from ..app.documents import Document
-from ..model.errors import ConfigurationError
+from ..errors import ConfigurationError
 from .schema import BucketSpec, TopicSpec
 
 

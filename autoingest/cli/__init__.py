@@ -11,7 +11,7 @@ from contextlib import suppress
 import click
 
 from .. import __version__
-from ..model.errors import AutoingestError
+from ..errors import AutoingestError
 from .output import echo, prepare_streams
 
 _INTERRUPTED = "interrupted; what was done stays done"

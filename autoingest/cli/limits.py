@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
-from ..model.errors import TransientError
+from ..errors import TransientError
 from .output import echo
 
 T = TypeVar("T")

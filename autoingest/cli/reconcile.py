@@ -14,7 +14,7 @@ from rich.table import Column, Table
 
 from ..app.config import Config
 from ..butler.query_client import open_reader
-from ..model.errors import ConfigurationError
+from ..errors import ConfigurationError
 from ..operations.reconcile import Reconciler, last_days
 from ..operations.selection import Sieve
 from ..operations.verdict import AMISS, VERDICTS, ExposureReport

@@ -133,7 +133,7 @@ def compare(
             --instrument LSSTCam --day-obs 20250415
     """  # noqa: D301 - click's mark is a real backspace
     from ..butler import compare as comparing
-    from ..model.errors import AutoingestError
+    from ..errors import AutoingestError
 
     columns = (TextColumn("{task.description:>24}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console(stderr=True), disable=as_json, transient=True) as bar:
@@ -226,7 +226,7 @@ def repair_regions(
 def _check_instruments(names: tuple[str, ...], files: tuple[str, ...], hint: str) -> tuple[str, ...]:
     """Read descriptions, make sure that all names are known, and return what is known."""
     from .. import instruments
-    from ..model.errors import MetadataError
+    from ..errors import MetadataError
 
     instruments.describe(files)
     known = (*instruments.names(), *instruments.generators())

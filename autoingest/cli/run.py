@@ -11,7 +11,7 @@ import click
 import uvloop
 
 from ..app.config import ROLES, Config, Role, strip_foreign_secrets
-from ..model.errors import ConfigurationError
+from ..errors import ConfigurationError
 from .output import echo
 
 DEVELOPMENT_DATA = Path("autoingest-data")

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 
 from ..app.config import Config, strip_foreign_secrets
 from ..app.log import configure_logging
-from ..model.errors import ConfigurationError, TransientError
+from ..errors import ConfigurationError, TransientError
 from ..queue.connection import REDIS_AWAY, cause, connect
 from .output import console
 

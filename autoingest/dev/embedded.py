@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..model.errors import ConfigurationError
+from ..errors import ConfigurationError
 
 START_TIMEOUT = 30.0
 """Seconds for which a server may take to answer."""

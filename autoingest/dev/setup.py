@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from ..app.config import Config
-from ..model.errors import ConfigurationError
+from ..errors import ConfigurationError
 from . import embedded
 
 BUCKET = "rubin-summit"

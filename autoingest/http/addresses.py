@@ -8,7 +8,7 @@ import ssl
 from contextlib import ExitStack
 
 from ..app.config import Listen
-from ..model.errors import ConfigurationError
+from ..errors import ConfigurationError
 
 BACKLOG = 1024
 """Connections that may wait to be accepted."""

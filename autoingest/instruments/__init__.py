@@ -6,7 +6,7 @@ Importing this package imports neither the Butler nor astropy. `autoingest.instr
 from __future__ import annotations
 
 from .base import Camera, Detector, PhysicalFilter, names
-from .exposure_records import ExposureRecord, exposure_record, translators
+from .exposure_records import ExposureRecord, exposure_record, register_translators
 from .identity import GuiderIdentity, Identity
 from .recognition import identify, identify_guider
 from .registry import describe, generators, get
@@ -25,5 +25,5 @@ __all__ = [
     "identify",
     "identify_guider",
     "names",
-    "translators",
+    "register_translators",
 ]

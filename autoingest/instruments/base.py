@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any, Literal
 
+from ..errors import MetadataError
 from ..model.cameras import CAMERAS, read
-from ..model.errors import MetadataError
 
 
 @dataclass(frozen=True, slots=True)

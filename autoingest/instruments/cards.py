@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from datetime import datetime
 
-from ..model.errors import MetadataError
+from ..errors import MetadataError
 
 BEGIN = ("MJD-BEG", "DATE-BEG", "MJD-OBS", "DATE-OBS")
 """Cards that tell when an exposure began, the first that is defined counts; in TAI."""

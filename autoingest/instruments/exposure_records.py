@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from ..model.errors import MetadataError, PermanentError
+from ..errors import MetadataError, PermanentError
 from . import base, cards, corrections, dates, recognition, registry, translation
 from .preparation import prepared
 
@@ -181,7 +181,7 @@ def translator(instrument: str) -> type[MetadataTranslator]:
     return translation.chosen(instrument)
 
 
-def translators() -> list[str]:
+def register_translators() -> list[str]:
     """Register all translators; the entry point by which the metadata library finds them.
 
     Returns

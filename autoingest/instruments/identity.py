@@ -6,7 +6,7 @@ from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from ..model.errors import MetadataError
+from ..errors import MetadataError
 from . import base, cards
 
 CONTROLLERS = "OCHPQS"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from ..model.errors import MetadataError, PermanentError
+from ..errors import MetadataError, PermanentError
 from . import cards, corrections, identity, registry, translation
 from .annex.headers import DescribedHeader
 from .preparation import prepared

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from ..model.errors import ConfigurationError, MetadataError
+from ..errors import ConfigurationError, MetadataError
 from . import base, cards
 from .annex.description import Generator
 

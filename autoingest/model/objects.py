@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from ..errors import UnknownObjectError
 from .cameras import CAMERAS
-from .errors import UnknownObjectError
 
 CAMERA_CODES = {name: camera.camera_code for name, camera in CAMERAS.items()}
 """Camera code that begins the obs_id, by canonical instrument name."""

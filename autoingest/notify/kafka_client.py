@@ -6,7 +6,7 @@ import ssl
 from typing import Any
 
 from ..app.config import KAFKA_PASSWORD, KafkaConfig, kafka_password
-from ..model.errors import ConfigurationError
+from ..errors import ConfigurationError
 
 SESSION = 30.0
 """Seconds without a heartbeat after which the group gives a member's partitions to others, and for which it waits for

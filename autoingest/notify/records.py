@@ -13,8 +13,8 @@ from pydantic import SecretStr
 
 from ..app.config import EnqueueConfig
 from ..app.turns import Turns
+from ..errors import AutoingestError, UnknownObjectError
 from ..http.tokens import Secrets
-from ..model.errors import AutoingestError, UnknownObjectError
 from ..model.objects import MAX_KEY, ExposureObject, LfaObject, bare_etag, parse
 from ..model.patterns import search
 from .fields import KeyEncoding, decode_key, epoch, text

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
-from ..model.errors import UnknownObjectError
+from ..errors import UnknownObjectError
 from ..model.objects import ExposureObject, parse
 from ..store.listing import Listing, StoredObject
 from .selection import Candidate, Sieve

@@ -16,7 +16,7 @@ import structlog
 
 from .. import instruments
 from ..butler.query_client import ButlerReader, HeldExposure
-from ..model.errors import TransientError
+from ..errors import TransientError
 from ..model.objects import CAMERA_CODES, ExposureObject
 from ..queue.file_status import replaced, standings
 from ..queue.intake import Intake

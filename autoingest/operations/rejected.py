@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import redis.asyncio
 
 from ..app.config import Config
-from ..model.errors import UnknownObjectError
+from ..errors import UnknownObjectError
 from ..model.objects import MAX_KEY, ExposureObject, LfaObject, parse
 from ..notify.fields import decode_key
 from ..notify.records import NO_BUCKET, Notice

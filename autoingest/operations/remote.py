@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from ..app.config import NOTIFICATION_SECRETS
 from ..app.retry import Backoff
-from ..model.errors import ConfigurationError, TransientError
+from ..errors import ConfigurationError, TransientError
 from .selection import Candidate
 
 RECORDS = 250

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from ..model.errors import UnknownObjectError
+from ..errors import UnknownObjectError
 from ..model.objects import ExposureObject, LfaObject, parse
 from ..notify.records import CANARY_FOLDER, Notice
 from ..store.listing import StoredObject

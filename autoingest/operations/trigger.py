@@ -10,7 +10,7 @@ from typing import Protocol
 import redis.asyncio
 
 from ..butler.query_client import ButlerReader, HeldExposure
-from ..model.errors import ConfigurationError
+from ..errors import ConfigurationError
 from ..model.objects import ExposureObject
 from ..queue.file_status import replaced, standings
 from ..queue.intake import Intake

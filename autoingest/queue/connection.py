@@ -17,7 +17,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoPermissionError
 
 from ..app.config import RedisConfig, SentinelConfig, redis_password, sentinel_password
-from ..model.errors import ConfigurationError
+from ..errors import ConfigurationError
 from .health import Health, UnconfirmedError, cause, code
 
 __all__ = ["REDIS_AWAY", "Client", "UnconfirmedError", "cause", "connect", "health"]

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 import redis.asyncio
 
-from ..model.errors import UnknownObjectError
+from ..errors import UnknownObjectError
 from ..model.objects import ExposureObject, parse
 from ..model.text import printable
 from . import keys
@@ -79,7 +79,7 @@ class DeadLetter:
     bucket: str
     path: str
     reason: str
-    """One word, the ``reason`` of a `~autoingest.model.errors.PermanentError`."""
+    """One word, the ``reason`` of a `~autoingest.errors.PermanentError`."""
     exception: str
     attempts: int
     first_time: float | None

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import redis.asyncio
 
-from ..model.errors import ConfigurationError
+from ..errors import ConfigurationError
 from . import keys
 
 

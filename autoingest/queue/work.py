@@ -17,7 +17,7 @@ from typing import Literal, cast
 
 import redis.asyncio
 
-from ..model.errors import MetadataError, UnknownObjectError
+from ..errors import MetadataError, UnknownObjectError
 from ..model.objects import LfaObject, parse
 from . import keys
 from .connection import health, is_safe
@@ -290,7 +290,7 @@ class WorkQueue:
         claim
             The file.
         reason
-            One word, the ``reason`` of a `~autoingest.model.errors.PermanentError`.
+            One word, the ``reason`` of a `~autoingest.errors.PermanentError`.
         exception
             What happened, in words.
         max_attempts

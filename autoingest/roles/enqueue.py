@@ -9,10 +9,10 @@ import redis.asyncio
 import structlog
 
 from ..app.config import NOTIFICATION_SECRETS, Config, notification_secrets
+from ..errors import ConfigurationError
 from ..http.bodies import Bodies
 from ..http.listener import Listener
 from ..http.tokens import Secrets
-from ..model.errors import ConfigurationError
 from ..notify.counts import Counts
 from ..notify.records import RecordParser
 from ..notify.webhook import NotifyHandler

@@ -17,7 +17,7 @@ from ..app import metrics
 from ..app.config import Config
 from ..app.retry import Backoff, pause
 from ..butler.process import ButlerEndedError
-from ..model.errors import ConfigurationError, TransientError
+from ..errors import ConfigurationError, TransientError
 from ..queue.connection import REDIS_AWAY, health
 from ..queue.pending_visits import OwedVisits
 from ..queue.presence import GroupKeys

@@ -14,7 +14,7 @@ from ..app import metrics
 from ..app.config import Config
 from ..app.retry import end, pause
 from ..butler.query_client import open_reader
-from ..model.errors import AutoingestError
+from ..errors import AutoingestError
 from ..operations.reconcile import Reconciler, last_days
 from ..operations.selection import Sieve
 from ..operations.verdict import AMISS, VERDICTS

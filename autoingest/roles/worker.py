@@ -21,7 +21,7 @@ from ..app.config import IngestConfig
 from ..app.retry import Backoff, pause
 from ..butler.engine import FileResult, IngestFile, OwedVisit
 from ..butler.process import ButlerEndedError, ButlerProcess
-from ..model.errors import (
+from ..errors import (
     ConfigurationError,
     PermanentError,
     RefusedError,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 
-from ..model.errors import MetadataError
+from ..errors import MetadataError
 
 BLOCK = 2880
 CARD = 80

@@ -15,7 +15,7 @@ import aiohttp
 import structlog
 from botocore.exceptions import BotoCoreError, ClientError
 
-from ..model.errors import ConfigurationError, TransientError
+from ..errors import ConfigurationError, TransientError
 from ..model.objects import CAMERA_CODES, INSTRUMENT_ALIASES, bare_etag
 from .failure import in_words, told
 from .profiles import open_client, resolve

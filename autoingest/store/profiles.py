@@ -34,7 +34,7 @@ from obstore.store import S3Store
 from urllib3.exceptions import LocationParseError
 from urllib3.util import Url, parse_url
 
-from ..model.errors import ConfigurationError
+from ..errors import ConfigurationError
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, S3Config, S3Credential

@@ -24,7 +24,7 @@ import structlog
 from obstore.exceptions import BaseError, PreconditionError
 from obstore.store import S3Store
 
-from ..model.errors import AutoingestError, MetadataError, MissingObjectError, TransientError, UnreadableObjectError
+from ..errors import AutoingestError, MetadataError, MissingObjectError, TransientError, UnreadableObjectError
 from ..model.objects import ExposureObject, LfaObject, bare_etag
 from .availability import Availability
 from .failure import Failure, explain

@@ -8,7 +8,7 @@ import pytest
 
 from autoingest.app.config import Config, notification_secrets, redis_password, secret, strip_foreign_secrets
 from autoingest.ceph.spec import Spec
-from autoingest.model.errors import ConfigurationError
+from autoingest.errors import ConfigurationError
 
 ROOT = Path(__file__).parents[2]
 KAFKA: dict[str, Any] = {"bootstrapServers": ["host:9092"], "topics": ["t"], "groupId": "g"}

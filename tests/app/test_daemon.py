@@ -8,7 +8,7 @@ import pytest
 
 from autoingest.app import daemon
 from autoingest.app.config import Config
-from autoingest.model.errors import ConfigurationError
+from autoingest.errors import ConfigurationError
 
 CONFIG = Config.from_dict(
     {"buckets": ["b"], "ingest": {"repo": "r", "batchTimeout": 0.1, "lease": 0.2, "drain": 0.4}}, "test"

@@ -11,11 +11,11 @@ import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from autoingest import errors
 from autoingest.app.config import LoggingConfig
 from autoingest.butler.channel import Batch, DefineVisits, Setup, Started, pack, read, send, write
 from autoingest.butler.engine import BatchResult, FileResult, OwedVisit
 from autoingest.butler.query_client import Held, HeldExposure
-from autoingest.model import errors
 from autoingest.store.fits import BLOCK, CARD, parse_header
 from testing import exposures
 from testing.examples import number

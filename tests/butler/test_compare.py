@@ -13,8 +13,8 @@ from lsst.daf.butler import Butler, Timespan
 from autoingest import instruments
 from autoingest.butler.compare import KINDS, Comparison, Tolerance, compare
 from autoingest.butler.native import NativeEngine
+from autoingest.errors import ConfigurationError, TransientError
 from autoingest.instruments.geometry import visit_regions
-from autoingest.model.errors import ConfigurationError, TransientError
 from testing import exposures
 from testing.command import run
 

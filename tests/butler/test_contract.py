@@ -23,8 +23,8 @@ from autoingest import instruments
 from autoingest.butler.compare import compare
 from autoingest.butler.native import NativeEngine
 from autoingest.butler.records import rows
+from autoingest.errors import ConfigurationError, TransientError
 from autoingest.instruments import exposure_record
-from autoingest.model.errors import ConfigurationError, TransientError
 from testing import exposures
 from testing.engines import EngineHost, HostedEngine, kinds
 

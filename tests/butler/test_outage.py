@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy
 
 from autoingest.butler.outage import cause, is_outage, outage
-from autoingest.model.errors import ConfigurationError, MetadataError, RefusedError
+from autoingest.errors import ConfigurationError, MetadataError, RefusedError
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ import sqlalchemy
 import testing
 from autoingest.app.config import IngestConfig, LoggingConfig
 from autoingest.butler.process import ButlerEndedError, ButlerProcess
-from autoingest.model.errors import ConfigurationError, TransientError
+from autoingest.errors import ConfigurationError, TransientError
 from testing import exposures
 
 from .conftest import Repository

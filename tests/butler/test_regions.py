@@ -16,8 +16,8 @@ from autoingest import instruments
 from autoingest.butler import regions, visits
 from autoingest.butler.engine import IngestFile
 from autoingest.butler.native import NativeEngine
+from autoingest.errors import ConfigurationError
 from autoingest.instruments.geometry import VisitRegions, separation, visit_regions
-from autoingest.model.errors import ConfigurationError
 from testing import command, exposures
 
 from ..instruments.headers import latiss

@@ -8,7 +8,7 @@ from lsst.daf.butler import Butler
 
 from autoingest import instruments
 from autoingest.butler.repo import create_repository
-from autoingest.model.errors import ConfigurationError
+from autoingest.errors import ConfigurationError
 from testing.command import run
 
 from .conftest import Repository

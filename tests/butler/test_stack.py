@@ -9,7 +9,7 @@ import pytest
 
 from autoingest.app.config import IngestConfig, LoggingConfig
 from autoingest.butler.process import ButlerProcess
-from autoingest.model.errors import ConfigurationError
+from autoingest.errors import ConfigurationError
 from testing import exposures
 from testing.engines import OFFICIAL_TASKS, has_science_pipelines
 

@@ -5,7 +5,7 @@ import pytest
 import yaml
 
 from autoingest.ceph.spec import Spec
-from autoingest.model.errors import ConfigurationError
+from autoingest.errors import ConfigurationError
 
 EXAMPLE = Path(__file__).parents[2] / "config" / "ceph-summit.yaml"
 TOPIC = {"name": "summit", "pushEndpoint": "http://host:8080/notify"}

@@ -12,7 +12,7 @@ import boto3
 import pytest
 
 from autoingest.dev import embedded
-from autoingest.model.errors import ConfigurationError
+from autoingest.errors import ConfigurationError
 
 
 @contextmanager

@@ -28,7 +28,7 @@ from autoingest.dev.simulator import (
     notification,
     sensors,
 )
-from autoingest.model.errors import ConfigurationError, TransientError
+from autoingest.errors import ConfigurationError, TransientError
 from autoingest.notify.records import RecordParser
 
 FILE = SentFile("embargo@rubin-summit/LSSTCam/20300101/o/a b+c.fits", 8640, "0123456789abcdef", 1795166820.697119)

@@ -20,8 +20,8 @@ from redis.asyncio import Redis
 from autoingest.app import metrics
 from autoingest.app.config import ADMIN_TOKEN, PRESENCE_TOKEN, Config, Listen, RedisConfig
 from autoingest.app.health import Admin
+from autoingest.errors import ConfigurationError
 from autoingest.http.listener import Listener
-from autoingest.model.errors import ConfigurationError
 from autoingest.queue.connection import connect
 from autoingest.roles.enqueue import EnqueueRole
 from autoingest.roles.presence import PresenceRole

@@ -14,7 +14,7 @@ from astro_metadata_translator import ObservationInfo
 from lsst.daf.butler import Timespan
 
 from autoingest import instruments
-from autoingest.model.errors import ConfigurationError, MetadataError
+from autoingest.errors import ConfigurationError, MetadataError
 
 from .annex import CARDS, DESCRIPTION, description_file
 
@@ -58,7 +58,7 @@ def test_real_headers(shared_data: Path, name: str) -> None:
         day_obs=record.day_obs,
     )  # fmt: skip
 
-    instruments.translators()
+    instruments.register_translators()
     info = ObservationInfo(dict(header), pedantic=True)
     found = info.to_simple()
     assert info._translator.name == example["obsinfo"].pop("_translator")

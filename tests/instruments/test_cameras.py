@@ -14,8 +14,8 @@ import pytest
 
 import autoingest
 from autoingest import instruments
+from autoingest.errors import MetadataError
 from autoingest.instruments.geometry import visit_regions
-from autoingest.model.errors import MetadataError
 
 from .headers import comcam, comcamsim, latiss, latiss_at, science, ts8, ts8_2018
 
@@ -312,7 +312,7 @@ assert (record.instrument, record.physical_filter, record.tracking_ra) == ("Exam
 camera = instruments.get("ExampleCam")
 assert len(visit_regions(camera, record.tracking_ra, record.tracking_dec, record.sky_angle).detectors) == 2
 assert objects.parse(url.removeprefix("s3://")).instrument == INSTRUMENTS["examplecam"] == "ExampleCam"
-assert "ExampleCam" in instruments.names() and "ExampleCam" in instruments.translators()
+assert "ExampleCam" in instruments.names() and "ExampleCam" in instruments.register_translators()
 """
 
 

@@ -18,8 +18,8 @@ from lsst.daf.butler import Timespan
 from lsst.sphgeom import ConvexPolygon, LonLat, UnitVector3d
 
 from autoingest import instruments
+from autoingest.errors import MetadataError
 from autoingest.instruments.geometry import visit_regions
-from autoingest.model.errors import MetadataError
 
 from . import rules
 from .conftest import Compare
@@ -110,7 +110,7 @@ def test_exposure_record(shared_data: Path, compare: Compare, camera: str, name:
 @pytest.mark.parametrize(("camera", "name"), CASES)
 def test_observation_info(shared_data: Path, compare: Compare, camera: str, name: str) -> None:
     example = load(shared_data / "headers", name)
-    instruments.translators()
+    instruments.register_translators()
     info = ObservationInfo(dict(example["header"]), pedantic=True)
     compare(camera, name, "obsinfo", info.to_simple() | {"_translator": info._translator.name}, example["obsinfo"])
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from autoingest import instruments
-from autoingest.model.errors import MetadataError
+from autoingest.errors import MetadataError
 
 from .headers import URL, latiss, science
 from .test_annex import TRACKER

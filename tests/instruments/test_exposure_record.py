@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from autoingest import instruments
-from autoingest.model.errors import MetadataError
+from autoingest.errors import MetadataError
 
 from .headers import URL, bench, comcam, comcamsim, latiss, latiss_2018, numbered, science, ts8, ts8_2018
 
@@ -194,7 +194,9 @@ def test_an_exposure_never_ends_before_it_begins() -> None:
 
 def test_every_property_of_the_library_is_translated() -> None:
     for header in (science(ELEND=69.2, AZEND=239.7), bench()):
-        info = ObservationInfo(header, pedantic=True, translator_class=instruments.records.translator("LSSTCam"))
+        info = ObservationInfo(
+            header, pedantic=True, translator_class=instruments.exposure_records.translator("LSSTCam")
+        )
         assert info.instrument == "LSSTCam"
     assert ObservationInfo(science(), quiet=True).detector_exposure_id == _packed(138, 94)
 
@@ -234,9 +236,9 @@ for name in ("lsst.obs", "lsst.obs.lsst"):
 site = sys.modules["lsst.obs.lsst.translators"] = types.ModuleType("lsst.obs.lsst.translators")
 class Site(FitsTranslator):
     name = "LSSTCam"
-from autoingest.instruments import records
+from autoingest.instruments import exposure_records
 import autoingest.instruments.translators.lsstcam
-assert records.translator("LSSTCam") is Site
+assert exposure_records.translator("LSSTCam") is Site
 """)
 
 

@@ -39,7 +39,7 @@ class Assertions(MetadataAssertHelper, unittest.TestCase):
 @pytest.mark.filterwarnings("ignore:ERFA function")
 @pytest.mark.parametrize("name", [name for _, name in CASES])
 def test_every_real_header(shared_data: Path, name: str) -> None:
-    instruments.translators()
+    instruments.register_translators()
     header = json.loads((shared_data / f"headers/{name}.json").read_text())["header"]
     Assertions().assertObservationInfo(
         header, check_wcs=name not in PHOSIM, wcs_params={"max_sep": SEPARATION.get(name, 1)}
@@ -50,7 +50,7 @@ def test_every_real_header(shared_data: Path, name: str) -> None:
 @pytest.mark.parametrize("name", [name for _, name in CASES])
 def test_headers_as_astropy_reads_them(shared_data: Path, name: str) -> None:
     """Undefined cards are no None there."""
-    instruments.translators()
+    instruments.register_translators()
     cards = json.loads((shared_data / f"headers/{name}.json").read_text())["header"]
     header = Header()
     with warnings.catch_warnings():
@@ -70,7 +70,7 @@ def test_separations_are_the_headers_own(shared_data: Path, name: str) -> None:
 
 
 def info(**changes: Any) -> ObservationInfo:
-    instruments.translators()
+    instruments.register_translators()
     return ObservationInfo(science(ELEND=69.2, AZEND=239.7, **changes), pedantic=True)
 
 

@@ -13,8 +13,8 @@ import pytest
 from astro_metadata_translator import ObservationInfo
 
 from autoingest import instruments
+from autoingest.errors import MetadataError
 from autoingest.instruments import corrections
-from autoingest.model.errors import MetadataError
 
 from .headers import URL, bench, numbered, science
 
@@ -236,7 +236,7 @@ def test_an_odd_name_never_names_a_file(
 
 
 def test_the_library_corrects_headers_as_we_do(folders: tuple[Path, Path]) -> None:
-    instruments.translators()
+    instruments.register_translators()
     obs_id = "MC_O_20250522_000138"
 
     def group(**options: Any) -> object:

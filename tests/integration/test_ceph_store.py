@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from autoingest.dev.simulator import BucketSink, Exposure, sensors
-from autoingest.model.errors import MissingObjectError, TransientError
+from autoingest.errors import MissingObjectError, TransientError
 from autoingest.model.objects import parse
 from autoingest.store.profiles import open_client
 from autoingest.store.reader import HeaderReader

@@ -1,6 +1,6 @@
 import pytest
 
-from autoingest.model.errors import UnknownObjectError
+from autoingest.errors import UnknownObjectError
 from autoingest.model.objects import ExposureObject, LfaObject, parse
 
 FOLDER = "embargo@rubin-summit/LSSTCam/20251231/MC_O_20251231_000010/"

@@ -22,7 +22,7 @@ from autoingest.app import metrics
 from autoingest.app.config import NOTIFICATION_SECRETS, AdminConfig, Config, Listen
 from autoingest.app.daemon import serve
 from autoingest.dev import embedded
-from autoingest.model.errors import ConfigurationError
+from autoingest.errors import ConfigurationError
 from autoingest.notify import kafka as source
 from autoingest.notify import kafka_client, kafka_lag
 from autoingest.notify.records import MAX_RECORDS

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from autoingest.app.config import KAFKA_PASSWORD, KafkaConfig
-from autoingest.model.errors import ConfigurationError
+from autoingest.errors import ConfigurationError
 from autoingest.notify.kafka_client import settings
 from testing.kafka import Kafka
 

@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from autoingest.app.config import Config, LoggingConfig
 from autoingest.app.metrics import REGISTRY
 from autoingest.butler.query_client import open_reader
-from autoingest.model.errors import ConfigurationError
+from autoingest.errors import ConfigurationError
 from autoingest.operations.reconcile import last_days
 from autoingest.roles.reconcile import ReconcileRole
 from testing.exposures import DAY_OBS, exposure_id, obs_id

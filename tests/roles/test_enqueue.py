@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from autoingest.app import metrics
 from autoingest.app.config import NOTIFICATION_SECRETS, Config
 from autoingest.dev import embedded
-from autoingest.model.errors import ConfigurationError
+from autoingest.errors import ConfigurationError
 from autoingest.notify.records import CANARY_FOLDER, MAX_RECORDS
 from autoingest.queue import keys
 from autoingest.queue.connection import connect

@@ -15,7 +15,7 @@ from autoingest.app import metrics
 from autoingest.app.config import Config
 from autoingest.butler.engine import BatchResult, FileResult, IngestFile
 from autoingest.dev.simulator import Exposure, sensors
-from autoingest.model.errors import RefusedError, TransientError
+from autoingest.errors import RefusedError, TransientError
 from autoingest.queue import keys
 from autoingest.queue.presence import GroupKeys
 from autoingest.queue.reclaim import Reclaimer

@@ -10,7 +10,7 @@ from astropy.io import fits
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from autoingest.model.errors import MetadataError
+from autoingest.errors import MetadataError
 from autoingest.store.fits import parse_header, parse_headers
 from testing.examples import number
 

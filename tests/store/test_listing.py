@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from autoingest.model.errors import ConfigurationError, TransientError
+from autoingest.errors import ConfigurationError, TransientError
 from autoingest.store.listing import day_prefixes, exposure_prefixes, open_listing
 
 

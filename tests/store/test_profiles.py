@@ -8,7 +8,7 @@ import obstore
 import pytest
 from lsst.resources.s3utils import _get_s3_connection_parameters
 
-from autoingest.model.errors import ConfigurationError
+from autoingest.errors import ConfigurationError
 from autoingest.store.profiles import open_client, open_store, resolve
 from testing.s3server import S3Server
 

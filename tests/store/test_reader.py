@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from autoingest import instruments
 from autoingest.dev.simulator import Exposure, sensors
-from autoingest.model.errors import (
+from autoingest.errors import (
     AutoingestError,
     MetadataError,
     MissingObjectError,

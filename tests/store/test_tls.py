@@ -17,7 +17,7 @@ from botocore.exceptions import BotoCoreError
 from lsst.resources import ResourcePath
 
 from autoingest.butler.outage import cause, is_outage
-from autoingest.model.errors import ConfigurationError, TransientError
+from autoingest.errors import ConfigurationError, TransientError
 from autoingest.store import profiles
 from autoingest.store.listing import open_listing
 from autoingest.store.profiles import resolve

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from autoingest.dev.simulator import Exposure, sensors
-from autoingest.model.errors import (
+from autoingest.errors import (
     AutoingestError,
     MetadataError,
     MissingObjectError,

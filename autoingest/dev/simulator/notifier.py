@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 import aiohttp
 from pydantic import SecretStr
 
-from ...model.errors import TransientError
+from ...errors import TransientError
 
 RETRY_DELAY = 0.05
 """Seconds between two attempts. Ceph makes none, but hammers until it is heard."""

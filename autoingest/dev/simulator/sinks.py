@@ -11,7 +11,7 @@ from typing import Protocol
 import obstore
 from obstore.exceptions import BaseError
 
-from ...model.errors import ConfigurationError, TransientError
+from ...errors import ConfigurationError, TransientError
 from ...store.profiles import open_store
 from .notifier import SentFile
 

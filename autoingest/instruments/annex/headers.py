@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from ...model.errors import MetadataError
+from ...errors import MetadataError
 from .. import cards, identity
 from .description import DETECTOR, Generator, Source
 
