@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,13 @@ from testing.requirements import missing
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--chaos", choices=("short", "full"), default="short", help="which scenarios of tests/chaos run")
     parser.addoption("--chaos-seed", type=int, help="seed of their random moments; a new one by default")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Keep Hypothesis's plugin from importing Hypothesis for its summary, 1.5 s, if no test of this run has used it."""
+    plugins = session.config.pluginmanager
+    if "hypothesis" not in sys.modules and not plugins.has_plugin("dsession"):  # pytest-xdist: tests ran elsewhere
+        plugins.unregister(name="hypothesispytest")
 
 
 @pytest.fixture(scope="session")
