@@ -21,8 +21,9 @@ from autoingest.app.config import PresenceConfig, RedisConfig
 from autoingest.butler.repo import create_repository
 from autoingest.dev import embedded
 from autoingest.dev.simulator import BucketSink, Exposure, SentFile, Simulator, notification
+from autoingest.model.notices import Notice
 from autoingest.model.objects import ExposureObject, LfaObject
-from autoingest.notify.records import Notice, RecordParser
+from autoingest.notify.records import RecordParser
 from autoingest.queue import keys
 from autoingest.queue.connection import connect
 from autoingest.queue.intake import Intake

@@ -1,6 +1,6 @@
 """Whether a new object's notification finds its way from Ceph to Redis, and how long it takes.
 
-A canary is an empty object whose key holds `autoingest.notify.records.CANARY_FOLDER`. Role enqueue puts its
+A canary is an empty object whose key holds `autoingest.model.notices.CANARY_FOLDER`. Role enqueue puts its
 notification, once it is found authentic, into ``CANARY:{bucket}`` instead of any queue, whatever its filter says;
 nothing else ever looks at it.
 """
@@ -19,7 +19,7 @@ from typing import Literal
 import redis.asyncio
 
 from ..errors import TransientError
-from ..notify.records import CANARY_FOLDER
+from ..model.notices import CANARY_FOLDER
 from ..queue import keys
 from ..queue.connection import REDIS_AWAY, cause
 from .client import REFUSED_BY_QUEUE, Gateway, RefusedError

@@ -15,8 +15,8 @@ import redis.asyncio
 from rich.table import Column, Table
 
 from ..app.config import Config
+from ..model.notices import NO_BUCKET
 from ..model.text import printable
-from ..notify.records import NO_BUCKET
 from ..operations.rejected import requeue_rejected
 from ..queue.dead_letters import (
     CHUNK,

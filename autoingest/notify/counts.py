@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from ..app import metrics
 from ..app.pacing import PacedLog
+from ..model.notices import NO_BUCKET, Rejection
 from ..queue.intake import Outcome
-from .records import NO_BUCKET, ParsedMessage, Rejection
+from .records import ParsedMessage
 
 
 class _BucketMetrics:

@@ -20,10 +20,11 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from ..app import metrics
 from ..app.retry import Backoff, end, unless
+from ..model.notices import NO_BUCKET, Rejection
 from ..queue.intake import Intake
 from .counts import Counts
 from .kafka_lag import measure, unknown
-from .records import NO_BUCKET, MalformedMessageError, ParsedMessage, RecordParser, Rejection
+from .records import MalformedMessageError, ParsedMessage, RecordParser
 
 MOST = 500
 """Messages that are in hand at once, at the most."""

@@ -15,21 +15,13 @@ from ..app.config import EnqueueConfig
 from ..app.turns import Turns
 from ..errors import AutoingestError, UnknownObjectError
 from ..http.tokens import Secrets
+from ..model.notices import CANARY, CANARY_FOLDER, NO_BUCKET, Notice, Rejection
 from ..model.objects import MAX_KEY, ExposureObject, LfaObject, bare_etag, parse
 from ..model.patterns import search
 from .fields import KeyEncoding, decode_key, epoch, text
 
-NO_BUCKET = "-"
-"""Stands for the bucket of a record that names none of the configured ones."""
-
 NOT_TOLD = "-"
 """Stands for a key, or the name of a bucket, that a rejected record does not tell."""
-
-CANARY_FOLDER = ".autoingest-canary/"
-"""Part of the keys of objects that are written only to see whether their notification arrives."""
-
-CANARY = "canary"
-"""Reason for which such an object is rejected, whatever the filter."""
 
 MAX_RECORDS = 1000
 """Records of a message at the most."""
@@ -59,44 +51,6 @@ class TooLongError(MalformedMessageError):
 
 class _BadRecordError(Exception):
     """The record can't be used; the argument is the reason."""
-
-
-@dataclass(frozen=True, slots=True)
-class Notice:
-    """One accepted event record. What its sender does not tell is None."""
-
-    bucket: str
-    """As configured, with its profile."""
-    key: str
-    path: str
-    """``{bucket}/{key}``."""
-    event_id: str | None
-    """The same in every redelivery of one event."""
-    etag: str | None
-    size: int | None
-    """Bytes."""
-    created: float | None
-    """Epoch seconds of the event."""
-    demanded: bool = False
-    """Whether no event tells of the object, but an operator or a reconciliation wants it in."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rejection:
-    """A record that can't be used."""
-
-    bucket: str
-    """As configured, or `NO_BUCKET`."""
-    key: str
-    """As received; with the bucket's name before it where that is not configured."""
-    reason: str
-    event: str | None
-    """Name of the event."""
-
-    @property
-    def is_canary(self) -> bool:
-        """Whether the object was never meant to be used; its key is then followed by the notification's id."""
-        return self.reason == CANARY
 
 
 @dataclass(slots=True)

@@ -9,9 +9,9 @@ import redis.asyncio
 
 from ..app.config import Config
 from ..errors import UnknownObjectError
+from ..model.notices import NO_BUCKET, Notice
 from ..model.objects import MAX_KEY, ExposureObject, LfaObject, parse
 from ..notify.fields import decode_key
-from ..notify.records import NO_BUCKET, Notice
 from ..queue.dead_letters import RejectedRecord, drop_rejected
 from ..queue.intake import Intake
 

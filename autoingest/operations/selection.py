@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from ..errors import UnknownObjectError
+from ..model.notices import CANARY_FOLDER, Notice
 from ..model.objects import ExposureObject, LfaObject, parse
-from ..notify.records import CANARY_FOLDER, Notice
 from ..store.listing import StoredObject
 
 

@@ -26,21 +26,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import redis.asyncio
 
 from ..app import metrics
 from ..app.config import EnqueueConfig
 from ..app.pacing import PacedLog
+from ..model.notices import Notice, Rejection
 from ..model.objects import ExposureObject, LfaObject
 from . import keys
 from .coalescing import GroupedScript, Replicas
 from .scripts import COMMON, head
 from .statistics import MAX_ANNEX_INSTRUMENTS, counted_as
-
-if TYPE_CHECKING:
-    from ..notify.records import Notice, Rejection
 
 Outcome = Literal["queued", "duplicate"]
 

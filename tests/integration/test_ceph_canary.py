@@ -22,7 +22,7 @@ from autoingest.ceph.client import Gateway
 from autoingest.ceph.desired import Wanted
 from autoingest.ceph.spec import Spec
 from autoingest.errors import ConfigurationError
-from autoingest.notify.records import CANARY_FOLDER
+from autoingest.model.notices import CANARY_FOLDER
 from autoingest.queue import keys
 from testing.ceph import Ceph
 

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
+from autoingest.model.notices import Notice
 from autoingest.model.objects import parse
-from autoingest.notify.records import Notice
 from autoingest.queue import keys
 from autoingest.queue.intake import Intake
 from autoingest.queue.places import Locator

@@ -9,8 +9,8 @@ import re
 import pytest
 from redis.asyncio import Redis
 
+from autoingest.model.notices import Notice
 from autoingest.model.objects import parse
-from autoingest.notify.records import Notice
 from autoingest.queue import audit as module
 from autoingest.queue import keys
 from autoingest.queue.audit import Auditor, AuditReport, audit

@@ -15,7 +15,7 @@ import structlog
 from autoingest.app.config import REDIS_PASSWORD, RedisConfig
 from autoingest.dev import embedded
 from autoingest.errors import ConfigurationError
-from autoingest.notify.records import Rejection
+from autoingest.model.notices import Rejection
 from autoingest.queue.coalescing import GroupedScript, Replicas
 from autoingest.queue.connection import REDIS_AWAY, Client, cause, connect, is_safe
 from autoingest.queue.health import Health

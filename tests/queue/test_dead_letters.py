@@ -8,7 +8,7 @@ import time
 import pytest
 from redis.asyncio import Redis
 
-from autoingest.notify.records import Rejection
+from autoingest.model.notices import Rejection
 from autoingest.queue import keys
 from autoingest.queue.audit import audit
 from autoingest.queue.dead_letters import Selection, dead_letters, drop, rejected_records, requeue

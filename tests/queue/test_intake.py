@@ -12,8 +12,8 @@ import pytest
 import redis.asyncio
 
 from autoingest.app import metrics
+from autoingest.model.notices import Notice, Rejection
 from autoingest.model.objects import parse
-from autoingest.notify.records import Notice, Rejection
 from autoingest.queue import keys
 from autoingest.queue.coalescing import MOST
 from autoingest.queue.dead_letters import drop_rejected

@@ -11,9 +11,9 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError
 
+from autoingest.model.notices import Notice, Rejection
 from autoingest.model.objects import parse
 from autoingest.model.text import printable
-from autoingest.notify.records import Notice, Rejection
 from autoingest.queue import keys
 from autoingest.queue.dead_letters import Selection, dead_letters, drop, rejected_records, requeue
 from autoingest.queue.file_status import standings

@@ -9,8 +9,8 @@ import pytest
 from redis.asyncio import Redis
 
 from autoingest.app import metrics
+from autoingest.model.notices import Notice, Rejection
 from autoingest.model.objects import parse
-from autoingest.notify.records import Notice, Rejection
 from autoingest.queue import keys
 from autoingest.queue.audit import audit
 from autoingest.queue.intake import MAX_CANARIES, MAX_EVENTS, Intake

@@ -19,7 +19,8 @@ from autoingest.app import metrics
 from autoingest.app.config import NOTIFICATION_SECRETS, Config
 from autoingest.dev import embedded
 from autoingest.errors import ConfigurationError
-from autoingest.notify.records import CANARY_FOLDER, MAX_RECORDS
+from autoingest.model.notices import CANARY_FOLDER
+from autoingest.notify.records import MAX_RECORDS
 from autoingest.queue import keys
 from autoingest.queue.connection import connect
 from autoingest.roles.enqueue import EnqueueRole

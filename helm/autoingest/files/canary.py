@@ -8,7 +8,7 @@ from pathlib import Path
 import aiohttp
 
 from autoingest.app.config import Config, notification_secrets
-from autoingest.notify.records import CANARY_FOLDER
+from autoingest.model.notices import CANARY_FOLDER
 from autoingest.queue import keys
 from autoingest.queue.connection import connect
 
