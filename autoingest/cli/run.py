@@ -65,6 +65,7 @@ Development set-up in ./{data}, kept between runs:
   presence       GET  http://127.0.0.1:{config.presence.listen.port}/presence/LSSTCam/GROUP/SNAP/R22_S11
   health         GET  http://127.0.0.1:{config.admin.listen.port}/readyz
   repository     {config.ingest.repo}
+  configuration  {data}/site.yaml, for commands such as `autoingest queue status --config`
 Send it an exposure from another terminal:  autoingest simulate
 Ctrl-C ends it.
 """

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import yaml
+
 from ..app.config import Config
 from ..errors import ConfigurationError
 from . import embedded
@@ -20,6 +22,9 @@ S3_ENVIRONMENT = {"AWS_ACCESS_KEY_ID": "development", "AWS_SECRET_ACCESS_KEY": "
 
 NOTIFY_URL = "notify-url"
 """File in the set-up's folder that tells where notifications are received, while it runs."""
+
+SITE = "site.yaml"
+"""File in the set-up's folder that holds its configuration while it runs, for the operators' commands."""
 
 
 @contextmanager
@@ -61,23 +66,22 @@ def development(data: Path, *, first_port: int | None, quiet: bool = False) -> I
         os.environ.update(S3_ENVIRONMENT, S3_ENDPOINT_URL=endpoint)
         repo = data / "repo"
         create_repository(str(repo))
+        document = {
+            "buckets": [BUCKET],
+            "logging": {"format": "console", "level": "WARNING" if quiet else "INFO"},
+            "redis": {"url": redis_url},
+            "enqueue": {"listen": {"host": "127.0.0.1", "port": notify_port}},
+            "ingest": {"repo": str(repo)},
+            "idle": {"interval": 1.0},
+            "presence": {"listen": {"host": "127.0.0.1", "port": presence_port}},
+            "admin": {"listen": {"host": "127.0.0.1", "port": admin_port}},
+        }
         if first_port is not None:
-            told = data / NOTIFY_URL
-            told.write_text(f"http://127.0.0.1:{notify_port}/notify")
-            stack.callback(told.unlink, missing_ok=True)
-        yield Config.from_dict(
-            {
-                "buckets": [BUCKET],
-                "logging": {"format": "console", "level": "WARNING" if quiet else "INFO"},
-                "redis": {"url": redis_url},
-                "enqueue": {"listen": {"host": "127.0.0.1", "port": notify_port}},
-                "ingest": {"repo": str(repo)},
-                "idle": {"interval": 1.0},
-                "presence": {"listen": {"host": "127.0.0.1", "port": presence_port}},
-                "admin": {"listen": {"host": "127.0.0.1", "port": admin_port}},
-            },
-            "development set-up",
-        )
+            files = {NOTIFY_URL: f"http://127.0.0.1:{notify_port}/notify", SITE: yaml.safe_dump(document)}
+            for name, text in files.items():
+                (data / name).write_text(text)
+                stack.callback((data / name).unlink, missing_ok=True)
+        yield Config.from_dict(document, "development set-up")
 
 
 @contextmanager
