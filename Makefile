@@ -24,10 +24,13 @@ demo: $(VENV)/demo.installed  ## take a simulated exposure from its notification
 test: $(VENV)/test.installed  ## run the whole test suite, real servers included
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(PYTEST_ARGS)
 
-lint: $(VENV)/test.installed  ## check style and types
+lint: $(VENV)/test.installed  ## check style, types, imports and declared dependencies
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/deptry .
+	$(BIN)/deptry autoingest --optional-dependencies-dev-groups test --ignore DEP002
 
 bench: $(VENV)/test.installed  ## measure, and print medians
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
@@ -49,5 +52,5 @@ docs: $(VENV)/test.installed  ## write the generated parts of docs/ and of the c
 	$(BIN)/python helm/generate.py
 
 clean:  ## remove the environment and everything that was made
-	rm -rf $(VENV) build dist *.egg-info autoingest-data autoingest-demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist *.egg-info autoingest-data autoingest-demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -13,6 +13,7 @@ import redis.asyncio
 from autoingest.dev.simulator import BucketSink, Exposure, Sensor, SentFile, sensors
 from autoingest.queue import keys
 from autoingest.queue.status import queue_status
+from testing.guiders import let_wait
 
 from . import bench, program
 from .burst import CADENCE, ROLES, Watcher, burst
@@ -49,7 +50,7 @@ async def measure(servers: bench.Servers) -> list[Row]:
                     began = time.monotonic()
                     for number, (exposure, images) in enumerate(sent):
                         if number == 1 + EXPOSURES:
-                            await wait(client, guiders)
+                            await let_wait(client, bench.BUCKET, guiders)
                         await asyncio.sleep(max(0.0, began + number * CADENCE - time.monotonic()))
                         found.append((await burst(site.notify_port, watcher, exposure, images)).dataset)
                     looked.append(float(await rechecked(client, guiders)) / (EXPOSURES * CADENCE))
@@ -80,23 +81,6 @@ async def lone_guiders(number: int) -> list[SentFile]:
 
     await asyncio.gather(*(write(todo[first::PUTS]) for first in range(PUTS)))
     return files
-
-
-async def wait(client: redis.asyncio.Redis, guiders: list[SentFile]) -> None:
-    """Have guiders wait for their exposures as if they had come and been looked at before."""
-    now = time.time()
-    for first in range(0, len(guiders), 1000):
-        async with client.pipeline(transaction=False) as pipe:
-            for file in guiders[first : first + 1000]:
-                obs_id = file.path.split("/")[3]
-                record: dict[str | bytes | bytearray | memoryview[int] | int | float, str | float] = {
-                    "state": "waiting", "recv_time": now, "first_wait": now, "waits_for": obs_id,
-                    "etag": file.etag, "size": file.size,
-                }  # fmt: skip
-                pipe.hset(keys.file(file.path), mapping=record)
-                pipe.sadd(keys.waiting_for(bench.BUCKET, obs_id), file.path)
-                pipe.zadd(keys.waiting(bench.BUCKET), {file.path: now})
-            await pipe.execute()
 
 
 async def rechecked(client: redis.asyncio.Redis, guiders: list[SentFile]) -> int:

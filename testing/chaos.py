@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import psycopg
 import redis
 
 from autoingest.butler.compare import compare
@@ -82,6 +83,35 @@ class RedisServer:
     def kill(self) -> None:
         os.kill(self.pid, signal.SIGKILL)
         self.close()
+
+
+class PostgresServer:
+    """A PostgreSQL server that can be killed and started again."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._running = ExitStack()
+        self.url = ""
+
+    def start(self) -> None:
+        self.url = self._running.enter_context(embedded.postgres(self._folder))
+
+    def close(self) -> None:
+        self._running.close()
+
+    def kill(self) -> None:
+        """Kill all its processes at once, as when a machine goes down; only the files stay."""
+        postmaster = psutil.Process(int((self._folder / "postmaster.pid").read_text().split()[0]))
+        for process in [postmaster, *postmaster.children()]:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        wait_for(lambda: not postmaster.is_running() or postmaster.status() == psutil.STATUS_ZOMBIE, "it is dead")
+        with suppress(Exception):
+            self._running.close()
+        self._running = ExitStack()
+
+    def connect(self) -> psycopg.Connection[tuple[object, ...]]:
+        return psycopg.connect(self.url.replace("postgresql+psycopg", "postgresql"), autocommit=True)
 
 
 @dataclass

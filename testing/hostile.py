@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 
-from tests.notify.messages import body, record
+from testing.messages import body, record
 
 MIB = 2**20
 LISTS = b'{"Records":[' + b"[]," * (MIB // 3 - 10) + b"[]]}"

@@ -11,8 +11,8 @@ import pytest
 from autoingest.butler.engine import IngestFile
 from autoingest.butler.native import NativeEngine
 from testing import exposures
+from testing.headers import latiss
 
-from ..instruments.headers import latiss
 from .conftest import Repository
 from .contents import OpenButler
 

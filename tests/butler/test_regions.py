@@ -19,8 +19,8 @@ from autoingest.butler.native import NativeEngine
 from autoingest.errors import ConfigurationError
 from autoingest.instruments.geometry import VisitRegions, separation, visit_regions
 from testing import command, exposures
+from testing.headers import latiss
 
-from ..instruments.headers import latiss
 from .conftest import Repository
 
 OpenButler = Callable[[], Butler]

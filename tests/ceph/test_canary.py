@@ -16,8 +16,7 @@ from autoingest.ceph.spec import Spec
 from autoingest.notify.records import RecordParser
 from autoingest.queue import keys
 from autoingest.queue.intake import Intake
-
-from ..notify.messages import body, record
+from testing.messages import body, record
 
 BUCKET = "embargo@rubin-summit"
 SPEC = {

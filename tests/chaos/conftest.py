@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from autoingest.butler.repo import create_repository
-from testing.chaos import INGEST, Chaos, Outcome, RedisServer
+from testing.chaos import INGEST, Chaos, Outcome, PostgresServer, RedisServer
+from testing.postgres import postgres_folder
 from testing.s3server import S3Server
 from testing.shots import BUCKET, take
 from testing.site import Site
@@ -79,6 +80,17 @@ def open_chaos(request: pytest.FixtureRequest, tmp_path: Path, made: Path) -> It
 def chaos(open_chaos: Open) -> Chaos:
     """A site on SQLite."""
     return open_chaos()
+
+
+@pytest.fixture
+def postgres() -> Iterator[PostgresServer]:
+    with postgres_folder() as folder:
+        server = PostgresServer(folder)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.close()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

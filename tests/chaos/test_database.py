@@ -18,20 +18,17 @@ import sqlalchemy
 
 from autoingest.butler.repo import create_repository
 from autoingest.dev import embedded
-from testing.chaos import Chaos, Member
+from testing.chaos import Chaos, Member, PostgresServer
 from testing.requirements import missing
 from testing.site import wait_for
 
 from .conftest import Open
-from .test_servers import Postgres, postgres
-
-__all__ = ["postgres"]
 
 ALL = "enqueue,ingest,idle"
 
 
 @pytest.fixture
-def as_role(open_chaos: Open, postgres: Postgres, tmp_path: Path) -> Chaos:
+def as_role(open_chaos: Open, postgres: PostgresServer, tmp_path: Path) -> Chaos:
     """A site whose ingest is a role with rights that can be revoked."""
     repo = tmp_path / "repo"
     with postgres.connect() as connection:
@@ -45,7 +42,7 @@ def as_role(open_chaos: Open, postgres: Postgres, tmp_path: Path) -> Chaos:
     return open_chaos(str(repo))
 
 
-def grant(postgres: Postgres) -> None:
+def grant(postgres: PostgresServer) -> None:
     with postgres.connect() as connection:
         connection.execute("GRANT ALL ON SCHEMA butler TO ingest")
         connection.execute("GRANT ALL ON ALL TABLES IN SCHEMA butler TO ingest")
@@ -72,7 +69,7 @@ def held(chaos: Chaos, member: Member, cause: str) -> None:
     assert "file failed" not in chaos.log(member)
 
 
-def test_privilege_revoked(as_role: Chaos, postgres: Postgres) -> None:
+def test_privilege_revoked(as_role: Chaos, postgres: PostgresServer) -> None:
     chaos = as_role
     worker = chaos.start(ALL)[0]
     wait_for(lambda: not json.loads(readiness(chaos, worker))["missing"], "the repository is open")
@@ -88,7 +85,7 @@ def test_privilege_revoked(as_role: Chaos, postgres: Postgres) -> None:
     chaos.finish()
 
 
-def test_schema_renamed_away(as_role: Chaos, postgres: Postgres) -> None:
+def test_schema_renamed_away(as_role: Chaos, postgres: PostgresServer) -> None:
     chaos = as_role
     worker = chaos.start(ALL)[0]
     wait_for(lambda: not json.loads(readiness(chaos, worker))["missing"], "the repository is open")
@@ -101,7 +98,7 @@ def test_schema_renamed_away(as_role: Chaos, postgres: Postgres) -> None:
     chaos.finish()
 
 
-def test_lock_held(as_role: Chaos, postgres: Postgres) -> None:
+def test_lock_held(as_role: Chaos, postgres: PostgresServer) -> None:
     """Another session keeps a table: the batches wait, give way, and leave no server processes behind."""
     chaos = as_role
     worker = chaos.start(ALL)[0]
@@ -162,7 +159,7 @@ def _answers(url: str) -> bool:
         return False
 
 
-def test_pgbouncer_in_transaction_mode(open_chaos: Open, postgres: Postgres, tmp_path: Path) -> None:
+def test_pgbouncer_in_transaction_mode(open_chaos: Open, postgres: PostgresServer, tmp_path: Path) -> None:
     """No statement or setting of one session reaches another that the pooler puts on the same server process."""
     with pgbouncer(postgres.url) as url:
         repo = str(tmp_path / "repo")

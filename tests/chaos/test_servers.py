@@ -13,9 +13,7 @@ import psycopg
 import pytest
 
 from autoingest.butler.repo import create_repository
-from autoingest.dev import embedded
-from testing.chaos import Chaos
-from testing.postgres import postgres_folder
+from testing.chaos import Chaos, PostgresServer
 from testing.requirements import missing
 from testing.site import wait_for
 
@@ -50,55 +48,14 @@ def test_redis_stopped(chaos: Chaos) -> None:
     chaos.finish()
 
 
-class Postgres:
-    """A PostgreSQL server that can be killed and started again, and the site's repository on it."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._running = ExitStack()
-        self.url = ""
-
-    def start(self) -> str:
-        self.url = self._running.enter_context(embedded.postgres(self._folder))
-        return self.url
-
-    def kill(self) -> None:
-        """Kill all of it at once, as when a machine goes down; only the files stay."""
-        postmaster = psutil.Process(int((self._folder / "postmaster.pid").read_text().split()[0]))
-        for process in [postmaster, *postmaster.children()]:
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
-        wait_for(lambda: not postmaster.is_running() or postmaster.status() == psutil.STATUS_ZOMBIE, "it is dead")
-        with suppress(Exception):
-            self._running.close()
-        self._running = ExitStack()
-
-    def close(self) -> None:
-        self._running.close()
-
-    def connect(self) -> psycopg.Connection[tuple[object, ...]]:
-        return psycopg.connect(self.url.replace("postgresql+psycopg", "postgresql"), autocommit=True)
-
-
 @pytest.fixture
-def postgres() -> Iterator[Postgres]:
-    with postgres_folder() as folder:
-        server = Postgres(folder)
-        server.start()
-        try:
-            yield server
-        finally:
-            server.close()
-
-
-@pytest.fixture
-def on_postgres(open_chaos: Open, postgres: Postgres, tmp_path: Path) -> Chaos:
+def on_postgres(open_chaos: Open, postgres: PostgresServer, tmp_path: Path) -> Chaos:
     repo = str(tmp_path / "repo")
     create_repository(repo, registry_url=postgres.url, cameras=["LSSTCam"])
     return open_chaos(repo)
 
 
-def test_postgres_killed_and_restarted(on_postgres: Chaos, postgres: Postgres) -> None:
+def test_postgres_killed_and_restarted(on_postgres: Chaos, postgres: PostgresServer) -> None:
     chaos = on_postgres
     chaos.start(ALL)
     chaos.camera.start()
@@ -109,7 +66,7 @@ def test_postgres_killed_and_restarted(on_postgres: Chaos, postgres: Postgres) -
     chaos.finish()
 
 
-def test_postgres_cuts_connections(on_postgres: Chaos, postgres: Postgres) -> None:
+def test_postgres_cuts_connections(on_postgres: Chaos, postgres: PostgresServer) -> None:
     chaos = on_postgres
     chaos.start(ALL, "ingest")
     chaos.camera.start()
@@ -124,7 +81,7 @@ def test_postgres_cuts_connections(on_postgres: Chaos, postgres: Postgres) -> No
     chaos.finish()
 
 
-def test_postgres_out_of_connections(on_postgres: Chaos, postgres: Postgres) -> None:
+def test_postgres_out_of_connections(on_postgres: Chaos, postgres: PostgresServer) -> None:
     chaos = on_postgres
     with ExitStack() as hogs:
         with suppress(psycopg.OperationalError):
@@ -146,7 +103,7 @@ def assert_held(log: str, error: str) -> None:
     assert "batch divided" not in log
 
 
-def test_postgres_deadlock(on_postgres: Chaos, postgres: Postgres) -> None:
+def test_postgres_deadlock(on_postgres: Chaos, postgres: PostgresServer) -> None:
     """Two transactions wait for each other, and PostgreSQL ends that of ingest."""
     chaos = on_postgres
     worker = chaos.start(ALL)[0]
@@ -164,7 +121,7 @@ def test_postgres_deadlock(on_postgres: Chaos, postgres: Postgres) -> None:
     chaos.finish()
 
 
-def test_postgres_serialization_failure(on_postgres: Chaos, postgres: Postgres) -> None:
+def test_postgres_serialization_failure(on_postgres: Chaos, postgres: PostgresServer) -> None:
     """What ingest has read is changed by somebody who has not seen what it writes: PostgreSQL lets one of them fail."""
     chaos = on_postgres
     with postgres.connect() as connection, postgres.connect() as other:

@@ -12,8 +12,8 @@ import redis.asyncio
 
 from autoingest.dev.simulator import Exposure, SentFile, sensors
 from autoingest.queue import keys
-from benchmarks.guiders import wait
 from testing.chaos import Chaos, assert_equal
+from testing.guiders import let_wait
 from testing.repository import contents
 from testing.shots import BUCKET, DAY_OBS, Shot, put
 from testing.site import wait_for
@@ -141,4 +141,4 @@ def test_ten_thousand_lone_guiders(chaos: Chaos) -> None:
 
 async def _wait(chaos: Chaos, guiders: list[SentFile]) -> None:
     async with redis.asyncio.Redis.from_url(chaos.redis.url, decode_responses=True) as client:
-        await wait(client, guiders)
+        await let_wait(client, BUCKET, guiders)

@@ -26,9 +26,8 @@ from autoingest.http import bodies, connections, listener, refusals
 from autoingest.http.listener import Listener
 from autoingest.notify.records import MalformedMessageError, RecordParser
 from autoingest.roles.enqueue import EnqueueRole
+from testing.messages import body, key, record
 from testing.tls import certificate
-
-from ..notify.messages import body, key, record
 
 MIB = 2**20
 

@@ -15,8 +15,8 @@ from lsst.daf.butler import Timespan
 
 from autoingest import instruments
 from autoingest.errors import ConfigurationError, MetadataError
-
-from .annex import CARDS, DESCRIPTION, description_file
+from testing.annex import CARDS, DESCRIPTION, description_file
+from testing.headers import TRACKER
 
 HEADERS = {
     "lfa-Broad_fiberSpecBroad_2024-01-09T174134.996": "FiberSpec",
@@ -25,15 +25,6 @@ HEADERS = {
     "lfa-GC103_O_20221208_000211": "StarTrackerFast",
 }
 URL = "s3://rubinobs-lfa-cp/GenericCamera/101/2022/12/08/x.fits"
-
-TRACKER: dict[str, Any] = {
-    "INSTRUME": "StarTracker", "OBSID": "GC101_O_20221208_000211", "CONTRLLR": "O", "DAYOBS": "20221208", "SEQNUM": 211,
-    "GROUPID": "2022-12-09T05:20:47.840", "IMGTYPE": "OBJECT", "REASON": "A", "PROGRAM": "", "EXPTIME": 5.0,
-    "DATE": "2022-12-09T05:20:56.023",
-    "TIMESYS": "TAI", "MJD-BEG": 59922.22278765589, "DATE-END": "2022-12-09T05:20:55.023", "RASTART": 82.8,
-    "DECSTART": -60.5, "RADESYS": "ICRS", "TRACKSYS": "RADEC", "ROTPA": 0.0, "ELSTART": 59.5, "AZSTART": 180.0,
-    "TSTAND": "", "CURINDEX": 0, "MAXINDEX": 1,
-}  # fmt: skip
 
 
 def same(found: object, expected: object) -> bool:

@@ -16,8 +16,7 @@ import autoingest
 from autoingest import instruments
 from autoingest.errors import MetadataError
 from autoingest.instruments.geometry import visit_regions
-
-from .headers import comcam, comcamsim, latiss, latiss_at, science, ts8, ts8_2018
+from testing.headers import comcam, comcamsim, latiss, latiss_at, science, ts8, ts8_2018
 
 URL = "s3://bucket/file.fits"
 
@@ -301,7 +300,7 @@ from autoingest import instruments
 from autoingest.model import objects
 from autoingest.instruments.geometry import visit_regions
 from autoingest.queue.presence import INSTRUMENTS
-from tests.instruments.headers import comcam
+from testing.headers import comcam
 
 url = "s3://bucket/Example/20241108/EX_O_20241108_000266/EX_O_20241108_000266_R22_S01.fits"
 header = comcam(INSTRUME="ExampleCam", OBSID="EX_O_20241108_000266", CCDSLOT="S01", WHEEL="clear", RASTART=2.0)

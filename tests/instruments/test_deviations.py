@@ -9,9 +9,7 @@ import pytest
 
 from autoingest import instruments
 from autoingest.errors import MetadataError
-
-from .headers import URL, latiss, science
-from .test_annex import TRACKER
+from testing.headers import TRACKER, URL, latiss, science
 
 SPECTROGRAPH = TRACKER | {"INSTRUME": "FiberSpectrograph.Broad", "DATE-BEG": "2022-12-09T05:20:48.853"}
 ANNEX = pytest.mark.parametrize("header", [TRACKER, SPECTROGRAPH], ids=["StarTracker", "FiberSpec"])

@@ -14,8 +14,7 @@ from structlog.testing import capture_logs
 
 from autoingest import instruments
 from autoingest.errors import MetadataError
-
-from .headers import URL, bench, comcam, comcamsim, latiss, latiss_2018, numbered, science, ts8, ts8_2018
+from testing.headers import URL, bench, comcam, comcamsim, latiss, latiss_2018, numbered, science, ts8, ts8_2018
 
 
 def record(header: dict[str, Any]) -> instruments.ExposureRecord:

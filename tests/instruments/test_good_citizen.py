@@ -16,8 +16,8 @@ from astropy.io.fits import Header
 from astropy.io.fits.verify import VerifyWarning
 
 from autoingest import instruments
+from testing.headers import science
 
-from .headers import science
 from .test_conformance import CASES
 
 PHOSIM = ("comCam-CC_H_20100217_006001_R22_S00", "lsstCam-MC_H_20100217_000032_R22_S00")

@@ -15,8 +15,7 @@ from astro_metadata_translator import ObservationInfo
 from autoingest import instruments
 from autoingest.errors import MetadataError
 from autoingest.instruments import corrections
-
-from .headers import URL, bench, numbered, science
+from testing.headers import URL, bench, numbered, science
 
 
 def test_identify_science() -> None:
@@ -175,7 +174,7 @@ def test_a_file_without_corrections_is_passed_over(folders: tuple[Path, Path], c
 NO_ACCESS = """
 import sys
 from autoingest import instruments
-from tests.instruments.headers import URL, science
+from testing.headers import URL, science
 
 names = [f"MC_O_20250522_{number:06}" for number in range(138, 157)]
 instruments.identify(science(OBSID=names[0]), URL)
@@ -207,7 +206,7 @@ class Site(FitsTranslator):
     _trivial_map = {"observation_id": "OBSID"}
 
 from autoingest import instruments
-from tests.instruments.headers import URL, science
+from testing.headers import URL, science
 
 for obs_id in ("MC_O_20250522_000138", "MC_O_20250522_000139", "x" * 300):
     print(instruments.identify(science(OBSID=obs_id), URL).group)

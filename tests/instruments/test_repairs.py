@@ -14,8 +14,7 @@ from autoingest.instruments.preparation import prepared
 from autoingest.instruments.translators.comcam import ComCamTranslator
 from autoingest.instruments.translators.latiss import LatissTranslator
 from autoingest.instruments.translators.lsstcam import LsstCamTranslator
-
-from .headers import comcam, latiss_at, science
+from testing.headers import comcam, latiss_at, science
 
 DOME = """20250703 743-745; 20250704 832-834; 20250705 1-736; 20250707 744-783; 20250707 784-823; 20250707 864-903;
 20250707 904-943; 20250714 258-781; 20250715 205-1218; 20250819 4-1052; 20250518 0-99999"""

@@ -21,10 +21,9 @@ from lsst.resources import ResourcePath
 
 from autoingest.butler.repo import create_repository
 from autoingest.dev.simulator.fitsfile import BLOCK, format_cards, header_unit, image_extension
+from testing.annex import CARDS, description_file
 from testing.repository import contents
 from testing.site import Site, wait_for
-
-from ..instruments.annex import CARDS, description_file
 
 LFA_CONFIG = yaml.safe_load((Path(__file__).parents[2] / "config/lfa.yaml").read_text())
 FIBER_HEADER = "lfa-Broad_fiberSpecBroad_2024-01-09T174134.996"

@@ -31,8 +31,7 @@ from autoingest.queue.connection import connect
 from autoingest.queue.intake import Intake
 from autoingest.roles.enqueue import EnqueueRole
 from testing.kafka import Kafka
-
-from .messages import body, key, record
+from testing.messages import body, key, record
 
 BUCKET = "embargo@rubin-summit"
 QUEUE = keys.queue(BUCKET)

@@ -23,8 +23,7 @@ from autoingest.app.config import KAFKA_PASSWORD, KafkaConfig
 from autoingest.errors import ConfigurationError
 from autoingest.notify.kafka_client import settings
 from testing.kafka import Kafka
-
-from .messages import body, record
+from testing.messages import body, record
 
 MINIMAL = {"bootstrapServers": ["127.0.0.1:9092"], "topics": ["t"], "groupId": "g"}
 

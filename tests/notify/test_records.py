@@ -9,8 +9,7 @@ from pydantic import SecretStr
 
 from autoingest.model.objects import ExposureObject, LfaObject
 from autoingest.notify.records import MAX_RECORDS, MalformedMessageError, RecordParser, TooLongError
-
-from .messages import EXPOSURE, body, key, record, trigger
+from testing.messages import EXPOSURE, body, key, record, trigger
 
 BUCKET = "embargo@rubin-summit"
 OPAQUE = 'opaque+"x"+é'

@@ -25,8 +25,7 @@ from autoingest.queue import keys
 from autoingest.queue.connection import connect
 from autoingest.roles.enqueue import EnqueueRole
 from testing.examples import number
-
-from ..notify.messages import EXPOSURE, body, key, record, trigger
+from testing.messages import EXPOSURE, body, key, record, trigger
 
 BUCKET = "embargo@rubin-summit"
 QUEUE = keys.queue(BUCKET)

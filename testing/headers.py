@@ -7,6 +7,16 @@ from typing import Any
 
 URL = "s3://embargo@rubin-summit/LSSTCam/20250521/MC_O_20250521_000138/MC_O_20250521_000138_R22_S11.fits"
 
+TRACKER: dict[str, Any] = {
+    "INSTRUME": "StarTracker", "OBSID": "GC101_O_20221208_000211", "CONTRLLR": "O", "DAYOBS": "20221208", "SEQNUM": 211,
+    "GROUPID": "2022-12-09T05:20:47.840", "IMGTYPE": "OBJECT", "REASON": "A", "PROGRAM": "", "EXPTIME": 5.0,
+    "DATE": "2022-12-09T05:20:56.023",
+    "TIMESYS": "TAI", "MJD-BEG": 59922.22278765589, "DATE-END": "2022-12-09T05:20:55.023", "RASTART": 82.8,
+    "DECSTART": -60.5, "RADESYS": "ICRS", "TRACKSYS": "RADEC", "ROTPA": 0.0, "ELSTART": 59.5, "AZSTART": 180.0,
+    "TSTAND": "", "CURINDEX": 0, "MAXINDEX": 1,
+}  # fmt: skip
+"""The header of an image of a star tracker in the Large File Annex."""
+
 
 def science(**changes: Any) -> dict[str, Any]:
     """Return the header of an exposure of the sky; a hyphen in a card's name is written as an underscore."""
