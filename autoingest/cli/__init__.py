@@ -28,7 +28,7 @@ _COMMANDS = {
     "reconcile": ("autoingest.cli.reconcile", "reconcile", "Compare store, Butler and Redis by exposure; heal."),
     "audit": ("autoingest.cli.audit", "audit", "Count every object; find those in no place or in two."),
     "ceph": ("autoingest.cli.ceph", "ceph", "Tell a Ceph whom to notify and who may read."),
-    "config": ("autoingest.cli.config", "config", "Check configuration files."),
+    "config": ("autoingest.cli.config", "config", "Print example configurations; check configuration files."),
     "repo": ("autoingest.cli.repo", "repo", "Make, fill and compare Butler repositories."),
 }
 

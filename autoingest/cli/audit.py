@@ -47,7 +47,7 @@ def audit(config_file: Path, limit: int, store: bool, as_json: bool) -> None:
 
     \b
     Example:
-        autoingest audit --config config/summit.yaml
+        autoingest audit --config summit.yaml
     """  # noqa: D301 - click's mark is a real backspace
     report = run(_audit(load(config_file), limit, store, as_json))
     if as_json:

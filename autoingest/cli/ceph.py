@@ -47,7 +47,7 @@ def ceph() -> None:
 
     \b
     Example:
-        autoingest ceph plan --spec config/ceph-summit.yaml
+        autoingest ceph plan --spec ceph-summit.yaml
     """  # noqa: D301 - click's mark is a real backspace
 
 
@@ -63,8 +63,8 @@ def plan(spec_file: Path, force: bool, rotate: tuple[str, ...], detailed_exitcod
 
     \b
     Examples:
-        autoingest ceph plan --spec config/ceph-summit.yaml
-        autoingest ceph plan --spec config/ceph-summit.yaml --rotate rubin-summit
+        autoingest ceph plan --spec ceph-summit.yaml
+        autoingest ceph plan --spec ceph-summit.yaml --rotate rubin-summit
     """  # noqa: D301
     from ..ceph.desired import steps_of
     from ..ceph.spec import Spec
@@ -94,7 +94,7 @@ def diff(spec_file: Path, as_json: bool) -> None:
 
     \b
     Example:
-        autoingest ceph diff --spec config/ceph-summit.yaml
+        autoingest ceph diff --spec ceph-summit.yaml
     """  # noqa: D301
     from ..ceph.spec import Spec
 
@@ -126,8 +126,8 @@ def apply(spec_file: Path, force: bool, rotate: tuple[str, ...], as_json: bool) 
 
     \b
     Examples:
-        autoingest ceph apply --spec config/ceph-summit.yaml
-        autoingest ceph apply --spec config/ceph-summit.yaml --rotate rubin-summit
+        autoingest ceph apply --spec ceph-summit.yaml
+        autoingest ceph apply --spec ceph-summit.yaml --rotate rubin-summit
     """  # noqa: D301
     from ..ceph.apply import apply as make_it_so
     from ..ceph.spec import Spec
@@ -169,7 +169,7 @@ def verify(spec_file: Path, no_endpoints: bool, as_json: bool) -> None:
 
     \b
     Example:
-        autoingest ceph verify --spec config/ceph-summit.yaml
+        autoingest ceph verify --spec ceph-summit.yaml
     """  # noqa: D301
     from ..ceph.spec import Spec
     from ..ceph.verify import verify as look
@@ -207,8 +207,8 @@ def canary(spec_file: Path, config_file: Path, timeout: float, as_json: bool) ->
 
     \b
     Example:
-        autoingest ceph canary --spec config/ceph-summit.yaml \\
-            --config config/summit.yaml
+        autoingest ceph canary --spec ceph-summit.yaml \\
+            --config summit.yaml
     """  # noqa: D301
     from ..app.config import Config
     from ..ceph.canary import fly

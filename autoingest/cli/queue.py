@@ -68,8 +68,8 @@ def queue() -> None:
 
     \b
     Examples:
-        autoingest queue status --config config/summit.yaml
-        autoingest queue requeue --config config/summit.yaml --reason missing
+        autoingest queue status --config summit.yaml
+        autoingest queue requeue --config summit.yaml --reason missing
     """  # noqa: D301 - click's mark is a real backspace
 
 
@@ -83,7 +83,7 @@ def status(config_file: Path, bucket: str | None, as_json: bool) -> None:
 
     \b
     Example:
-        autoingest queue status --config config/summit.yaml
+        autoingest queue status --config summit.yaml
     """  # noqa: D301 - click's mark is a real backspace
     config = load(config_file)
 
@@ -128,7 +128,7 @@ def dead(config_file: Path, bucket: str | None, as_json: bool, **selecting: Any)
 
     \b
     Example:
-        autoingest queue dead --config config/summit.yaml \\
+        autoingest queue dead --config summit.yaml \\
             --day 20251231 --reason metadata
     """  # noqa: D301 - click's mark is a real backspace
     config = load(config_file)
@@ -149,7 +149,7 @@ def rejected(config_file: Path, bucket: str | None, as_json: bool, **selecting: 
 
     \b
     Example:
-        autoingest queue rejected --config config/summit.yaml --younger 1d
+        autoingest queue rejected --config summit.yaml --younger 1d
     """  # noqa: D301 - click's mark is a real backspace
     config = load(config_file)
     selection = _selection(selecting)
@@ -182,9 +182,9 @@ def requeue_command(
 
     \b
     Examples:
-        autoingest queue requeue --config config/summit.yaml \\
+        autoingest queue requeue --config summit.yaml \\
             --reason missing --younger 1d
-        autoingest queue requeue --config config/summit.yaml \\
+        autoingest queue requeue --config summit.yaml \\
             --rejected --bucket rubin-summit --all
     """  # noqa: D301 - click's mark is a real backspace
     config = load(config_file)
@@ -224,7 +224,7 @@ def drop_command(
 
     \b
     Example:
-        autoingest queue drop --config config/summit.yaml \\
+        autoingest queue drop --config summit.yaml \\
             --obs-id MC_O_20251231_000010
     """  # noqa: D301 - click's mark is a real backspace
     config = load(config_file)
@@ -263,8 +263,8 @@ def site_command(config_file: Path, bucket: str | None, take: bool, yes: bool, a
 
     \b
     Examples:
-        autoingest queue site --config config/summit.yaml
-        autoingest queue site --config config/summit.yaml --take
+        autoingest queue site --config summit.yaml
+        autoingest queue site --config summit.yaml --take
     """  # noqa: D301 - click's mark is a real backspace
     config = load(config_file)
     mine = site_of(config.ingest.repo)

@@ -65,8 +65,8 @@ def reconcile(
 
     \b
     Examples:
-        autoingest reconcile --config config/summit.yaml --day 20251231
-        autoingest reconcile --config config/summit.yaml --last 2d --heal
+        autoingest reconcile --config summit.yaml --day 20251231
+        autoingest reconcile --config summit.yaml --last 2d --heal
     """  # noqa: D301 - click's mark is a real backspace
     config = load(config_file)
     if not days and last is None:

@@ -40,8 +40,8 @@ def run(config_file: Path | None, port: int, roles: str | None, once: bool) -> N
     \b
     Examples:
         autoingest run
-        autoingest run --config config/summit.yaml --roles enqueue
-        autoingest run --config config/summit.yaml --once
+        autoingest run --config summit.yaml --roles enqueue
+        autoingest run --config summit.yaml --once
     """  # noqa: D301 - click's mark is a real backspace
     with ExitStack() as stack:
         if config_file is None:

@@ -53,10 +53,10 @@ def trigger(
 
     \b
     Examples:
-        autoingest trigger --config config/summit.yaml \\
+        autoingest trigger --config summit.yaml \\
             MC_O_20251231_000010 MC_O_20251231_000011_R22_S11
-        autoingest trigger --config config/summit.yaml --day 20251231 --dry-run
-        autoingest trigger --config config/lfa.yaml --prefix ATMCS/ \\
+        autoingest trigger --config summit.yaml --day 20251231 --dry-run
+        autoingest trigger --config lfa.yaml --prefix ATMCS/ \\
             --notify http://10.0.0.1:8000/notify
     """  # noqa: D301 - click's mark is a real backspace
     config = load(config_file)

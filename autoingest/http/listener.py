@@ -21,6 +21,8 @@ from ..app.pacing import PacedLog
 from .addresses import listening_sockets, tls_context
 from .answers import ErrorForm, plain_error
 from .connections import Connection, Connections
+from .openapi import PATH as OPENAPI_PATH
+from .openapi import serve_document
 from .spare import Spare
 
 HANDSHAKE = 10.0
@@ -97,6 +99,7 @@ class Listener:
         app = web.Application()
         for method, path, handler in self._routes:
             app.router.add_route(method, path, _served(handler))
+        app.router.add_get(OPENAPI_PATH, _served(serve_document))
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
         self._spare = Spare(self._spares)

@@ -15,7 +15,7 @@ KAFKA: dict[str, Any] = {"bootstrapServers": ["host:9092"], "topics": ["t"], "gr
 MINIMAL: dict[str, Any] = {"buckets": ["b"], "ingest": {"repo": "r"}}
 
 
-@pytest.mark.parametrize("file", sorted((ROOT / "config").glob("*.yaml")), ids=lambda file: file.name)
+@pytest.mark.parametrize("file", sorted((ROOT / "autoingest/data/config").glob("*.yaml")), ids=lambda file: file.name)
 def test_shipped_files_load(file: Path) -> None:
     kind = Spec if file.name.startswith("ceph-") else Config
     assert kind.from_file(file).buckets

@@ -7,7 +7,7 @@ import yaml
 from autoingest.ceph.spec import Spec
 from autoingest.errors import ConfigurationError
 
-EXAMPLE = Path(__file__).parents[2] / "config" / "ceph-summit.yaml"
+EXAMPLE = Path(__file__).parents[2] / "autoingest/data/config" / "ceph-summit.yaml"
 TOPIC = {"name": "summit", "pushEndpoint": "http://host:8080/notify"}
 USER = "arn:aws:iam:::user/reader"
 

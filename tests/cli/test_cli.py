@@ -56,6 +56,17 @@ def test_check_accepts_and_refuses(tmp_path: Path) -> None:
     assert "Traceback" not in result.stderr
 
 
+def test_examples_are_listed_printed_and_valid(tmp_path: Path) -> None:
+    listed = autoingest("config", "example").stdout
+    assert [line.split()[0] for line in listed.splitlines()] == ["ceph-summit", "dev", "lfa", "summit"]
+    file = tmp_path / "summit.yaml"
+    file.write_text(autoingest("config", "example", "summit").stdout)
+    assert autoingest("config", "check", str(file)).returncode == 0
+    refused = autoingest("config", "example", "mars")
+    assert refused.returncode == 2
+    assert "ceph-summit, dev, lfa, summit" in refused.stderr
+
+
 def test_schema_describes_every_field() -> None:
     schema = json.loads(autoingest("config", "schema").stdout)
     for name, block in schema["$defs"].items():

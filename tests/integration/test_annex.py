@@ -25,7 +25,7 @@ from testing.annex import CARDS, description_file
 from testing.repository import contents
 from testing.site import Site, wait_for
 
-LFA_CONFIG = yaml.safe_load((Path(__file__).parents[2] / "config/lfa.yaml").read_text())
+LFA_CONFIG = yaml.safe_load((Path(__file__).parents[2] / "autoingest/data/config/lfa.yaml").read_text())
 FIBER_HEADER = "lfa-Broad_fiberSpecBroad_2024-01-09T174134.996"
 FIBER_KEY = (
     "FiberSpectrograph:Broad/fiberSpecBroad/2024/01/09/"

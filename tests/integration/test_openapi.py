@@ -1,23 +1,23 @@
-"""The listeners do what ``docs/openapi.yaml`` says, whatever is sent."""
+"""The listeners do what ``autoingest/data/openapi.yaml`` says, whatever is sent."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 import schemathesis
 import structlog
-import yaml
 from hypothesis import HealthCheck, given, settings
 from redis.asyncio import Redis
 from schemathesis import checks
 
 from autoingest.app.config import Config
 from autoingest.app.health import Admin
+from autoingest.http.openapi import document
 from autoingest.model import objects
 from autoingest.notify.records import MAX_KEY
 from autoingest.queue.connection import connect
@@ -25,8 +25,7 @@ from autoingest.roles.enqueue import EnqueueRole
 from autoingest.roles.presence import PresenceRole
 from testing.examples import number
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "openapi.yaml"
-CONTENT: dict[str, Any] = yaml.safe_load(DOCUMENT.read_text())
+CONTENT: dict[str, Any] = document()
 OPERATIONS = {
     operation["operationId"]: (path, method.upper())
     for path, item in CONTENT["paths"].items()
@@ -42,6 +41,13 @@ CHECKS = [
     checks.content_type_conformance,
     checks.response_schema_conformance,
 ]
+
+
+@pytest.fixture
+def tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tokens that all listeners demand of their clients."""
+    for name in ("AUTOINGEST_NOTIFICATION_SECRETS", "AUTOINGEST_PRESENCE_TOKEN", "AUTOINGEST_ADMIN_TOKEN"):
+        monkeypatch.setenv(name, "swordfish")
 
 
 @pytest.fixture
@@ -86,6 +92,17 @@ async def test_does_as_it_is_written(ports: dict[str, int], name: str, mode: sch
 
     with structlog.testing.capture_logs():
         await asyncio.to_thread(check)
+
+
+@pytest.mark.parametrize("listener", ["enqueue", "presence", "admin"])
+@pytest.mark.usefixtures("tokens")
+async def test_every_listener_serves_the_document_without_a_token(ports: dict[str, int], listener: str) -> None:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(f"http://127.0.0.1:{ports[listener]}/openapi.json") as response,
+    ):
+        assert response.status == 200
+        assert await response.json() == CONTENT
 
 
 def test_document_names_what_the_program_takes() -> None:
