@@ -47,9 +47,10 @@ chart: $(VENV)/test.installed  ## render the Helm chart for all environments and
 image: $(VENV)/test.installed  ## build the image and run it; needs root, buildah, mmdebstrap, and some minutes
 	AUTOINGEST_MUST_RUN="image $$AUTOINGEST_MUST_RUN" $(BIN)/python -m pytest -s tests/packaging/test_image.py $(PYTEST_ARGS)
 
-docs: $(VENV)/test.installed  ## write the generated parts of docs/ and of the chart anew
+docs: $(VENV)/docs.installed  ## write the generated pages and the chart's schema, and build the site in build/docs
 	$(BIN)/python docs/generate.py
 	$(BIN)/python helm/generate.py
+	$(BIN)/sphinx-build -W --keep-going -q -d build/doctrees docs build/docs
 
 clean:  ## remove the environment and everything that was made
 	rm -rf $(VENV) build dist *.egg-info autoingest-data autoingest-demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

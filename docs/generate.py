@@ -1,6 +1,6 @@
-"""Write ``configuration.md`` anew from the configuration's schema and the metrics.
+"""Write ``configuration.md`` from the configuration's schema, and ``metrics.md`` from the metrics.
 
-``python docs/generate.py --check`` only tells whether it is current, with exit code 1 if not.
+``python docs/generate.py --check`` only checks whether they are current, and exits with 1 if not.
 """
 
 from __future__ import annotations
@@ -12,23 +12,31 @@ from typing import Any
 from autoingest.app.config import Config
 from autoingest.app.metrics import REGISTRY
 
-TARGET = Path(__file__).with_name("configuration.md")
+FOLDER = Path(__file__).parent
 
 
-def render() -> str:
+def configuration() -> str:
     """Return the text of ``configuration.md``."""
     schema = Config.model_json_schema()
     lines = [
         "# Configuration",
         "",
-        "Made by `make docs` from the program itself. The file is YAML; unknown keys are refused; times are",
-        "in seconds, sizes in bytes. `autoingest config check FILE` names every mistake by its key.",
+        "The file is YAML. Unknown keys are refused. Times are in seconds, sizes in bytes.",
+        "`autoingest config check FILE` names every mistake by its key.",
         "",
         *_block("", schema, schema["$defs"]),
         *_block("listen", schema["$defs"]["Listen"], schema["$defs"]),
+    ]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def metrics() -> str:
+    """Return the text of ``metrics.md``."""
+    lines = [
         "# Metrics",
         "",
-        "Served at `/metrics` of the admin listener.",
+        "Served in Prometheus's text format at `/metrics` of the admin listener. There, the names of counters end with",
+        "`_total`, and histograms have `_bucket`, `_sum` and `_count`. A bucket is named with its profile.",
         "",
         "| metric | kind | meaning |",
         "|---|---|---|",
@@ -85,14 +93,14 @@ def _scalar(value: Any) -> str:
 
 
 def main() -> None:
-    """Write the file, or check it."""
-    text = render()
-    if "--check" in sys.argv[1:]:
-        if not TARGET.is_file() or TARGET.read_text() != text:
-            sys.exit(f"{TARGET.name} is not current: run `make docs`")
-    else:
-        TARGET.write_text(text)
-        print(f"wrote {TARGET.name}")
+    """Write the files, or check them."""
+    for name, text in {"configuration.md": configuration(), "metrics.md": metrics()}.items():
+        target = FOLDER / name
+        if "--check" not in sys.argv[1:]:
+            target.write_text(text)
+            print(f"wrote {name}")
+        elif not target.is_file() or target.read_text() != text:
+            sys.exit(f"{name} is not current: run `make docs`")
 
 
 if __name__ == "__main__":
