@@ -16,13 +16,14 @@ import uvloop
 
 from autoingest.dev import embedded
 
-from . import bench, burst, ceph, guiders, ingest, listeners, memory, scale, start
+from . import bench, burst, ceph, distance, guiders, ingest, listeners, memory, scale, start
 from .report import Row, machine, save, show
 
 BENCHMARKS = {
     "start": start.measure,
     "ingest": ingest.measure,
     "burst": burst.measure,
+    "distance": distance.measure,
     "guiders": guiders.measure,
     "enqueue": listeners.enqueue,
     "presence": listeners.presence,
