@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,3 +57,15 @@ def code_lines(page: Path) -> Iterator[str]:
             fenced = not fenced
         elif fenced or line.startswith("    "):
             yield line.strip()
+
+
+def calls(program: str) -> Iterator[list[str]]:
+    """Yield the arguments of every call of a program in a code block, without what the shell does with them."""
+    for page in pages():
+        for line in code_lines(page):
+            for part in re.split(r"&&|;| \| ", re.sub(r"(^|\s)#.*", "", line.removeprefix("$ "))):
+                words = re.sub(r"[&>].*$", "", part).strip()
+                while words.startswith(("kubectl ", "helm ")) and not words.startswith(f"{program} "):
+                    words = words.partition(" -- ")[2].strip()
+                if words.startswith(f"{program} "):
+                    yield shlex.split(words)[1:]
