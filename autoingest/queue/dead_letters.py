@@ -14,7 +14,7 @@ from ..errors import UnknownObjectError
 from ..model.objects import ExposureObject, parse
 from ..model.text import printable
 from . import keys
-from .scripts import COMMON, head
+from .scripts import head, load
 
 MALFORMED = "malformed"
 """Reason of a record that is no JSON object; what it holds is shown instead of an exception."""
@@ -25,51 +25,8 @@ FAR = 253402300800
 CHUNK = 500
 """Letters of one request."""
 
-# KEYS: dead letters, queue
-# ARGV: (head), paths
-# Result: paths that went to the queue. A letter whose file has come anew since is only removed.
-REQUEUE = (
-    COMMON
-    + """
-local result, time = {}, now()
-for i = 4, #ARGV do
-  local path = ARGV[i]
-  if use('HEXISTS', KEYS[1], path) == 1 then
-    local state = use('HGET', FILE .. path, 'state')
-    if not state or state == 'dead' then
-      use('LPUSH', KEYS[2], path)
-      use('HDEL', FILE .. path, 'ing_fail_exc', 'ing_fail_count', 'md_fail_exc', 'first_fail', 'first_wait')
-      mark(path, 'state', 'queued', 'recv_time', time)
-      result[#result + 1] = path
-    end
-    use('HDEL', KEYS[1], path)
-  end
-end
-return result
-"""
-)
-
-# KEYS: dead letters
-# ARGV: (head), paths
-# Result: paths whose letters were removed. The file's record tells it as long as it is kept.
-DROP = (
-    COMMON
-    + """
-local result = {}
-for i = 4, #ARGV do
-  local path = ARGV[i]
-  if use('HEXISTS', KEYS[1], path) == 1 then
-    local state = use('HGET', FILE .. path, 'state')
-    if not state or state == 'dead' then
-      mark(path, 'state', 'dropped')
-    end
-    use('HDEL', KEYS[1], path)
-    result[#result + 1] = path
-  end
-end
-return result
-"""
-)
+REQUEUE = load("requeue")
+DROP = load("drop")
 
 
 @dataclass(frozen=True, slots=True)

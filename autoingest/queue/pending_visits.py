@@ -15,7 +15,7 @@ import structlog
 
 from ..model.text import printable
 from . import keys
-from .scripts import CLAIM_OWED
+from .scripts import CLAIM_PENDING_VISITS
 
 CLAIM_AT_ONCE = 50
 """Exposures that are claimed at once: about a second of the Butler's time."""
@@ -48,7 +48,7 @@ class OwedVisits:
         self._redis = client
         self._key = keys.owed(bucket)
         self._delay = delay
-        self._claim = client.register_script(CLAIM_OWED)
+        self._claim = client.register_script(CLAIM_PENDING_VISITS)
 
     async def claim(self) -> list[tuple[str, int]]:
         """Return exposures, by instrument and id, that are due; nobody else gets them before the next attempt's time.

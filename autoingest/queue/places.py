@@ -13,7 +13,7 @@ from typing import Literal, cast
 import redis.asyncio
 
 from . import keys
-from .scripts import COMMON, head
+from .scripts import head, load
 
 Place = Literal["queued", "working", "waiting", "ingested", "dead", "dropped", "given up"]
 
@@ -29,81 +29,8 @@ SCAN_COUNT = 2000
 UNREADABLE = "unreadable"
 """State of a record that is of the wrong type."""
 
-RECORD = (
-    """
--- What a command returns; nothing where the key is of the wrong type.
-local function try(...)
-  local reply = redis.pcall(...)
-  return not (type(reply) == 'table' and reply.err) and reply or nil
-end
-
--- What is on record of a file: state, worker, recv_time, ingest_time, eTag, eTag in the Butler, 1 if an exception is;
--- empty where there is none.
-local function record(path)
-  local file = try('HMGET', FILE .. path, 'state', 'worker', 'recv_time', 'ingest_time', 'etag', 'ing_fail_exc',
-    'md_fail_exc', 'butler_etag') or {'"""
-    + UNREADABLE
-    + """'}
-  local failed = (file[6] or file[7]) and '1' or ''
-  return {file[1] or '', file[2] or '', file[3] or '', file[4] or '', file[5] or '', file[8] or '', failed}
-end
-"""
-)
-
-# ARGV: (head), paths
-# Result: for each path its record
-RECORDS = (
-    COMMON
-    + RECORD
-    + """
-local result = {}
-for i = 4, #ARGV do
-  result[i - 3] = record(ARGV[i])
-end
-return result
-"""
-)
-
-# KEYS: queue, waiting, dead letters, leaseholders
-# ARGV: (head), prefix of the workers' lists, number of the workers that had a list, their names, paths
-# Result: for each path its record, and its places
-LOCATE = (
-    COMMON
-    + RECORD
-    + """
-local first, names, known, result = 6 + ARGV[5], {}, {}, {}
-for i = 6, first - 1 do
-  names[i - 5], known[ARGV[i]] = ARGV[i], true
-end
-for i = first, #ARGV do
-  local path = ARGV[i]
-  local file, places = record(path), {}
-  for _ in ipairs(try('LPOS', KEYS[1], path, 'COUNT', 2) or {}) do
-    places[#places + 1] = 'queued'
-  end
-  -- A worker's list may have come since the names were gathered.
-  if file[2] ~= '' and not known[file[2]] then
-    names[#names + 1], known[file[2]] = file[2], true
-  end
-  for _, name in ipairs(names) do
-    local mine = file[1] == '' or (file[1] == 'working' and file[2] == name)
-    if mine or try('SISMEMBER', KEYS[4], name) ~= 1 then
-      for _ in ipairs(try('LPOS', ARGV[4] .. name, path, 'COUNT', 2) or {}) do
-        places[#places + 1] = 'working: ' .. name
-      end
-    end
-  end
-  if try('ZSCORE', KEYS[2], path) then
-    places[#places + 1] = 'waiting'
-  end
-  if try('HEXISTS', KEYS[3], path) == 1 then
-    places[#places + 1] = 'dead'
-  end
-  result[i - first + 1] = {file, places}
-end
-return result
-"""
-)
+RECORDS = load("records", UNREADABLE=UNREADABLE)
+LOCATE = load("locate", UNREADABLE=UNREADABLE)
 
 
 @dataclass(frozen=True, slots=True)

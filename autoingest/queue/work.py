@@ -22,7 +22,7 @@ from ..model.objects import LfaObject, parse
 from . import keys
 from .connection import health, is_safe
 from .pending_visits import owed_field
-from .scripts import CLAIM, COUNT, FAILED, GIVE_BACK, INGESTED, PARK, RENEW, head
+from .scripts import ACKNOWLEDGE, CLAIM, COUNT_TRIALS, DEFER, FAIL, GIVE_BACK, RENEW, head
 from .site import ForeignQueueError, site_of
 from .statistics import counted_as
 
@@ -130,11 +130,11 @@ class WorkQueue:
         self._owed = keys.owed(bucket)
         self._claim = client.register_script(CLAIM)
         self._renew = client.register_script(RENEW)
-        self._ingested = client.register_script(INGESTED)
-        self._park = client.register_script(PARK)
-        self._failed = client.register_script(FAILED)
+        self._ingested = client.register_script(ACKNOWLEDGE)
+        self._park = client.register_script(DEFER)
+        self._failed = client.register_script(FAIL)
         self._give_back = client.register_script(GIVE_BACK)
-        self._count = client.register_script(COUNT)
+        self._count = client.register_script(COUNT_TRIALS)
 
     async def wait(self, timeout: float) -> bool:  # noqa: ASYNC109 - the server's timeout, not ours
         """Block until something is on the queue; take nothing.
