@@ -220,7 +220,7 @@ async def _stop_when_done(roles: Sequence[Role], stop: asyncio.Event) -> None:
     while settled < ONCE_SETTLED:
         await pause(stop, ONCE_POLL)
         try:
-            settled = settled + 1 if all([await role.idle() for role in roles]) else 0
+            settled = settled + 1 if all([await role.is_drained() for role in roles]) else 0
         except REDIS_AWAY:
             settled = 0
         except ConfigurationError:

@@ -80,18 +80,18 @@ class Admin:
         return answer({"alive": True})
 
     async def _readyz(self, _: web.Request) -> web.Response:
-        missing = [f"{role.name}: {why}" for role in self._roles for why in role.missing()]
+        missing = [f"{role.name}: {why}" for role in self._roles for why in role.unready_reasons()]
         try:
             async with asyncio.timeout(REDIS_TIMEOUT):
                 await self._redis.look()
         except TimeoutError:
             self._redis.health.failed("look", TimeoutError(f"no answer within {REDIS_TIMEOUT:g} s"))
-        missing += self._redis.health.missing()
+        missing += self._redis.health.unready_reasons()
         # Where enqueue runs, nothing else makes the process unready: it holds its answers back until Redis returns.
         # Taken out of its service it would refuse connections instead, and Ceph stops delivering for good where it is
         # refused for half a minute.
         enqueue = [role for role in self._roles if role.name == "enqueue"]
-        ready = not any(role.missing() for role in enqueue) if enqueue else not missing
+        ready = not any(role.unready_reasons() for role in enqueue) if enqueue else not missing
         return answer({"ready": ready, "missing": missing}, 200 if ready else 503)
 
     async def _metrics(self, request: web.Request) -> web.Response:

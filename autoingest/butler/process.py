@@ -109,7 +109,7 @@ class ButlerProcess:
         """Whether a request would have to wait for another."""
         return self._turn.locked()
 
-    def missing(self) -> str | None:
+    def unready_reason(self) -> str | None:
         """Tell in words why the repository isn't open or can't be written, or None if all is well."""
         return (self._why or self._trouble) if self._alive else self._trouble or self._why or "died"
 

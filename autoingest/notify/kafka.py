@@ -57,7 +57,7 @@ log = structlog.get_logger(__name__)
 class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
     """Reads topics into Redis.
 
-    Brokers that are away, or refuse, are tried again for ever; meanwhile `missing` tells.
+    Brokers that are away, or refuse, are tried again for ever; until then `unready_reasons` names them.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
         finally:
             stopping.cancel()
 
-    def missing(self) -> list[str]:
+    def unready_reasons(self) -> list[str]:
         """Tell in words what keeps messages from being read."""
         if self._trouble:
             return [self._trouble]
@@ -122,7 +122,7 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
             *(f"{_name(partition)} can't be read: {aside.why}" for partition, aside in self._aside.items()),
         ]
 
-    async def idle(self) -> bool:
+    async def is_drained(self) -> bool:
         """Whether all messages of this member's partitions are in Redis and committed."""
         consumer = self._consumer
         if consumer is None or not self._joined or self._batch or self._uncommitted or unknown(consumer, self._topics):

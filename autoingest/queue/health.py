@@ -128,7 +128,7 @@ class Health:
         """Why acknowledged files may vanish, while there is a `policy`."""
         return f"maxmemory-policy is {self.policy}: acknowledged files may vanish; set it to noeviction"
 
-    def missing(self) -> list[str]:
+    def unready_reasons(self) -> list[str]:
         """Tell in words what is wrong; empty if nothing is."""
         self.forget()
         where = self.host if self.port is None else f"{self.host}:{self.port}"

@@ -1,4 +1,4 @@
-"""What each role does with the rooms; nothing but the daemon imports a role."""
+"""The roles: each module runs one part of the program in the daemon's event loop. Only the daemon imports them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class Role(Protocol):
     """A part of the program that can run alone or beside the others in one event loop.
 
     The daemon calls ``start``, ``run`` and ``close`` once each, in this order. A role that has a listener opens it in
-    ``start`` and closes it in ``close``, so that of all roles the listeners are the first to come and the last to go.
+    ``start`` and closes it in ``close``, so that listeners open before any role runs and close after all have stopped.
     """
 
     name: str
@@ -19,12 +19,12 @@ class Role(Protocol):
     async def start(self) -> None:
         """Bind listeners and prepare what `run` needs.
 
-        An error ends the process. Something that is merely away (Redis, store, database) is no error: it is `missing`
-        until it is there.
+        An error ends the process. A service that is unavailable (Redis, object store, database) is no error: it is
+        one of the `unready_reasons` until it is back.
         """
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Work until `stop` is set and what was begun is finished.
+        """Work until `stop` is set and everything begun is finished.
 
         An error, or a return before `stop` is set, ends the process.
         """
@@ -32,11 +32,11 @@ class Role(Protocol):
     async def close(self) -> None:
         """Close listeners and connections; called last, also after a failed `start`."""
 
-    def missing(self) -> list[str]:
-        """Tell in words what keeps the role from being ready; empty when it is ready.
+    def unready_reasons(self) -> list[str]:
+        """Return why the role is not ready, for the operator; empty when it is ready.
 
-        Redis is checked by the admin listener and need not be told here.
+        The admin listener checks Redis itself, so Redis is not mentioned here.
         """
 
-    async def idle(self) -> bool:
-        """Tell whether nothing is left to do; with ``--once`` the process ends when every role says so."""
+    async def is_drained(self) -> bool:
+        """Return whether no work is left; with ``--once`` the process ends when every role is drained."""

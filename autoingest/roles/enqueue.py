@@ -90,7 +90,7 @@ class EnqueueRole:
             await self._listener.close(self._patience)
         await self._intake.close()
 
-    def missing(self) -> list[str]:
+    def unready_reasons(self) -> list[str]:
         """Only the listener where there is one: it holds answers back while Redis is away, and needs no Kafka.
 
         A pod that was not ready for want of either would be taken from its service, and Ceph stops delivering for good
@@ -98,13 +98,13 @@ class EnqueueRole:
         """
         if self._listener:
             return [] if self._listener.is_open else ["the listener for notifications is not open"]
-        return self._kafka.missing() if self._kafka else []
+        return self._kafka.unready_reasons() if self._kafka else []
 
-    async def idle(self) -> bool:
+    async def is_drained(self) -> bool:
         """Whether nothing is on its way into Redis, and nothing waits in Kafka."""
         if self._intake.is_busy:
             return False
-        return await self._kafka.idle() if self._kafka else True
+        return await self._kafka.is_drained() if self._kafka else True
 
 
 def _kafka_source(config: Config, intake: Intake, counts: Counts) -> KafkaSource:

@@ -58,10 +58,10 @@ class IdleRole:
     async def close(self) -> None:
         """Do nothing: nothing was opened."""
 
-    def missing(self) -> list[str]:
+    def unready_reasons(self) -> list[str]:
         """Return nothing: it needs only Redis."""
         return []
 
-    async def idle(self) -> bool:
+    async def is_drained(self) -> bool:
         """Return True: it never has work of its own."""
         return True

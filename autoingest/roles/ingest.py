@@ -54,7 +54,8 @@ class IngestRole:
     butlers
         The Butler processes, which the caller ends.
     alone
-        Whether a repository that can't be used ends the start; otherwise it is `missing`, and tried again.
+        Whether a repository that can't be used ends the process at its start; otherwise it is an unready reason, and
+        opening it is tried again.
     """
 
     name = "ingest"
@@ -131,7 +132,7 @@ class IngestRole:
     async def _keep_open(self, butler: ButlerProcess, stop: asyncio.Event) -> None:
         """Open a repository that was away at the start, so that the role is ready before the first file comes."""
         backoff = Backoff(first=1.0)
-        while butler.missing() and not stop.is_set():
+        while butler.unready_reason() and not stop.is_set():
             if await self._open(butler):
                 return
             await pause(stop, backoff.next())
@@ -195,12 +196,12 @@ class IngestRole:
         if self._webhook:
             await self._webhook.close()
 
-    def missing(self) -> list[str]:
+    def unready_reasons(self) -> list[str]:
         """Tell which Butler processes are not there yet, and from which buckets nothing can be read or taken."""
-        butlers = [f"Butler: {why}" for butler in self._butlers if (why := butler.missing())]
-        return butlers + self._reader.missing() + list(self._foreign.values())
+        butlers = [f"Butler: {why}" for butler in self._butlers if (why := butler.unready_reason())]
+        return butlers + self._reader.unready_reasons() + list(self._foreign.values())
 
-    async def idle(self) -> bool:
+    async def is_drained(self) -> bool:
         """Tell whether only guiders are left that wait for their exposures.
 
         Files whose time has come and those of dead workers are tried again: role idle need not run.

@@ -74,11 +74,11 @@ class PresenceRole:
         """Close the listener."""
         await self._listener.close(SHUTDOWN)
 
-    def missing(self) -> list[str]:
+    def unready_reasons(self) -> list[str]:
         """Tell whether the listener is open."""
         return [] if self._listener.is_open else ["listener is not open"]
 
-    async def idle(self) -> bool:
+    async def is_drained(self) -> bool:
         """Return True: requests are nothing to wait for."""
         return True
 

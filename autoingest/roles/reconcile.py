@@ -133,10 +133,10 @@ class ReconcileRole:
         """Let go of Redis."""
         await self._intake.close()
 
-    def missing(self) -> list[str]:
+    def unready_reasons(self) -> list[str]:
         """Return nothing: what is away is looked at later."""
         return []
 
-    async def idle(self) -> bool:
+    async def is_drained(self) -> bool:
         """Tell whether one look is done; what it has queued is the other roles' to do."""
         return self._looked

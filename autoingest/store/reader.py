@@ -145,7 +145,7 @@ class HeaderReader:
                 logger.exception("header can't be read", path=obj.path)
                 raise MetadataError(f"{obj.path}: {type(err).__name__}: {err}", path=obj.path) from err
 
-    def missing(self) -> list[str]:
+    def unready_reasons(self) -> list[str]:
         """Tell in words of which buckets nothing can be read, and why."""
         return [
             f"bucket {name}: {why}" for name, bucket in self._buckets.items() if (why := bucket.availability.trouble())

@@ -31,10 +31,10 @@ class FakeRole:
     async def close(self) -> None:
         self.events.append("close")
 
-    def missing(self) -> list[str]:
+    def unready_reasons(self) -> list[str]:
         return []
 
-    async def idle(self) -> bool:
+    async def is_drained(self) -> bool:
         return True
 
 

@@ -30,10 +30,10 @@ class Part:
 
     async def close(self) -> None: ...
 
-    def missing(self) -> list[str]:
+    def unready_reasons(self) -> list[str]:
         return self.lacks
 
-    async def idle(self) -> bool:
+    async def is_drained(self) -> bool:
         return True
 
 

@@ -62,10 +62,10 @@ async def test_launched_before_it_is_needed(repository: Repository) -> None:
     await process.launch()
     pid = process.pid
     assert pid is not None
-    assert process.missing() == "opening the repository"
+    assert process.unready_reason() == "opening the repository"
     await process.launch()
     await process.start()
-    assert (process.pid, process.missing()) == (pid, None)
+    assert (process.pid, process.unready_reason()) == (pid, None)
     await process.close()
     await ended(pid)
 
@@ -76,7 +76,7 @@ async def test_launched_and_not_needed(tmp_path: Path) -> None:
     pid = process.pid
     assert pid is not None
     await process.close()
-    assert (process.pid, process.missing()) == (None, "closed")
+    assert (process.pid, process.unready_reason()) == (None, "closed")
     await ended(pid)
 
 
@@ -89,7 +89,7 @@ async def test_killed_between_launch_and_start(repository: Repository) -> None:
         while process.pid is not None:
             await asyncio.sleep(0.02)
     await process.start()
-    assert process.missing() is None
+    assert process.unready_reason() is None
     await process.close()
 
 
@@ -103,7 +103,7 @@ async def test_serves_batches_one_at_a_time(process: ButlerProcess, open_butler:
     again = await process.ingest([file for file in exposures.files(1) if file.path in waiting], 60)
     assert {item.outcome for item in again.files} <= {"ingested"}
     assert len(stored(open_butler(), 1)) == 205
-    assert process.missing() is None
+    assert process.unready_reason() is None
 
 
 async def test_what_begins_a_request_has_the_process_to_itself(process: ButlerProcess) -> None:
@@ -142,7 +142,7 @@ async def test_a_request_that_is_cancelled_leaves_no_answer_behind(process: Butl
         await asyncio.wait({request, waiting})
         result = await process.ingest(exposures.files(3, [94]), 60)
         assert [item.path for item in result.files] == [file.path for file in exposures.files(3, [94])]
-    assert process.missing() is None
+    assert process.unready_reason() is None
 
 
 @pytest.mark.parametrize("repository", ["sqlite"], indirect=True)
@@ -204,7 +204,7 @@ async def test_killed_in_a_batch(process: ButlerProcess, repository: Repository,
         os.kill(pid, signal.SIGKILL)
         with pytest.raises(TransientError):
             await batch
-    assert process.missing()
+    assert process.unready_reason()
     assert stored(open_butler(), 1) == {}
     result = await process.ingest(exposures.files(1), 60)
     assert (outcomes(result), len(result.visits)) == ({"ingested": 205}, 1)
@@ -227,7 +227,7 @@ async def test_dead_without_work_is_replaced(process: ButlerProcess) -> None:
     assert pid
     os.kill(pid, signal.SIGKILL)
     async with asyncio.timeout(60):
-        while process.missing() is None:
+        while process.unready_reason() is None:
             await asyncio.sleep(0.01)
     assert outcomes(await process.ingest(exposures.files(1, [94]), 60)) == {"ingested": 1}
 
@@ -242,7 +242,7 @@ async def test_signals_are_the_owners_matter(process: ButlerProcess) -> None:
     assert process.pid == pid
     await process.close()
     await ended(pid)
-    assert process.missing() == "closed"
+    assert process.unready_reason() == "closed"
 
 
 @pytest.mark.parametrize("repository", ["sqlite"], indirect=True)
@@ -275,7 +275,7 @@ async def test_no_repository(tmp_path: Path) -> None:
     process = ButlerProcess(IngestConfig(repo=str(tmp_path / "nowhere")), LoggingConfig())
     with pytest.raises(ConfigurationError, match="nowhere"):
         await process.start()
-    assert "nowhere" in (process.missing() or "")
+    assert "nowhere" in (process.unready_reason() or "")
 
 
 def test_owner_imports_no_butler() -> None:
@@ -315,7 +315,7 @@ async def test_how_it_ended(poisoned: ButlerProcess, harm: str, message: str, ow
     assert (caught.value.own_doing, caught.value.too_long) == (own_doing, False)
     assert last_words in caught.value.last_words
     assert outcomes(await poisoned.ingest(exposures.files(1, [94]), 60)) == {"ingested": 1}
-    assert poisoned.missing() is None
+    assert poisoned.unready_reason() is None
 
 
 @pytest.mark.parametrize("harm", ["hang", "sleep"])
@@ -344,12 +344,12 @@ async def test_waiting_for_the_database_is_an_outage(process: ButlerProcess, rep
         with pytest.raises(TransientError, match="LockNotAvailable") as caught:
             await process.ingest(exposures.files(1), 60)
         assert not isinstance(caught.value, ButlerEndedError)
-        assert "LockNotAvailable" in (process.missing() or "")
+        assert "LockNotAvailable" in (process.unready_reason() or "")
         with pytest.raises(TransientError, match="no answer from the Butler's database") as caught:
             await process.ingest(exposures.files(1), 3)
         assert not isinstance(caught.value, ButlerEndedError)
     assert outcomes(await process.ingest(exposures.files(1, [94]), 60)) == {"ingested": 1}
-    assert process.missing() is None
+    assert process.unready_reason() is None
 
 
 @pytest.mark.parametrize(
@@ -372,7 +372,7 @@ async def test_full_disk_is_nobodys_failure(poisoned: ButlerProcess) -> None:
     with pytest.raises(TransientError, match=r"OSError: \[Errno 28\] No space left") as caught:
         await poisoned.ingest(exposures.files(1, [94], POISON="ENOSPC"), 60)
     assert not isinstance(caught.value, ButlerEndedError)
-    assert "No space left" in (poisoned.missing() or "")
+    assert "No space left" in (poisoned.unready_reason() or "")
 
 
 async def test_too_much_memory_is_one_files_failure_if_it_is_suspected(poisoned: ButlerProcess) -> None:
@@ -421,7 +421,7 @@ async def test_repository_that_goes_while_it_is_open_is_an_outage(
         with pytest.raises(TransientError) as caught:
             await process.ingest(exposures.files(1, [94]), 60)
         assert not isinstance(caught.value, ButlerEndedError)
-        assert process.missing()
+        assert process.unready_reason()
         if process.pid:
             os.kill(process.pid, signal.SIGKILL)
         async with asyncio.timeout(60):
@@ -430,4 +430,4 @@ async def test_repository_that_goes_while_it_is_open_is_an_outage(
     shutil.rmtree(repository.root, ignore_errors=True)
     shutil.move(away, repository.root)
     assert outcomes(await process.ingest(exposures.files(1, [94]), 60)) == {"ingested": 1}
-    assert process.missing() is None
+    assert process.unready_reason() is None

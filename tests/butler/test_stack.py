@@ -50,4 +50,4 @@ async def test_without_the_science_pipelines(made_sqlite: str) -> None:
     process = ButlerProcess(IngestConfig(repo=str(made_sqlite), engine="stack"), LoggingConfig())
     with pytest.raises(ConfigurationError, match=r"obs_lsst.*ingest\.engine.*native"):
         await process.start()
-    assert "obs_lsst" in (process.missing() or "")
+    assert "obs_lsst" in (process.unready_reason() or "")

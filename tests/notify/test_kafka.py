@@ -122,7 +122,7 @@ async def test_messages_reach_the_queue_once(valkey_url: str, redis_client: Any,
     broker.send(TOPIC, [*exposures(0, 1000), *exposures(0, 1000)], 200)
     async with member(valkey_url, broker) as reader:
         await reader.idle()
-        assert reader.role.missing() == []
+        assert reader.role.unready_reasons() == []
         assert sorted(await reader.queued()) == [name(n) for n in range(1000)]
         assert await redis_client.hget(keys.received(BUCKET), "20251231") == "1000"
         assert broker.committed(GROUP, TOPIC, 200) == [10] * 200
@@ -265,7 +265,9 @@ async def test_partition_that_cannot_be_read_is_nothing_to_the_others(
             for first in range(100, 200, 10):
                 broker.send(TOPIC, exposures(first, 10), 3)
                 await until(lambda first=first: _holds(reader, first - 59))
-            assert [text.partition(":")[0] for text in reader.role.missing()] == ["topic bad partition 0 can't be read"]
+            assert [text.partition(":")[0] for text in reader.role.unready_reasons()] == [
+                "topic bad partition 0 can't be read"
+            ]
             await until(lambda: _logged(logs, "kafka partition can't be read"))
             await until(lambda: _committed(broker, 130))
             assert broker.committed(GROUP, "bad") == [1]
@@ -326,7 +328,7 @@ async def test_only_the_member_that_has_a_bad_partition_reports_it(
 
     async def report(*numbers: int) -> bool:
         """Tell whether the members report so many partitions, and together both."""
-        reported = [{text.partition(":")[0] for text in one.role.missing()} for one in members]
+        reported = [{text.partition(":")[0] for text in one.role.unready_reasons()} for one in members]
         both = {f"topic bad partition {number} can't be read" for number in range(2)}
         return [len(texts) for texts in reported] == list(numbers) and set().union(*reported) == both
 
@@ -405,7 +407,7 @@ async def test_broker_away(valkey_url: str, redis_client: Any, broker: Kafka) ->
         await until(lambda: _says(reader, ["Kafka does not answer"]))
         assert lag() is None
         assert not reader.task.done()
-        assert not await reader.role.idle()
+        assert not await reader.role.is_drained()
         broker.up()
         await until(lambda: _says(reader, []))
         broker.send(TOPIC, exposures(2, 2), 2)
@@ -425,11 +427,11 @@ async def test_broker_away_at_the_start(valkey_url: str, redis_client: Any, brok
 
 
 async def _says(reader: Member, missing: list[str]) -> bool:
-    return reader.role.missing() == missing
+    return reader.role.unready_reasons() == missing
 
 
 async def _begins(reader: Member, missing: str) -> bool:
-    return any(text.startswith(missing) for text in reader.role.missing())
+    return any(text.startswith(missing) for text in reader.role.unready_reasons())
 
 
 async def test_failure_goes_back(
@@ -511,7 +513,7 @@ async def test_topic_that_does_not_exist_holds_up_no_other(valkey_url: str, redi
     async with member(valkey_url, broker, topics=["next", TOPIC]) as reader:
         await until(lambda: _holds(reader, 1))
         await until(lambda: _says(reader, ["topic next does not exist"]))
-        assert not await reader.role.idle()
+        assert not await reader.role.is_drained()
 
 
 async def test_secret_is_checked_where_asked(

@@ -146,11 +146,11 @@ async def test_the_role_looks_heals_and_tells(site: Site, redis_client: Redis, m
     )
     role = ReconcileRole(config, redis_client)
     await role.start()
-    assert not await role.idle()
+    assert not await role.is_drained()
     stop = asyncio.Event()
     running = asyncio.create_task(role.run(stop))
     async with asyncio.timeout(60):
-        while not await role.idle():
+        while not await role.is_drained():
             await asyncio.sleep(0.02)
         stop.set()
         await running

@@ -127,7 +127,7 @@ async def test_demoted_primary_is_left(tmp_path: Path, how: str) -> None:
             await asyncio.wait([blocked])
             await client.set("late", "3")
             assert await second.get("late") == "3"
-            assert client.health.missing() == []
+            assert client.health.unready_reasons() == []
 
 
 async def test_replica_is_never_read_from(tmp_path: Path) -> None:
@@ -135,10 +135,12 @@ async def test_replica_is_never_read_from(tmp_path: Path) -> None:
         with pytest.raises(REDIS_AWAY, match=r"READONLY this server is a replica of 127.0.0.1"):
             await client.get("key")
         await client.look()
-        assert [f"is a replica of 127.0.0.1:{urlsplit(one).port}" in text for text in client.health.missing()] == [True]
+        assert [
+            f"is a replica of 127.0.0.1:{urlsplit(one).port}" in text for text in client.health.unready_reasons()
+        ] == [True]
         await swap(first, second)
         await client.look()
-        assert (await client.get("key"), client.health.missing()) == (None, [])
+        assert (await client.get("key"), client.health.unready_reasons()) == (None, [])
 
 
 async def test_sentinel_leads_to_the_new_primary(tmp_path: Path) -> None:
@@ -205,7 +207,7 @@ async def test_causes_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
                 monkeypatch.setenv(REDIS_PASSWORD, "any")
                 assert (await refused(weak)).startswith("NOPERM")
                 await weak.look()
-                assert weak.health.missing() == [], "who may not ask for the policy goes on"
+                assert weak.health.unready_reasons() == [], "who may not ask for the policy goes on"
             async with connected(url.replace("/0", "/999")) as lost:
                 assert "DB index is out of range" in await refused(lost)
             async with connected(url.replace("redis:", "rediss:"), socket_timeout=0.5) as tls:
@@ -237,10 +239,10 @@ async def test_policy_is_watched(tmp_path: Path, may: bool, monkeypatch: pytest.
                     assert await is_safe(client), "nothing is known before the first command"
                     await client.ping()
                     assert not await is_safe(client)
-                    assert "maxmemory-policy is volatile-ttl" in client.health.missing()[0]
+                    assert "maxmemory-policy is volatile-ttl" in client.health.unready_reasons()[0]
                     await admin.config_set("maxmemory-policy", "noeviction")
                     assert await is_safe(client)
-                    assert client.health.missing() == []
+                    assert client.health.unready_reasons() == []
                     await admin.config_set("maxmemory-policy", "allkeys-lru")
                     assert await is_safe(client)
                     await client.look()
@@ -289,11 +291,11 @@ async def test_replicas_confirm(tmp_path: Path) -> None:
             loop = asyncio.get_running_loop()
             with pytest.raises(TimeoutError):
                 await notices([rejection.key], loop.time() + 1)
-        assert any("0 of 1 replicas confirm" in text for text in client.health.missing())
+        assert any("0 of 1 replicas confirm" in text for text in client.health.unready_reasons())
         held = asyncio.create_task(notices([rejection.key]))
         await second.replicaof("127.0.0.1", urlsplit(one).port)
         assert await asyncio.wait_for(held, 60) == [1]
-        assert client.health.missing() == []
+        assert client.health.unready_reasons() == []
         await notices.close()
 
 
@@ -307,7 +309,7 @@ async def test_outage_is_logged_once(tmp_path: Path) -> None:
         state.failed("lane a", redis.ResponseError("MISCONF Redis is configured to save"))
         state.failed("lane b", redis.ResponseError("MISCONF Redis is configured to save"))
         state.worked("lane a")
-        assert state.missing() == ["Redis at redis:6379: MISCONF Redis is configured to save"]
+        assert state.unready_reasons() == ["Redis at redis:6379: MISCONF Redis is configured to save"]
         state.worked("lane b")
         state.worked("lane b")
     assert [(entry["event"], entry.get("error")) for entry in logs] == [
@@ -333,10 +335,10 @@ def test_failure_that_nobody_meets_again_is_forgotten(monkeypatch: pytest.Monkey
     state.failed("presence", redis.ConnectionError("gone"), 5)
     state.failed("idle", redis.ResponseError("NOPERM no right"), 300)
     now += 6
-    assert state.missing() == ["Redis at redis:6379: NOPERM no right"]
+    assert state.unready_reasons() == ["Redis at redis:6379: NOPERM no right"]
     now += 300
     with structlog.testing.capture_logs() as logs:
-        assert state.missing() == []
+        assert state.unready_reasons() == []
     assert [entry["event"] for entry in logs] == ["redis is back"]
 
 

@@ -262,8 +262,8 @@ async def test_answers_are_held_until_redis_is_back(own_valkey: tuple[str, ExitS
             ]
             posts = [asyncio.create_task(enqueue.post(content)) for content in contents]
             await wait_until(lambda: any(entry["event"].startswith("redis away") for entry in logs))
-            assert not await enqueue.role.idle()
-            assert enqueue.role.missing() == []
+            assert not await enqueue.role.is_drained()
+            assert enqueue.role.unready_reasons() == []
             assert not any(post.done() for post in posts)
             start()
             answers = await asyncio.wait_for(asyncio.gather(*posts), 60)
@@ -314,12 +314,12 @@ async def test_request_under_way_is_answered_at_the_end(valkey_url: str, redis_c
         await redis_client.client_pause(60_000, all=False)
         post = asyncio.create_task(enqueue.post(body(record())))
         async with asyncio.timeout(60):
-            while await enqueue.role.idle():
+            while await enqueue.role.is_drained():
                 await asyncio.sleep(0)
         stop.set()
         await asyncio.wait_for(role, 60)
         closing = asyncio.create_task(enqueue.role.close())
-        await wait_until(lambda: enqueue.role.missing() != [])
+        await wait_until(lambda: enqueue.role.unready_reasons() != [])
         await redis_client.client_unpause()
         assert (await asyncio.wait_for(post, 60))[0] == 200
         await asyncio.wait_for(closing, 60)

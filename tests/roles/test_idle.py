@@ -39,8 +39,8 @@ async def test_goes_on_when_redis_comes_back(tmp_path: Path) -> None:
                     return bool(await client.llen(keys.queue(BUCKET)))
 
                 await until(returned)
-        assert role.missing() == []
-        assert await role.idle()
+        assert role.unready_reasons() == []
+        assert await role.is_drained()
         stop.set()
         await asyncio.wait_for(running, 60)
         await role.close()

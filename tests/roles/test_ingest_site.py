@@ -29,9 +29,9 @@ async def test_once_ends_at_a_queue_of_another_repository(redis_client: Redis, f
     mine = WorkQueue(redis_client, BUCKETS[1], "dead", 60)
     await mine.claim(1)
     role = IngestRole(config, redis_client, [])
-    assert not await role.idle()
+    assert not await role.is_drained()
     await redis_client.delete(keys.lease(BUCKETS[1], "dead"))
-    assert not await role.idle()
+    assert not await role.is_drained()
     assert await upcoming(redis_client, BUCKETS[1]) == ["embargo@rubin-tts/b"], "taken from the dead worker"
     await redis_client.delete(keys.queue(BUCKETS[1]))
     async with asyncio.timeout(60):
@@ -50,10 +50,10 @@ async def test_a_queue_of_another_repository(redis_client: Redis) -> None:
     running = asyncio.create_task(role.run(stop))
 
     async def foreign(number: int) -> bool:
-        return len(role.missing()) == number
+        return len(role.unready_reasons()) == number
 
     await until(lambda: foreign(1))
-    assert all(name in role.missing()[0] for name in (BUCKETS[1], "s3://here", "s3://there"))
+    assert all(name in role.unready_reasons()[0] for name in (BUCKETS[1], "s3://here", "s3://there"))
     assert await redis_client.get(keys.site(BUCKETS[0])) == "s3://here"
     await take_over(redis_client, BUCKETS[1], "s3://here")
     await until(lambda: foreign(0))

@@ -30,10 +30,10 @@ def config(**presence: object) -> Config:
 @asynccontextmanager
 async def serving(client: Redis, **presence: object) -> AsyncIterator[PresenceRole]:
     role = PresenceRole(config(**presence), client)
-    assert role.missing() == ["listener is not open"]
+    assert role.unready_reasons() == ["listener is not open"]
     await role.start()
     try:
-        assert role.missing() == []
+        assert role.unready_reasons() == []
         yield role
     finally:
         await role.close()

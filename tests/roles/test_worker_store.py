@@ -182,11 +182,11 @@ async def test_outage_of_a_bucket_uses_up_no_attempt(redis_client: Redis, server
         assert [await attempts(redis_client, path) for path in paths(0)] == [0] * len(SENSORS)
         server.fault = lambda method, bucket, key: None
         await until(lambda: are(redis_client, "ingested", *paths(0)))
-        assert reader.missing() == []
+        assert reader.unready_reasons() == []
 
 
 async def _told(reader: HeaderReader) -> bool:
-    return any(text.startswith(f"bucket {BUCKET}: ") for text in reader.missing())
+    return any(text.startswith(f"bucket {BUCKET}: ") for text in reader.unready_reasons())
 
 
 async def test_one_image_that_nothing_is_known_about_keeps_no_lane(redis_client: Redis, server: S3Server) -> None:

@@ -114,7 +114,7 @@ async def test_of_one_object(server: S3Server, fault: Fault, passing: bool, know
     assert isinstance(error, UnreadableObjectError)
     assert (error.reason, error.passing) == ("unreadable", passing)
     assert path(BAD) in str(error)
-    assert reader.missing() == []
+    assert reader.unready_reasons() == []
     assert await outcome(reader, image(GOOD)) is None
 
 
@@ -131,13 +131,13 @@ async def test_of_all_objects(server: S3Server, fault: Fault, told: str, known: 
     error = await outcome(reader, image(BAD))
     assert type(error) is TransientError
     assert told in str(error)
-    [missing] = reader.missing()
+    [missing] = reader.unready_reasons()
     assert missing.startswith(f"bucket {BUCKET}: ")
     assert told in missing
     server.fault = lambda method, bucket, key: None
     await asyncio.sleep(0.2)
     assert await outcome(reader, image(BAD)) is None
-    assert reader.missing() == []
+    assert reader.unready_reasons() == []
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ async def test_outage_of_one_bucket_is_nothing_to_another(server: S3Server) -> N
     async with asyncio.timeout(0.8):
         assert await outcome(reader, image(GOOD, "other")) is None
     assert {type(error) for error in await asyncio.gather(*hanging)} == {TransientError}
-    assert [text.split(":")[0] for text in reader.missing()] == [f"bucket {BUCKET}"]
+    assert [text.split(":")[0] for text in reader.unready_reasons()] == [f"bucket {BUCKET}"]
 
 
 async def test_replaced_while_it_is_read(server: S3Server) -> None:
