@@ -1,8 +1,8 @@
-"""The configuration file, one frozen class a block, in the file's order.
+"""The configuration file: one frozen class per block, in the order of the file.
 
-The file is YAML in camelCase: the same block that a deployment's values carry. Unknown keys are refused. Secrets are
-never in it: they come from environment variables, or from files that environment variables with the suffix
-``_FILE`` name.
+The file is YAML with camelCase keys; the Helm chart takes the same keys in its values. Unknown keys are refused.
+Secrets are never in the file. They come from environment variables, or from files whose paths are in environment
+variables with the suffix ``_FILE``.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ PRESENCE_TOKEN = "AUTOINGEST_PRESENCE_TOKEN"  # noqa: S105
 FOREIGN_SECRETS = (
     "S3_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "PGPASSWORD",
 )  # fmt: skip
-"""Variables of other programs that may hold a secret."""
+"""Environment variables of libraries that may contain a secret."""
 
 EngineName = Literal["native", "stack"]
 Grouping = Literal["one-to-one", "one-to-one-and-by-counter", "none"]
@@ -49,79 +49,80 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 
 
 class Tls(Block):
-    """What a listener shows to its clients, who then speak TLS with it."""
+    """TLS of a listener."""
 
     cert_file: Path
-    """PEM file of the certificate and those that certify it. It is read at the start."""
+    """PEM file with the certificate and its chain. It is read once, at the start of the process."""
 
     key_file: Path | None = None
-    """PEM file of the certificate's key, unless it is in ``certFile``."""
+    """PEM file with the private key, unless ``certFile`` contains it."""
 
 
 class Listen(Block):
-    """Where a listener binds, and its limits."""
+    """Address, TLS and connection limits of a listener."""
 
     host: str | None = None
-    """Address or name to bind; without it, all addresses of the machine, IPv4 and IPv6."""
+    """Address or host name to bind; by default all IPv4 and IPv6 addresses of the machine."""
 
     port: Port
-    """TCP port; 0 takes a free one."""
+    """TCP port; 0 chooses a free one."""
 
     tls: Tls | None = None
-    """Certificate for TLS; without it, requests and answers can be read on their way."""
+    """Certificate for TLS. Without it, connections are not encrypted."""
 
     max_connections: Annotated[int, Field(ge=1)] = 1000
-    """Most connections at once. A further one takes the place of the one whose client has kept us waiting for longest
-    (for a request, the rest of its body, a TLS handshake), or waits; a connection whose request is being answered keeps
-    its place."""
+    """Maximum number of open connections. When the limit is reached, a new connection replaces the one that has been
+    idle longest (no request, an incomplete request or an incomplete TLS handshake). If none is idle, the new
+    connection waits. A connection is never closed while its request is being processed."""
 
     patience: Seconds = 75.0
-    """Seconds that a connection may be without a request, from its opening or from the answer before."""
+    """Idle timeout in seconds: a connection is closed this long after it was opened, or after its last answer, if no
+    request arrives."""
 
 
 class SentinelConfig(Block):
-    """Redis Sentinels, which know the current primary."""
+    """Redis Sentinels, which provide the address of the current primary."""
 
     hosts: Annotated[tuple[Annotated[str, Field(pattern=r"^\S+:\d+$")], ...], Field(min_length=1)]
-    """Sentinels, each ``host:port``. They are asked in turn, the one that answered last first."""
+    """Sentinels, each ``host:port``. They are asked one after the other, starting with the one that answered last."""
 
     service: Annotated[str, Field(min_length=1)]
-    """Name under which the Sentinels watch the primary, such as ``mymaster``."""
+    """Name of the monitored primary in the Sentinels' configuration, such as ``mymaster``."""
 
     username: str | None = None
-    """User of the Sentinels' own access control list; their password is ``AUTOINGEST_SENTINEL_PASSWORD``, if they
-    want one."""
+    """User name for the Sentinels, if they use an access control list. The password comes from
+    ``AUTOINGEST_SENTINEL_PASSWORD``."""
 
 
 class RedisConfig(Block):
     """The Redis or Valkey server that all roles share."""
 
     url: str = "redis://127.0.0.1:6379/0"
-    """``redis://``, ``rediss://`` (TLS) or ``unix://`` URL without password; the password is
-    ``AUTOINGEST_REDIS_PASSWORD``. With ``sentinel``, host and port of the URL do not matter."""
+    """``redis://``, ``rediss://`` (TLS) or ``unix://`` URL without a password; the password comes from
+    ``AUTOINGEST_REDIS_PASSWORD``. With ``sentinel``, the host and port of the URL are ignored."""
 
     sentinel: SentinelConfig | None = None
-    """Sentinels that are asked for the primary before each new connection, if any."""
+    """Sentinels that provide the address of the primary for each new connection, if any."""
 
     replicas: Annotated[int, Field(ge=0)] = 0
-    """Replicas that must have confirmed a notification before it is acknowledged (Redis's ``WAIT``). Too few are
-    treated as an outage. With 0, a failover may lose the last notifications before it, which ``reconcile`` brings
-    back."""
+    """Number of replicas that must confirm a notification before it is acknowledged (Redis's ``WAIT``). Too few
+    confirmations count as a Redis outage. With 0, a failover can lose the most recent notifications; ``reconcile``
+    finds and queues the affected files."""
 
     replica_timeout: Seconds = 2.0
-    """Seconds to wait for their confirmation."""
+    """Seconds to wait for the replicas' confirmation."""
 
     username: str | None = None
-    """User of Redis's access control list; its default user if there is none."""
+    """User name for Redis, if it uses an access control list; otherwise its default user."""
 
     ca_file: Path | None = None
-    """PEM file of the authorities that certify the server of a ``rediss://`` URL; the system's by default."""
+    """PEM file with the certificate authorities for a ``rediss://`` URL; by default those of the system."""
 
     max_connections: Annotated[int, Field(ge=4)] = 64
-    """Connections of one process at the most."""
+    """Maximum number of connections per process."""
 
     socket_timeout: Seconds = 10.0
-    """Seconds after which an unanswered command counts as Redis being away."""
+    """Seconds to wait for the answer to a command. After that, Redis counts as unavailable."""
 
     @field_validator("url")
     @classmethod
@@ -131,13 +132,15 @@ class RedisConfig(Block):
             holds_password = parts.password is not None or "password=" in value
             _ = parts.port
         except ValueError:
-            raise ValueError("not a URL, or its port is no port") from None
+            raise ValueError("not a valid URL") from None
         if holds_password:
-            raise ValueError(f"a password does not belong here: set {REDIS_PASSWORD}, or {REDIS_PASSWORD}_FILE")
+            raise ValueError(f"the URL must not contain a password: set {REDIS_PASSWORD}, or {REDIS_PASSWORD}_FILE")
         if not re.match("(redis|rediss|unix)://", value):
-            raise ValueError("neither redis:// nor rediss:// nor unix://")
+            raise ValueError("the URL must begin with redis://, rediss:// or unix://")
         if not value.startswith("unix://") and not re.fullmatch(r"/?[0-9]*", urlsplit(value).path):
-            raise ValueError(f"{urlsplit(value).path[1:]!r} is no number of a database")
+            raise ValueError(
+                f"{urlsplit(value).path[1:]!r} is not a database number; end the URL with a number such as /0"
+            )
         return value
 
     @model_validator(mode="after")
@@ -154,83 +157,84 @@ class RedisConfig(Block):
 
 
 class KafkaConfig(Block):
-    """Notifications from Kafka, beside the webhook or instead of it."""
+    """Notifications from Kafka, in addition to the webhook or instead of it."""
 
     bootstrap_servers: Annotated[tuple[Annotated[str, Field(pattern=r"^\S+:\d+$")], ...], Field(min_length=1)]
-    """Brokers to begin with, each ``host:port``."""
+    """Bootstrap brokers, each ``host:port``."""
 
     topics: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)]
-    """Topics with the notifications. One that does not exist yet, or no longer, does not hold up the others."""
+    """Topics with the notifications. A topic that does not exist does not delay the others."""
 
     group_id: Annotated[str, Field(min_length=1)]
-    """Consumer group. All replicas name the same one, and share the partitions."""
+    """Consumer group. All replicas of the role must use the same group; they share the partitions."""
 
     auto_offset_reset: Literal["earliest", "latest"] = "earliest"
-    """Where a partition is read from if the group has committed nothing, or if what it has committed has been deleted:
-    from its first message, or only what comes from now on."""
+    """Where to start reading a partition if the group has no committed offset, or if the committed offset no longer
+    exists: at the first message, or at new messages only."""
 
     check_secret: bool = False
-    """Whether records must carry one of ``AUTOINGEST_NOTIFICATION_SECRETS``, as those of the webhook. Otherwise who may
-    write to the topic is believed."""
+    """Whether records must carry one of ``AUTOINGEST_NOTIFICATION_SECRETS``, like those of the webhook. Otherwise
+    every producer that may write to the topic is trusted."""
 
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
-    """Whether connections are encrypted (``SSL``), and whether brokers ask for a name and password (``SASL``)."""
+    """Whether connections are encrypted (``SSL``), and whether brokers require a user name and password (``SASL``)."""
 
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
-    """How the password is proven."""
+    """SASL mechanism."""
 
     sasl_username: str | None = None
-    """Name for SASL; the password is ``AUTOINGEST_KAFKA_PASSWORD``."""
+    """User name for SASL; the password comes from ``AUTOINGEST_KAFKA_PASSWORD``."""
 
     ca_file: Path | None = None
-    """PEM file of the authorities that certify the brokers; the system's by default."""
+    """PEM file with the certificate authorities for the brokers; by default those of the system."""
 
     cert_file: Path | None = None
-    """PEM file of a certificate that this client shows, if brokers want one."""
+    """PEM file with a client certificate, if the brokers require one."""
 
     key_file: Path | None = None
-    """PEM file of that certificate's key, unless it is in ``certFile``."""
+    """PEM file with the private key of the client certificate, unless ``certFile`` contains it."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.security_protocol.startswith("SASL") != (self.sasl_username is not None):
-            raise ValueError("saslUsername and a securityProtocol with SASL go together")
+            raise ValueError("saslUsername and a securityProtocol with SASL must be set together")
         files = self.ca_file or self.cert_file or self.key_file
         if files and not self.security_protocol.endswith("SSL"):
-            raise ValueError("caFile, certFile and keyFile need a securityProtocol with SSL")
+            raise ValueError("caFile, certFile and keyFile need a securityProtocol with SSL: SSL or SASL_SSL")
         if self.key_file and not self.cert_file:
             raise ValueError("keyFile needs certFile")
         return self
 
 
 class EnqueueConfig(Block):
-    """Role enqueue: notifications in, object names onto the queues."""
+    """Role enqueue: receives notifications and queues the names of new objects."""
 
     listen: Listen | None = Listen(port=8000)
-    """Where ``POST /notify`` is served; null where all notifications come from Kafka."""
+    """Listener for ``POST /notify``; null if all notifications come from Kafka."""
 
     kafka: KafkaConfig | None = None
-    """Topics that notifications are read from, if any."""
+    """Kafka topics to read notifications from, if any."""
 
     filter: str = r"\.fits(\.fz)?$"
-    """Regular expression, as RE2 knows them, searched in the object's key; objects that don't match are ignored."""
+    """Regular expression (RE2 syntax) that is searched in the object's key. Objects that do not match are ignored."""
 
     key_encoding: Literal["auto", "raw", "url"] = "auto"
-    """How the sender writes keys: as they are, URL-encoded, or decide from the record."""
+    """How keys are written in notifications: ``raw``, ``url`` for URL-encoded, or ``auto`` to decide for each
+    record."""
 
     hold: Seconds = 8.0
-    """Seconds for which an answer is held back while Redis is away, before it becomes a 503, and before a wrong secret
-    is answered 401. Below the sender's timeout: 10 s for Ceph."""
+    """Seconds to delay an answer: while Redis is unavailable, before the answer is 503; and for a wrong secret, before
+    the answer is 401. Must be shorter than the sender's timeout, which is 10 s for Ceph."""
 
     max_body: Annotated[int, Field(ge=1024)] = 2**20
-    """Bytes of a message at the most, by HTTP and by Kafka."""
+    """Maximum size of an HTTP body or a Kafka message, in bytes."""
 
     max_bodies: Annotated[int, Field(ge=1024)] = 32 * 2**20
-    """Bytes of all bodies together that are in memory. Beyond it, long ones are answered 503. The first 16 KiB of each
-    do not count."""
+    """Maximum total size of all HTTP bodies in memory, in bytes. Beyond it, a request whose body does not fit is
+    answered 503. The first 16 KiB of each body do not count."""
 
     max_rejected: Annotated[int, Field(ge=1)] = 10_000
-    """Rejected records that are kept of each bucket; beyond that the one last seen longest ago is dropped."""
+    """Maximum number of rejected records kept per bucket; beyond that, the least recently seen is evicted."""
 
     @field_validator("filter")
     @classmethod
@@ -241,7 +245,7 @@ class EnqueueConfig(Block):
     @model_validator(mode="after")
     def _has_source(self) -> Self:
         if self.listen is None and self.kafka is None:
-            raise ValueError("notifications come from nowhere: set listen, kafka or both")
+            raise ValueError("there is no source of notifications: set listen, kafka or both")
         if self.max_bodies < self.max_body:
             raise ValueError(f"maxBody ({self.max_body}) <= maxBodies ({self.max_bodies}) must hold")
         if self.listen and self.listen.patience <= self.hold:
@@ -250,76 +254,79 @@ class EnqueueConfig(Block):
 
 
 class IngestConfig(Block):
-    """Role ingest: from the queues into the Butler."""
+    """Role ingest: writes the queued files into the Butler repository."""
 
     repo: str
-    """Butler repository: directory or URL of its ``butler.yaml``."""
+    """Butler repository: its directory, or the URL of its ``butler.yaml``."""
 
     engine: EngineName = "native"
-    """Which code writes the Butler: ``native`` needs nothing else; ``stack`` has it done by the tasks of the Science
-    Pipelines, which must be installed (their package ``obs_lsst``)."""
+    """Code that writes to the Butler: ``native`` is part of this program; ``stack`` uses the tasks of the Science
+    Pipelines, whose package ``obs_lsst`` must be installed."""
 
     instruments: tuple[str, ...] = ()
-    """Files, or folders of files, that describe instruments of the Large File Annex beyond those that the program
-    knows."""
+    """Files, or folders of files, that describe additional instruments of the Large File Annex."""
 
     workers: Annotated[int, Field(ge=1, le=64)] = 1
-    """Butler processes of this pod. Each has two lanes: one reads headers while the other's batch is written."""
+    """Number of Butler processes in this pod. Each has two workers: one reads headers while the batch of the other is
+    written."""
 
     batch_size: Annotated[int, Field(ge=1, le=2000)] = 250
-    """Files of one batch at the most."""
+    """Maximum number of files in a batch."""
 
     header_requests: Annotated[int, Field(ge=1, le=1000)] = 64
-    """Images of each bucket whose headers are read at once, by one process."""
+    """Maximum number of headers that one process reads concurrently from each bucket."""
 
     max_attempts: Annotated[int, Field(ge=1)] = 3
-    """Failed attempts after which a file becomes a dead letter. Outages do not count."""
+    """Number of failed attempts after which a file becomes a dead letter. Outages do not count."""
 
     retry_delay: Seconds = 5.0
-    """Seconds before a failed file is tried again; doubles with every attempt."""
+    """Seconds until a failed file is retried; doubles with every attempt."""
 
     unreadable_wait: Seconds = 3600.0
-    """Seconds from its first failure before which a file does not become a dead letter while the store answers for it
-    with errors of its own (5xx) or too late, but serves other files. It is tried again and again meanwhile."""
+    """Minimum time in seconds between a file's first failure and its dead letter, if the store fails for this file
+    (5xx or timeout) but serves others. Until then the file is retried."""
 
     batch_timeout: Seconds = 40.0
-    """Seconds that the Butler may take for one batch before its process is replaced."""
+    """Seconds that the Butler may take for a batch. After that, its process is killed and replaced."""
 
     lease: Seconds = 60.0
-    """Seconds after its last renewal (every 3 s) at which a worker's lease ends and its batch is given to others."""
+    """Duration of a worker's lease in seconds. The worker renews it every 3 s; when it expires, the batch returns to
+    the queue."""
 
     drain: Seconds = 90.0
-    """Seconds from SIGTERM until the process ends, whatever is unfinished; the pod's grace period must be longer."""
+    """Maximum time in seconds from SIGTERM to the end of the process, even if work is unfinished. The pod's grace
+    period must be longer."""
 
     visits: Grouping = "one-to-one"
-    """How exposures on the sky are grouped into visits: each is one; each is one and the snaps of a group are another;
-    or none are defined."""
+    """How on-sky exposures are grouped into visits: each exposure is a visit; additionally, the snaps of a group form
+    a visit; or no visits are defined."""
 
     visit_retry: Seconds = 60.0
-    """Seconds after which a visit that could not be defined is tried again; doubles with every attempt up to an
-    hour."""
+    """Seconds until a visit that could not be defined is retried; doubles with every attempt, up to an hour."""
 
     differing_metadata: DifferingMetadata = "keep"
-    """What happens when a header differs from the stored exposure: ``keep`` the stored record and ingest the file,
-    ``update`` the record and its visit from the header, or ``fail`` the file. Another obs_id, day, group or filter
-    always fails."""
+    """What to do if a header differs from the stored exposure record: ``keep`` the record and ingest the file,
+    ``update`` the record and its visit from the header, or ``fail`` the file. A different obs_id, day_obs, group or
+    filter always fails the file."""
 
     guider_wait: Seconds = 6 * 3600.0
-    """Seconds that a guider waits for its exposure, from its first arrival, before it becomes a dead letter."""
+    """Seconds that a guider image may wait for its exposure, counted from its first notification, before it becomes a
+    dead letter."""
 
     guider_recheck: Seconds = 60.0
-    """Seconds after which a waiting guider is looked at again even though nobody has announced its exposure."""
+    """Seconds between checks whether the exposure of a waiting guider image has been ingested."""
 
     max_dead: Annotated[int, Field(ge=1)] = 100_000
-    """Dead letters of a bucket that are kept in full. Further ones lack the exception's text, and a file that is not in
-    the store gets none, so that no sender can fill Redis with names."""
+    """Maximum number of complete dead letters per bucket. Beyond it, dead letters omit the exception text, and a file
+    that does not exist in the store gets no dead letter. This keeps a sender from filling Redis with invented
+    names."""
 
     record_expiry: Annotated[float, Field(ge=3600)] = 7 * 86400.0
-    """Seconds that Redis keeps the record of an ingested file, which tells a repeated notification from a new version;
-    about 400 bytes a file. All other records are kept for a week after their last change."""
+    """Seconds that Redis keeps the record of an ingested file, about 400 bytes. The record distinguishes a repeated
+    notification from a new version of the file. All other records are kept for a week after their last change."""
 
     exposure_webhook: str | None = None
-    """URL that is told which files of an exposure are in, if any."""
+    """URL that receives a POST with the ingested files of an exposure, if any."""
 
     @model_validator(mode="after")
     def _nested(self) -> Self:
@@ -331,70 +338,74 @@ class IngestConfig(Block):
 
 
 class IdleConfig(Block):
-    """Role idle: the work of dead workers back to the queues."""
+    """Role idle: returns the work of dead workers to the queues."""
 
     interval: Seconds = 5.0
-    """Seconds between two looks."""
+    """Seconds between checks."""
 
     old_worker_idle: Seconds = 10.0
-    """Seconds without a change after which the list of a worker that never took a lease is given back."""
+    """Seconds without a change after which the files of a worker without a lease (of the previous ingest service)
+    return to the queue."""
 
 
 class PresenceConfig(Block):
-    """Role presence: whether the image of a group, snap and detector has arrived."""
+    """Role presence: answers whether the image of a group, snap and detector has arrived."""
 
     listen: Listen = Listen(port=8001, max_connections=2500)
-    """Where ``GET /presence/...`` is served."""
+    """Listener for ``GET /presence/...``."""
 
     expiry: Seconds = 24 * 3600.0
-    """Seconds for which an arrival is remembered."""
+    """Seconds that the arrival of an image is kept."""
 
     delete_on_sight: bool = False
-    """Whether an answer removes what it told."""
+    """Whether the first answer that reports an image deletes its presence key."""
 
 
 class ReconcileConfig(Block):
-    """Role reconcile: the store against the Butler on a schedule; runs where this block or ``roles`` names it."""
+    """Role reconcile: compares store and Butler on a schedule. Runs if this block is present or ``roles`` lists it."""
 
     interval: Seconds = 3600.0
-    """Seconds between the begins of two looks."""
+    """Seconds from the start of one comparison to the start of the next."""
 
     last: Seconds = 2 * 86400.0
-    """Seconds to look back; the observing days of that time are looked at as a whole."""
+    """Seconds to look back. All observing days in this period are compared completely."""
 
     heal: bool = True
-    """Whether what is in the store, but neither in the Butler nor on the way nor dead, is queued, and visits that are
-    missing are noted as owed."""
+    """Whether to queue files that are in the store but neither in the Butler, on the queue, in work nor dead letters,
+    and to schedule the definition of missing visits."""
 
     grace: Seconds = 900.0
-    """Seconds for which an object is left alone after it was written, as its notification may be under way."""
+    """Seconds after an object was written during which it does not count as missing, because its notification may
+    still arrive."""
 
 
 class AdminConfig(Block):
-    """Health and metrics of the process."""
+    """Health checks and metrics of the process."""
 
     listen: Listen = Listen(port=8002)
-    """Where ``/livez``, ``/readyz`` and ``/metrics`` are served."""
+    """Listener for ``/livez``, ``/readyz`` and ``/metrics``."""
 
 
 class LoggingConfig(Block):
-    """What is logged and how."""
+    """Level and format of the log."""
 
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-    """Least severity that is logged."""
+    """Minimum severity of messages that are logged."""
 
     format: Literal["json", "console"] = "json"
-    """One JSON object a line, or coloured text."""
+    """``json``: one JSON object per line; ``console``: coloured text."""
 
 
 class Config(Document):
     """The whole configuration."""
 
     buckets: Annotated[tuple[str, ...], Field(min_length=1)]
-    """Buckets whose objects are ingested, each ``bucket`` or ``profile@bucket`` where a named S3 profile reads it."""
+    """Buckets whose objects are ingested, each ``bucket``, or ``profile@bucket`` to read it with a named S3
+    profile."""
 
     roles: tuple[Role, ...] = DEFAULT_ROLES
-    """Roles that this process runs, by default reconcile too if it has a block; ``--roles`` takes precedence."""
+    """Roles that this process runs. ``reconcile`` is added by default if its block is present. ``--roles`` takes
+    precedence."""
 
     logging: LoggingConfig = LoggingConfig()
     redis: RedisConfig = RedisConfig()
@@ -415,7 +426,7 @@ class Config(Document):
     def _distinct(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         names = [bucket.rpartition("@")[2] for bucket in value]
         if len(set(names)) != len(names):
-            raise ValueError("a bucket is named twice; one bucket is read with one profile")
+            raise ValueError("a bucket is listed twice; list it once, with one profile")
         for bucket in value:
             if not re.fullmatch(r"([A-Za-z0-9_-]+@)?[A-Za-z0-9][A-Za-z0-9._:-]*", bucket):
                 raise ValueError(f"{bucket!r} is neither bucket nor profile@bucket")
@@ -423,22 +434,22 @@ class Config(Document):
 
 
 def redis_password() -> SecretStr | None:
-    """Redis password from the environment, if there is one."""
+    """Return the Redis password from the environment, if it is set."""
     return _password(REDIS_PASSWORD)
 
 
 def sentinel_password() -> SecretStr | None:
-    """Password of the Redis Sentinels from the environment, if there is one."""
+    """Return the password of the Redis Sentinels from the environment, if it is set."""
     return _password(SENTINEL_PASSWORD)
 
 
 def notification_secrets() -> tuple[SecretStr, ...]:
-    """Secrets that notifications may carry, from the environment: several at once are separated by white space."""
+    """Return the secrets that notifications may carry, from the environment, where white space separates them."""
     return tokens(NOTIFICATION_SECRETS)
 
 
 def kafka_password() -> SecretStr | None:
-    """Password for Kafka from the environment, if there is one."""
+    """Return the Kafka password from the environment, if it is set."""
     return _password(KAFKA_PASSWORD)
 
 
@@ -448,33 +459,35 @@ def _password(name: str) -> SecretStr | None:
 
 
 def tokens(name: str) -> tuple[SecretStr, ...]:
-    """Secrets from the environment variable `name`: several that are valid at once are separated by white space."""
+    """Return the secrets in an environment variable: all that are valid at once, separated by white space."""
     return tuple(SecretStr(text) for text in (secret(name) or "").split())
 
 
 def strip_foreign_secrets() -> None:
-    """Take white space from around what libraries, and the Butler process, read from the environment themselves."""
+    """Strip white space from secrets that libraries read from the environment themselves."""
     for name, value in os.environ.items():
         if name in FOREIGN_SECRETS or name.startswith("LSST_RESOURCES_S3_PROFILE_"):
             os.environ[name] = value.strip()
 
 
 def secret(name: str) -> str | None:
-    """Return what an environment variable holds, or the file that the variable with the suffix ``_FILE`` names.
+    """Return the value of the environment variable `name`, or the content of the file that ``{name}_FILE`` points to.
 
-    White space around it is no part of it: it comes from the editor or the ``echo`` that wrote it.
+    Surrounding white space is stripped: editors and ``echo`` add a line break.
 
     Raises
     ------
     ConfigurationError
-        If the file can't be read, or holds nothing.
+        If the file can't be read, or is empty.
     """
     if file := os.environ.get(name + "_FILE"):
         try:
             found = Path(file).read_text().strip()
         except (OSError, UnicodeDecodeError) as err:
-            raise ConfigurationError(f"{name}_FILE: {file} can't be read: {err}") from err
+            raise ConfigurationError(
+                f"{name}_FILE: {file} can't be read: {err}; check the path and its permissions"
+            ) from err
         if not found:
-            raise ConfigurationError(f"{name}_FILE: {file} holds nothing")
+            raise ConfigurationError(f"{name}_FILE: {file} is empty; write the secret into it, or unset the variable")
         return found
     return (os.environ.get(name) or "").strip() or None

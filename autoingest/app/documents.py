@@ -1,4 +1,4 @@
-"""YAML files checked against frozen classes: camelCase, unknown keys refused, errors that name file and key."""
+"""YAML files that are validated by frozen classes. Keys are camelCase; unknown keys are refused."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..errors import ConfigurationError
 
 
 class Block(BaseModel):
-    """A mapping in a file."""
+    """A block of a file: a mapping of keys."""
 
     model_config = ConfigDict(
         alias_generator=to_camel, extra="forbid", frozen=True, populate_by_name=True, use_attribute_docstrings=True
@@ -30,19 +30,19 @@ class Document(Block):
         Raises
         ------
         ConfigurationError
-            If the file can't be read, is no YAML, or does not fit; the message names file, key and reason.
+            If the file can't be read, is not YAML, or is not valid; the message contains file, key and reason.
         """
         try:
             data = yaml.safe_load(path.read_text())
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as err:
             raise ConfigurationError(f"{path}: can't be read: {err}") from err
         if not isinstance(data, dict):
-            raise ConfigurationError(f"{path}: not a mapping of keys")
+            raise ConfigurationError(f"{path}: the file must contain a mapping of keys, such as `buckets: [...]`")
         return cls.from_dict(data, str(path))
 
     @classmethod
     def from_dict(cls, data: dict[str, Any], source: str) -> Self:
-        """Check plain data; `source` names it in errors."""
+        """Validate a mapping; `source` is its name in error messages."""
         try:
             return cls.model_validate(data)
         except ValidationError as err:

@@ -27,7 +27,7 @@ def test_shipped_files_load(file: Path) -> None:
         ({"bucket": []}, "bucket: Extra inputs"),
         ({"buckets": []}, "buckets: "),
         ({"buckets": ["a/b"]}, "neither bucket nor profile@bucket"),
-        ({"buckets": ["x@b", "y@b"]}, "named twice"),
+        ({"buckets": ["x@b", "y@b"]}, "listed twice"),
         ({"enqueue": {"filter": "("}}, "not a regular expression"),
         ({"enqueue": {"listen": None}}, "enqueue: .*set listen, kafka or both"),
         ({"enqueue": {"kafka": KAFKA | {"bootstrapServers": ["host"]}}}, "enqueue.kafka.bootstrapServers.0"),
