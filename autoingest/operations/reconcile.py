@@ -18,9 +18,9 @@ from .. import instruments
 from ..butler.query_client import ButlerReader, HeldExposure
 from ..errors import TransientError
 from ..model.objects import CAMERA_CODES, ExposureObject
-from ..queue.file_status import replaced, standings
+from ..queue.file_status import file_statuses, replaced
 from ..queue.intake import Intake
-from ..queue.pending_visits import note_owed
+from ..queue.pending_visits import note_pending
 from ..store.listing import Listing, exposure_prefixes, is_lfa
 from .exposures import StoredExposure, stored_exposures
 from .selection import Candidate, Sieve
@@ -137,11 +137,11 @@ class Reconciler:
         rest = [image for image in exposure.images if image.stored.path not in kept]
         report.in_butler = len(kept)
         missing = []
-        found = await standings(self._redis, listing.bucket, [image.stored.path for image in rest])
-        for image, standing in zip(rest, found, strict=True):
-            if standing.on_the_way:
+        found = await file_statuses(self._redis, listing.bucket, [image.stored.path for image in rest])
+        for image, status in zip(rest, found, strict=True):
+            if status.on_the_way:
                 report.on_the_way += 1
-            elif standing.stopped:
+            elif status.stopped:
                 report.dead += 1
             elif now - image.stored.modified < self._grace:
                 report.young += 1
@@ -160,7 +160,7 @@ class Reconciler:
                 first=missing[0].stored.path,
             )  # fmt: skip
         if held and report.verdict == "visit-owed":
-            await note_owed(self._redis, report.bucket, held.instrument, held.exposure_id, "found by reconcile")
+            await note_pending(self._redis, report.bucket, held.instrument, held.exposure_id, "found by reconcile")
             report.healed += 1
             log.warning("visit owed", bucket=report.bucket, obs_id=report.obs_id)
 

@@ -12,7 +12,7 @@ import redis.asyncio
 from ..butler.query_client import ButlerReader, HeldExposure
 from ..errors import ConfigurationError
 from ..model.objects import ExposureObject
-from ..queue.file_status import replaced, standings
+from ..queue.file_status import file_statuses, replaced
 from ..queue.intake import Intake
 from ..store.listing import Listing, day_prefixes, exposure_prefixes, is_lfa
 from .selection import Candidate, Sieve, by_exposure
@@ -198,15 +198,15 @@ class Trigger:
         if self._redis is None:
             return candidates
         remaining = []
-        found = await standings(self._redis, bucket, [candidate.stored.path for candidate in candidates])
-        for candidate, standing in zip(candidates, found, strict=True):
+        found = await file_statuses(self._redis, bucket, [candidate.stored.path for candidate in candidates])
+        for candidate, status in zip(candidates, found, strict=True):
             etag = candidate.stored.etag
-            if standing.on_the_way:
+            if status.on_the_way:
                 report.on_the_way += 1
             elif (
                 not isinstance(candidate.obj, ExposureObject)
-                and standing.place == "ingested"
-                and standing.etag in (None, etag)
+                and status.place == "ingested"
+                and status.etag in (None, etag)
             ):
                 # What the Butler holds of the annex can't be asked for by exposure; Redis remembers it for a while.
                 report.in_butler += 1

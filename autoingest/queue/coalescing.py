@@ -49,7 +49,7 @@ class _Part:
     """Of the items before."""
 
 
-class GroupedScript:
+class CoalescedScript:
     """Runs a script over items of all callers; while Redis is away it tries again for as long as a caller waits.
 
     A call whose outcome is unknown is repeated, so the script must be safe to run twice on an item.

@@ -1,4 +1,4 @@
-"""How files stand, by their paths."""
+"""What Redis knows of files: their status, by path."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from .places import Locator, Place
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """How a file stands, as far as Redis knows."""
+class FileStatus:
+    """What Redis knows of a file."""
 
     place: Place | None
     """None if it is nowhere, or on several lists."""
@@ -27,7 +27,7 @@ class Standing:
         return self.place in ("dead", "dropped")
 
 
-async def standings(client: redis.asyncio.Redis, bucket: str, paths: Sequence[str]) -> list[Standing]:
+async def file_statuses(client: redis.asyncio.Redis, bucket: str, paths: Sequence[str]) -> list[FileStatus]:
     """Look files of one bucket up, in their order."""
     locator = Locator(client)
     found = dict(zip(paths, await locator.locate(bucket, paths), strict=True))
@@ -36,7 +36,7 @@ async def standings(client: redis.asyncio.Redis, bucket: str, paths: Sequence[st
         again = await locator.locate(bucket, missing, await locator.workers(bucket))
         found |= dict(zip(missing, again, strict=True))
     return [
-        Standing(
+        FileStatus(
             place=located.place,
             on_the_way=any(place != "dead" for place in located.places),
             etag=located.record.etag or None,

@@ -36,7 +36,7 @@ from ..app.pacing import PacedLog
 from ..model.notices import Notice, Rejection
 from ..model.objects import ExposureObject, LfaObject
 from . import keys
-from .coalescing import GroupedScript, Replicas
+from .coalescing import CoalescedScript, Replicas
 from .scripts import head, load
 from .statistics import MAX_ANNEX_INSTRUMENTS, counted_as
 
@@ -93,8 +93,8 @@ class Intake:
         self._max_rejected = max_rejected
         self._events_forgotten = PacedLog("events of a file forgotten")
         self._records_forgotten = PacedLog("records forgotten")
-        self._accept = GroupedScript(client, ACCEPT, head(), replicas, hold=hold)
-        self._reject = GroupedScript(client, REJECT, head(), hold=hold)
+        self._accept = CoalescedScript(client, ACCEPT, head(), replicas, hold=hold)
+        self._reject = CoalescedScript(client, REJECT, head(), hold=hold)
 
     @property
     def is_busy(self) -> bool:

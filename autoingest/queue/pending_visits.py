@@ -26,12 +26,12 @@ LONGEST_DELAY = 3600.0
 log = structlog.get_logger(__name__)
 
 
-def owed_field(instrument: str, exposure_id: int) -> str:
+def pending_field(instrument: str, exposure_id: int) -> str:
     """Return the field of an exposure in the hash of owed visits."""
     return f"{instrument}/{exposure_id}"
 
 
-class OwedVisits:
+class PendingVisits:
     """The owed visits of one bucket; any number of workers may take turns.
 
     Parameters
@@ -67,13 +67,13 @@ class OwedVisits:
 
     async def settle(self, exposures: Iterable[tuple[str, int]]) -> None:
         """Remove exposures whose visits are in the Butler."""
-        if fields := [owed_field(*exposure) for exposure in exposures]:
+        if fields := [pending_field(*exposure) for exposure in exposures]:
             await self._redis.hdel(self._key, *fields)
 
 
-async def note_owed(
+async def note_pending(
     client: redis.asyncio.Redis, bucket: str, instrument: str, exposure_id: int, exception: str
 ) -> None:
     """Note an exposure whose visit was found to be missing; it is due at once."""
     entry = {"since": time.time(), "due": 0, "attempts": 0, "exception": exception}
-    await client.hsetnx(keys.owed(bucket), owed_field(instrument, exposure_id), orjson.dumps(entry).decode())
+    await client.hsetnx(keys.owed(bucket), pending_field(instrument, exposure_id), orjson.dumps(entry).decode())

@@ -21,7 +21,7 @@ from ..errors import MetadataError, UnknownObjectError
 from ..model.objects import LfaObject, parse
 from . import keys
 from .connection import health, is_safe
-from .pending_visits import owed_field
+from .pending_visits import pending_field
 from .scripts import ACKNOWLEDGE, CLAIM, COUNT_TRIALS, DEFER, FAIL, GIVE_BACK, RENEW, head
 from .site import ForeignQueueError, site_of
 from .statistics import counted_as
@@ -130,11 +130,11 @@ class WorkQueue:
         self._owed = keys.owed(bucket)
         self._claim = client.register_script(CLAIM)
         self._renew = client.register_script(RENEW)
-        self._ingested = client.register_script(ACKNOWLEDGE)
-        self._park = client.register_script(DEFER)
-        self._failed = client.register_script(FAIL)
+        self._acknowledge = client.register_script(ACKNOWLEDGE)
+        self._defer = client.register_script(DEFER)
+        self._fail = client.register_script(FAIL)
         self._give_back = client.register_script(GIVE_BACK)
-        self._count = client.register_script(COUNT_TRIALS)
+        self._count_trials = client.register_script(COUNT_TRIALS)
 
     async def wait(self, timeout: float) -> bool:  # noqa: ASYNC109 - the server's timeout, not ours
         """Block until something is on the queue; take nothing.
@@ -231,7 +231,7 @@ class WorkQueue:
             Those that are ingested now. A file that has come anew since its claim is on the queue, or with a worker,
             for its new version, and is looked at again if two workers have written two versions of it.
         """
-        visits = [text for key, exception in (owed or {}).items() for text in (owed_field(*key), _utf8(exception))]
+        visits = [text for key, exception in (owed or {}).items() for text in (pending_field(*key), _utf8(exception))]
         files = [
             text
             for item in done
@@ -245,13 +245,13 @@ class WorkQueue:
             keys.exposure_known(self.bucket, ""),
             keys.waiting_for(self.bucket, ""),
         ]
-        reply = await self._ingested(
+        reply = await self._acknowledge(
             [self._list, self._queue, self._waiting, self._owed],
             [*self._head, *prefixes, EXPOSURE_KNOWN_EXPIRY, len(visits), self._record_expiry, *visits, *files],
         )
         return cast(list[str], reply)
 
-    async def park(
+    async def defer(
         self, claim: Claimed, delay: float, obs_id: str | None, *, on_trial: bool = False
     ) -> Literal["waiting", "queued", "lost"]:
         """Let a file wait, for its exposure or just for a while.
@@ -274,7 +274,7 @@ class WorkQueue:
             no longer valid.
         """
         exposure = [keys.exposure_known(self.bucket, obs_id or ""), keys.waiting_for(self.bucket, obs_id or "")]
-        reply = await self._park(
+        reply = await self._defer(
             [self._list, self._queue, self._waiting, self._lease],
             [*self._head, claim.path, claim.token, delay, obs_id or "", *exposure, int(on_trial)],
         )
@@ -309,7 +309,7 @@ class WorkQueue:
         """
         instrument, day, received = _statistics(claim.path, self.bucket)
         field = "md_fail_exc" if reason == MetadataError.reason else "ing_fail_exc"
-        reply = await self._failed(
+        reply = await self._fail(
             [self._list, self._waiting, self._dead, keys.failed(self.bucket, instrument)],
             [
                 *self._head, claim.path, claim.token, reason, _utf8(exception), field, max_attempts, delay, day,
@@ -347,7 +347,7 @@ class WorkQueue:
 
     async def _counted(self, field: str, claims: Sequence[Claimed], least: int) -> list[int]:
         files = [text for claim in claims for text in (claim.path, claim.token)]
-        return cast(list[int], await self._count([self._list], [*self._head, field, least, *files]))
+        return cast(list[int], await self._count_trials([self._list], [*self._head, field, least, *files]))
 
     async def give_back(self) -> int:
         """Return everything that this worker holds to the front of the queue, in its old order, and end the lease.

@@ -19,7 +19,7 @@ from ..app.retry import Backoff, pause
 from ..butler.process import ButlerEndedError
 from ..errors import ConfigurationError, TransientError
 from ..queue.connection import REDIS_AWAY, health
-from ..queue.pending_visits import OwedVisits
+from ..queue.pending_visits import PendingVisits
 from ..queue.presence import GroupKeys
 from ..queue.reclaim import Reclaimer
 from ..queue.site import ForeignQueueError, check_site
@@ -156,7 +156,7 @@ class IngestRole:
     async def _define_owed(self, butler: ButlerProcess, bucket: str, stop: asyncio.Event) -> None:
         """Define owed visits when they are due, until `stop` is set."""
         settings = self._config.ingest
-        owed = OwedVisits(self._redis, bucket, settings.visit_retry)
+        owed = PendingVisits(self._redis, bucket, settings.visit_retry)
         interval = min(OWED_INTERVAL, settings.visit_retry)
         state, user = health(self._redis), f"owed visits of {bucket}"
         while not stop.is_set():
@@ -174,7 +174,7 @@ class IngestRole:
             await pause(stop, interval)
 
     async def _define(
-        self, butler: ButlerProcess, bucket: str, owed: OwedVisits, exposures: Sequence[tuple[str, int]]
+        self, butler: ButlerProcess, bucket: str, owed: PendingVisits, exposures: Sequence[tuple[str, int]]
     ) -> None:
         try:
             result = await butler.define_visits(exposures, self._config.ingest.batch_timeout)

@@ -402,7 +402,7 @@ class Lane:
         """Let a file wait for a while; one that is suspected waits longer each time."""
         if delay is None:
             delay = Backoff(first=min(LONGEST_PARK, 2.0 ** (claim.tries - TRUSTED)), last=LONGEST_PARK).next()
-        await self._queue.park(claim, delay, None, on_trial=on_trial)
+        await self._queue.defer(claim, delay, None, on_trial=on_trial)
 
     async def _write(
         self,
@@ -481,7 +481,7 @@ class Lane:
             metrics.WAITING.labels(self._queue.bucket, "exposure").inc()
         # The longer it has waited, the less often it is checked: many that wait for ever must not keep us busy.
         waited = claim.claimed - (claim.first_wait or claim.claimed)
-        await self._queue.park(claim, min(max(self._config.guider_recheck, waited / 10), left), item.obs_id)
+        await self._queue.defer(claim, min(max(self._config.guider_recheck, waited / 10), left), item.obs_id)
 
     async def _failed(self, claim: Claimed, reason: str, exception: str, over: float = 0.0) -> None:
         metrics.FAILED.labels(self._queue.bucket, reason).inc()

@@ -105,7 +105,7 @@ async def test_metrics_count_the_queues(redis_client: Redis) -> None:
     queue = WorkQueue(redis_client, BUCKET, "a", 60)
     await queue.claim(3)
     await queue.give_up(await claim_of(redis_client, image(0)), "missing", "x")
-    await queue.park(await claim_of(redis_client, image(1)), 0, None)
+    await queue.defer(await claim_of(redis_client, image(1)), 0, None)
     async with serving(redis_client) as session:
         found = await metrics(session)
     assert found["autoingest_queue_oldest_seconds", BUCKET] > 1e9  # received at 1.5

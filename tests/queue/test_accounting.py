@@ -29,7 +29,7 @@ step = st.one_of(
         st.sampled_from(["claim", "claim", "renew", "give_back", "die"]), st.sampled_from(WORKERS), st.integers(1, 3)
     ),
     st.tuples(
-        st.sampled_from(["ingested", "park_guider", "park", "failed", "give_up"]),
+        st.sampled_from(["ingested", "defer_guider", "defer", "failed", "give_up"]),
         st.sampled_from(WORKERS),
         st.sampled_from(PATHS),
         st.booleans(),
@@ -87,11 +87,11 @@ class Model:
     async def ingested(self, name: str, path: str, old: bool) -> None:
         await self.queues[name].ingested([Done(self.held(name, path, old), None, None, "LSSTCam", "20250415", None)])
 
-    async def park_guider(self, name: str, path: str, old: bool) -> None:
-        await self.queues[name].park(self.held(name, path, old), 0, OBS_ID)
+    async def defer_guider(self, name: str, path: str, old: bool) -> None:
+        await self.queues[name].defer(self.held(name, path, old), 0, OBS_ID)
 
-    async def park(self, name: str, path: str, old: bool) -> None:
-        await self.queues[name].park(self.held(name, path, old), 0, None)
+    async def defer(self, name: str, path: str, old: bool) -> None:
+        await self.queues[name].defer(self.held(name, path, old), 0, None)
 
     async def failed(self, name: str, path: str, old: bool) -> None:
         await self.queues[name].failed(self.held(name, path, old), "missing", "x", max_attempts=2, delay=0)

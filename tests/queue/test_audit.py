@@ -25,7 +25,7 @@ async def _site(client: Redis) -> None:
     await put(client, *(image(number) for number in range(8)))
     await queue.claim(5)
     await queue.ingested([await done(client, image(0))])
-    await queue.park(await claim_of(client, image(1)), 9e9, None)
+    await queue.defer(await claim_of(client, image(1)), 9e9, None)
     await queue.give_up(await claim_of(client, image(2)), "missing", "gone")
     await queue.give_up(await claim_of(client, image(3)), "missing", "gone")
     await client.hdel(keys.dead(BUCKET), image(3))
@@ -110,7 +110,7 @@ async def test_a_live_system_is_consistent(redis_client: Redis) -> None:
             claimed = await queue.claim(100)
             for claim in claimed[:5]:
                 await queue.failed(claim, "missing", "x", max_attempts=1, delay=0)
-            await queue.park(claimed[5], 9e9, None) if len(claimed) > 5 else None
+            await queue.defer(claimed[5], 9e9, None) if len(claimed) > 5 else None
             await queue.ingested([Done(claim, None, None, "LSSTCam", "20250415", None) for claim in claimed[6:]])
 
     worker = asyncio.create_task(work())
@@ -149,7 +149,7 @@ async def test_paths_of_any_kind_are_counted_where_they_are(redis_client: Redis)
             await queue.claim(10)
         elif step == "waiting":
             for path in odd:
-                await queue.park(await claim_of(redis_client, path), -1, None)
+                await queue.defer(await claim_of(redis_client, path), -1, None)
         elif step == "dead":
             await redis_client.zremrangebyrank(keys.waiting(BUCKET), 0, -1)
             await redis_client.lpush(keys.queue(BUCKET), *odd)

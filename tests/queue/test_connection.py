@@ -16,7 +16,7 @@ from autoingest.app.config import REDIS_PASSWORD, RedisConfig
 from autoingest.dev import embedded
 from autoingest.errors import ConfigurationError
 from autoingest.model.notices import Rejection
-from autoingest.queue.coalescing import GroupedScript, Replicas
+from autoingest.queue.coalescing import CoalescedScript, Replicas
 from autoingest.queue.connection import REDIS_AWAY, Client, cause, connect, is_safe
 from autoingest.queue.health import Health
 from autoingest.queue.intake import Intake
@@ -284,7 +284,7 @@ async def test_command_is_told_why_nothing_is_taken(redis_client: Client) -> Non
 async def test_replicas_confirm(tmp_path: Path) -> None:
     rejection = Rejection(BUCKET, "key", "bad", None)
     async with pair(tmp_path) as (one, _, _, second), connected(one) as client:
-        notices = GroupedScript(client, "return {#cjson.decode(ARGV[1])}", [], Replicas(1, 0.2))
+        notices = CoalescedScript(client, "return {#cjson.decode(ARGV[1])}", [], Replicas(1, 0.2))
         assert await notices([rejection.key]) == [1]
         await second.execute_command("REPLICAOF", "NO", "ONE")
         for _ in range(2):

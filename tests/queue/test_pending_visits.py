@@ -8,7 +8,7 @@ import pytest
 from redis.asyncio import Redis
 
 from autoingest.queue import keys
-from autoingest.queue.pending_visits import CLAIM_AT_ONCE, LONGEST_DELAY, OwedVisits
+from autoingest.queue.pending_visits import CLAIM_AT_ONCE, LONGEST_DELAY, PendingVisits
 from autoingest.queue.status import queue_status
 from autoingest.queue.work import WorkQueue
 from testing.redis import BUCKET, done, image, put
@@ -41,7 +41,7 @@ async def test_noted_with_the_acknowledgement_and_kept_until_settled(redis_clien
     assert await redis_client.llen(keys.worker(BUCKET, "a")) == 0
     assert (await queue_status(redis_client, BUCKET)).owed == 1
 
-    owed = OwedVisits(redis_client, BUCKET, 100)
+    owed = PendingVisits(redis_client, BUCKET, 100)
     assert await owed.claim() == [EXPOSURE]
     claimed = await entry(redis_client)
     assert claimed["since"] == noted["since"]
@@ -60,7 +60,7 @@ async def test_late_acknowledgement_notes_it_all_the_same(redis_client: Redis) -
 
 async def test_of_many_workers_one_gets_it_and_again_only_when_due(redis_client: Redis) -> None:
     await acknowledge(redis_client, "x")
-    found = await asyncio.gather(*(OwedVisits(redis_client, BUCKET, 100).claim() for _ in range(5)))
+    found = await asyncio.gather(*(PendingVisits(redis_client, BUCKET, 100).claim() for _ in range(5)))
     assert sorted(found) == [[], [], [], [], [EXPOSURE]]
     # The worker that had it died: as time passes, another gets it, later every time.
     for delay in (200, 400, LONGEST_DELAY, LONGEST_DELAY):
@@ -68,14 +68,14 @@ async def test_of_many_workers_one_gets_it_and_again_only_when_due(redis_client:
         if delay == LONGEST_DELAY:
             noted["attempts"] = 30
         await redis_client.hset(keys.owed(BUCKET), FIELD, json.dumps({**noted, "due": time.time() - 1}))
-        assert await OwedVisits(redis_client, BUCKET, 100).claim() == [EXPOSURE]
+        assert await PendingVisits(redis_client, BUCKET, 100).claim() == [EXPOSURE]
         assert (await entry(redis_client))["due"] == pytest.approx(time.time() + delay, abs=5)
 
 
 async def test_many_come_in_parts(redis_client: Redis) -> None:
     queue = WorkQueue(redis_client, BUCKET, "a", 60)
     await queue.ingested([], {("LATISS", number): "x" for number in range(CLAIM_AT_ONCE + 5)})
-    owed = OwedVisits(redis_client, BUCKET, 100)
+    owed = PendingVisits(redis_client, BUCKET, 100)
     first, second = await owed.claim(), await owed.claim()
     assert (len(first), len(second)) == (CLAIM_AT_ONCE, 5)
     assert {number for _, number in first + second} == set(range(CLAIM_AT_ONCE + 5))

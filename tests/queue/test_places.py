@@ -7,7 +7,7 @@ from redis.asyncio import Redis
 
 from autoingest.queue import keys
 from autoingest.queue.audit import audit
-from autoingest.queue.file_status import standings
+from autoingest.queue.file_status import file_statuses
 from testing.redis import BUCKET, image
 
 PATH = image(1)
@@ -39,8 +39,8 @@ PATH = image(1)
 )
 async def test_a_file_on_no_list(redis_client: Redis, fields: dict[str, str], place: str | None) -> None:
     await redis_client.hset(keys.file(PATH), mapping={"recv_time": "5", **fields})
-    (standing,) = await standings(redis_client, BUCKET, [PATH])
-    assert (standing.place, standing.on_the_way) == (place, False)
+    (status,) = await file_statuses(redis_client, BUCKET, [PATH])
+    assert (status.place, status.on_the_way) == (place, False)
     report = await audit(redis_client)
     assert report.consistent == (place is not None)
     if place:
@@ -56,8 +56,8 @@ async def test_what_an_old_service_has_pushed_or_taken(redis_client: Redis, stat
     if state:
         await redis_client.hset(keys.file(PATH), "state", state)
     await redis_client.lpush(keys.queue(BUCKET) if by == "queue" else keys.worker(BUCKET, "old"), PATH)
-    (standing,) = await standings(redis_client, BUCKET, [PATH])
-    assert standing.on_the_way
+    (status,) = await file_statuses(redis_client, BUCKET, [PATH])
+    assert status.on_the_way
     report = await audit(redis_client)
     if (state, by) == ("working", "queue"):  # the old idle service has moved it from one of our workers
         assert [finding.problem for finding in report.findings] == ["elsewhere"]
@@ -72,5 +72,5 @@ async def test_keys_of_the_wrong_type_count_as_empty(redis_client: Redis) -> Non
     await redis_client.set(keys.worker(BUCKET, "old"), "text")
     await redis_client.set(keys.waiting(BUCKET), "text")
     await redis_client.set(keys.dead(BUCKET), "text")
-    (standing,) = await standings(redis_client, BUCKET, [PATH])
-    assert (standing.place, standing.on_the_way, standing.etag) == (None, False, None)
+    (status,) = await file_statuses(redis_client, BUCKET, [PATH])
+    assert (status.place, status.on_the_way, status.etag) == (None, False, None)

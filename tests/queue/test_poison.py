@@ -16,9 +16,9 @@ from autoingest.model.objects import parse
 from autoingest.model.text import printable
 from autoingest.queue import keys
 from autoingest.queue.dead_letters import Selection, dead_letters, drop, rejected_records, requeue
-from autoingest.queue.file_status import standings
+from autoingest.queue.file_status import file_statuses
 from autoingest.queue.intake import Intake
-from autoingest.queue.pending_visits import OwedVisits
+from autoingest.queue.pending_visits import PendingVisits
 from autoingest.queue.presence import Arrival, GroupKeys
 from autoingest.queue.reclaim import Reclaimed, Reclaimer
 from autoingest.queue.status import queue_status
@@ -87,8 +87,8 @@ async def test_key_of_the_wrong_type_is_set_aside_wherever_it_is_met(redis_clien
     async def move() -> None:
         claims = {item.path: item for item in await queue.claim(5)}
         assert list(claims) == PATHS
-        assert await queue.park(claims[PATHS[1]], 1e9, OBS_ID) == "waiting"
-        assert await queue.park(claims[SPOILT], 0, None) == "waiting"
+        assert await queue.defer(claims[PATHS[1]], 1e9, OBS_ID) == "waiting"
+        assert await queue.defer(claims[SPOILT], 0, None) == "waiting"
         assert await queue.failed(claims[PATHS[3]], "missing", "x", max_attempts=2, delay=0) == "retry"
         assert await queue.give_up(claims[PATHS[4]], "missing", "x")
         finished = Done(claims[PATHS[0]], "e", 1, "LSSTCam", "20250415", OBS_ID)
@@ -104,7 +104,7 @@ async def test_key_of_the_wrong_type_is_set_aside_wherever_it_is_met(redis_clien
 
     async def again() -> None:
         await requeue(redis_client, BUCKET, [PATHS[4]])
-        await OwedVisits(redis_client, BUCKET, 1).claim()
+        await PendingVisits(redis_client, BUCKET, 1).claim()
 
     ours = {  # what is lost with a key, by the step before which it still holds nothing of ours
         keys.queue(BUCKET): [accept, move], keys.worker(BUCKET, "a"): [accept, claim, release, again],
@@ -119,7 +119,7 @@ async def test_key_of_the_wrong_type_is_set_aside_wherever_it_is_met(redis_clien
                 await spoil(redis_client, key)
             await step()
             await queue_status(redis_client, BUCKET)
-            await standings(redis_client, BUCKET, PATHS)
+            await file_statuses(redis_client, BUCKET, PATHS)
         expected = sorted(PATHS)
         if key == keys.file(SPOILT) and spoiled in (back, again):
             assert SPOILT in await places(redis_client)
@@ -153,7 +153,7 @@ async def test_leaseholders_of_the_wrong_type_keep_nothing_from_its_way(redis_cl
     await put(redis_client, "waits", bucket=other)
     queue = WorkQueue(redis_client, other, "b", 60)
     (claim,) = await queue.claim(1)
-    await queue.park(claim, 0, None)
+    await queue.defer(claim, 0, None)
     await WorkQueue(redis_client, BUCKET, "dead", 60).claim(5)
     await redis_client.delete(keys.lease(BUCKET, "dead"), keys.leaseholders(BUCKET))
     await spoil(redis_client, keys.leaseholders(BUCKET))
@@ -215,7 +215,7 @@ async def test_path_that_is_none_goes_all_ways(redis_client: Redis, path: str) -
     assert await reclaimer.run_once() == Reclaimed(0, 2, 0)
     assert await upcoming(redis_client) == order
     await queue.claim(5)
-    assert await queue.park(await claim_of(redis_client, path), 0, OBS_ID) == "waiting"
+    assert await queue.defer(await claim_of(redis_client, path), 0, OBS_ID) == "waiting"
     assert await reclaimer.release_due(BUCKET) == 1
     await queue.claim(5)
     assert (
@@ -226,7 +226,7 @@ async def test_path_that_is_none_goes_all_ways(redis_client: Redis, path: str) -
     assert (await queue_status(redis_client, BUCKET)).depth == 1
     await queue.claim(5)
     assert await queue.give_up(await claim_of(redis_client, path), "unknown", f"{path}?")
-    assert [one.place for one in await standings(redis_client, BUCKET, [path])] == ["dead"]
+    assert [one.place for one in await file_statuses(redis_client, BUCKET, [path])] == ["dead"]
 
     async def letters(selection: Selection) -> list[str]:
         return [item.path async for item in dead_letters(redis_client, [BUCKET], selection)]
@@ -272,7 +272,7 @@ async def test_texts_that_are_no_json(redis_client: Redis, text: str) -> None:
     await intake.close()
     (record,) = [item async for item in rejected_records(redis_client, [BUCKET], Selection())]
     assert (record.reason, record.count) == ("why", 1)
-    assert ("LSSTCam", 2025041500001) in await OwedVisits(redis_client, BUCKET, 100).claim()
+    assert ("LSSTCam", 2025041500001) in await PendingVisits(redis_client, BUCKET, 100).claim()
     entry = json.loads(await redis_client.hget(keys.owed(BUCKET), "LSSTCam/2025041500001"))
     assert entry["due"] == pytest.approx(time.time() + 100, abs=10)
 
@@ -292,7 +292,7 @@ async def test_numbers_that_are_none(redis_client: Redis, value: str) -> None:
     queue = WorkQueue(redis_client, BUCKET, "a", 60)
     (claim,) = await queue.claim(1)
     assert claim.attempts >= 0
-    assert await queue.park(claim, 0, OBS_ID) in ("waiting", "queued")
+    assert await queue.defer(claim, 0, OBS_ID) in ("waiting", "queued")
     await Reclaimer(redis_client, [BUCKET], 10).release_due(BUCKET)
     (claim,) = await queue.claim(1)
     assert await queue.give_up(claim, "missing", "x")

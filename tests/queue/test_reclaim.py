@@ -178,7 +178,7 @@ async def test_status(redis_client: Redis) -> None:
     await WorkQueue(redis_client, BUCKET, "dead", 60).claim(1)
     await die(redis_client, "dead")
     await queue.give_up(await claim_of(redis_client, image(0)), "missing", "x")
-    await queue.park(await claim_of(redis_client, image(1)), 0, None)
+    await queue.defer(await claim_of(redis_client, image(1)), 0, None)
     found = await queue_status(redis_client, BUCKET)
     assert found.oldest is not None
     assert found.oldest > 1e9  # received at 1.5

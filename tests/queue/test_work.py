@@ -172,7 +172,7 @@ async def test_late_acknowledgements_after_a_reclaim_do_no_harm(redis_client: Re
 
     assert not await late.renew()
     assert await late.ingested([acknowledgement]) == []
-    assert await late.park(claim, 0, None) == "lost"
+    assert await late.defer(claim, 0, None) == "lost"
     assert await late.failed(claim, "missing", "x", max_attempts=1, delay=1) == "lost"
     assert not await late.give_up(claim, "missing", "x")
     assert await late.give_back() == 0
@@ -186,7 +186,7 @@ async def test_late_acknowledgements_after_a_reclaim_do_no_harm(redis_client: Re
     assert await other.ingested([await done(redis_client, image(0))]) == [image(0)]
 
 
-@pytest.mark.parametrize("step", ["ingested", "failed", "park", "give_back", "reclaim"])
+@pytest.mark.parametrize("step", ["ingested", "failed", "defer", "give_back", "reclaim"])
 @pytest.mark.parametrize("taken", [None, "second", "first"])
 async def test_new_version_that_came_meanwhile_is_left_alone(redis_client: Redis, step: str, taken: str | None) -> None:
     await put(redis_client, image(0), etag="1")
@@ -204,8 +204,8 @@ async def test_new_version_that_came_meanwhile_is_left_alone(redis_client: Redis
             assert await first.ingested([acknowledgement]) == []
         case "failed":
             assert await first.failed(claim, "missing", "x", max_attempts=1, delay=1) == "lost"
-        case "park":
-            assert await first.park(claim, 0, OBS_ID) == "lost"
+        case "defer":
+            assert await first.defer(claim, 0, OBS_ID) == "lost"
         case "give_back":
             assert await first.give_back() == 0
         case "reclaim":
@@ -268,7 +268,7 @@ async def test_version_of_which_nothing_is_heard_has_its_successor_looked_at_aga
         case "suspected":
             assert await late.tried([claim]) == [0]
         case "away":
-            assert await late.park(claim, 0, None) == "lost"
+            assert await late.defer(claim, 0, None) == "lost"
         case "give_back":
             await late.give_back()
         case "dead":
@@ -380,7 +380,7 @@ async def test_guider_is_woken_to_the_front_by_its_exposure(redis_client: Redis)
     await put(redis_client, guider)
     queue = lane(redis_client)
     await queue.claim(1)
-    assert await queue.park(await claim_of(redis_client, guider), 60, OBS_ID) == "waiting"
+    assert await queue.defer(await claim_of(redis_client, guider), 60, OBS_ID) == "waiting"
     assert await state(redis_client, guider) == "waiting"
     since = await redis_client.hget(keys.file(guider), "first_wait")
     await put(redis_client, science, rest)
@@ -392,7 +392,7 @@ async def test_guider_is_woken_to_the_front_by_its_exposure(redis_client: Redis)
     assert not await redis_client.exists(keys.waiting(BUCKET), keys.waiting_for(BUCKET, OBS_ID))
     (claimed,) = await queue.claim(1)
     assert claimed.first_wait == pytest.approx(float(since))
-    assert await queue.park(await claim_of(redis_client, guider), 0, OBS_ID) == "waiting"
+    assert await queue.defer(await claim_of(redis_client, guider), 0, OBS_ID) == "waiting"
     assert await redis_client.hget(keys.file(guider), "first_wait") == since
     assert await queue.ingested([]) == []
 
@@ -404,12 +404,12 @@ async def test_guider_parked_after_its_exposure_became_known_does_not_wait(redis
     await slow.claim(1)  # asks the Butler, which does not know the exposure yet
     await fast.claim(1)
     await fast.ingested([await done(redis_client, science, OBS_ID)])
-    assert await slow.park(await claim_of(redis_client, guider), 60, OBS_ID) == "queued"
+    assert await slow.defer(await claim_of(redis_client, guider), 60, OBS_ID) == "queued"
     assert await upcoming(redis_client) == [guider]
     assert await state(redis_client, guider) == "queued"
     # Known before this claim, and yet the Butler does not know it: no reason to go round at once.
     await slow.claim(1)
-    assert await slow.park(await claim_of(redis_client, guider), 60, OBS_ID) == "waiting"
+    assert await slow.defer(await claim_of(redis_client, guider), 60, OBS_ID) == "waiting"
 
 
 async def test_waiting_follows_the_servers_clock_alone(redis_client: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -417,7 +417,7 @@ async def test_waiting_follows_the_servers_clock_alone(redis_client: Redis, monk
     monkeypatch.setattr(time, "time", lambda: 9e9)
     queue = lane(redis_client)
     (claimed,) = await queue.claim(1)
-    await queue.park(await claim_of(redis_client, image(0)), 60, None)
+    await queue.defer(await claim_of(redis_client, image(0)), 60, None)
     seconds, _ = await redis_client.time()
     assert claimed.claimed == pytest.approx(seconds, abs=5)
     assert await redis_client.zscore(keys.waiting(BUCKET), image(0)) == pytest.approx(seconds + 60, abs=5)
@@ -428,7 +428,7 @@ async def test_exposure_is_known_even_if_the_acknowledgement_came_late(redis_cli
     await put(redis_client, guider)
     queue = lane(redis_client)
     await queue.claim(1)
-    await queue.park(await claim_of(redis_client, guider), 60, OBS_ID)
+    await queue.defer(await claim_of(redis_client, guider), 60, OBS_ID)
     assert await lane(redis_client, "late").ingested([await done(redis_client, image(1), OBS_ID)]) == []
     assert await upcoming(redis_client) == [guider]
     assert 0 < await redis_client.ttl(keys.exposure_known(BUCKET, OBS_ID)) <= 86400
@@ -439,8 +439,8 @@ async def test_waiting_file_that_is_due_leaves_all_that_it_waits_in(redis_client
     await put(redis_client, image(9), guider, plain)
     queue = lane(redis_client)
     await queue.claim(3)
-    assert await queue.park(await claim_of(redis_client, guider), -1, OBS_ID) == "waiting"
-    assert await queue.park(await claim_of(redis_client, plain), -2, None) == "waiting"
+    assert await queue.defer(await claim_of(redis_client, guider), -1, OBS_ID) == "waiting"
+    assert await queue.defer(await claim_of(redis_client, plain), -2, None) == "waiting"
     assert await queue.give_back() == 1
     assert await Reclaimer(redis_client, [BUCKET], 10).release_due(BUCKET) == 2
     assert await upcoming(redis_client) == [image(9), plain, guider]
@@ -471,8 +471,8 @@ async def test_every_step_renews_the_expiry_of_a_records(redis_client: Redis) ->
     steps = [
         claim,
         lambda: ack(claims[paths[0]], OBS_ID),
-        lambda: queue.park(claims[paths[1]], 0, OBS_ID),
-        lambda: queue.park(claims[paths[2]], 60, "other"),
+        lambda: queue.defer(claims[paths[1]], 0, OBS_ID),
+        lambda: queue.defer(claims[paths[2]], 60, "other"),
         lambda: queue.failed(claims[paths[3]], "missing", "x", max_attempts=2, delay=0),
         lambda: queue.give_up(claims[paths[4]], "missing", "x"),
         lambda: reclaimer.release_due(BUCKET),
