@@ -138,7 +138,7 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
             async with asyncio.timeout(HAND_OVER):
                 await self._empty_handed.wait()
         except TimeoutError:
-            log.warning("messages in hand dropped, their partitions go to others", partitions=len(self._batch))
+            log.warning("partitions lost, unfinished messages dropped", partitions=len(self._batch))
             if hand := self._hand:
                 await end(hand)
         if revoked and self._consumer:
@@ -242,7 +242,7 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
         except KafkaError:
             raise
         except Exception:
-            log.exception("messages not taken, they are read again")
+            log.exception("messages failed, they are read again")
             for partition, records in batch.items():
                 if partition in consumer.assignment():
                     consumer.seek(partition, records[0].offset)
@@ -308,7 +308,7 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
             try:
                 lag = await measure(consumer, self._topics, lambda: self._batch)
             except IllegalStateError:
-                log.debug("lag not measured, partitions have moved")
+                log.debug("lag not measured, partitions were reassigned")
             except (KafkaError, TimeoutError) as err:
                 metrics.KAFKA_LAG.clear()
                 if not self._trouble:
@@ -341,4 +341,4 @@ async def _leave(consumer: AIOKafkaConsumer) -> None:
         async with asyncio.timeout(LEAVE):
             await consumer.stop()
     except (KafkaError, TimeoutError) as err:
-        log.warning("kafka group not left in order", error=repr(err))
+        log.warning("kafka group not left properly", error=repr(err))

@@ -57,7 +57,7 @@ class NotifyHandler:
         self._secrets = secrets
         self._refusals = Refusals(hold)
         self._malformed = PacedLog("malformed notifications")
-        self._no_room = PacedLog("notifications refused, too many long ones at once")
+        self._no_room = PacedLog("notifications refused, memory for bodies is used up")
         self._hold = hold
         self._refused = PacedLog("notification refused, redis away")
 

@@ -161,7 +161,7 @@ class CoalescedScript:
                     await asyncio.sleep(backoff.next())
                     continue
                 except Exception as err:
-                    log.exception("items not accepted")
+                    log.exception("Redis script failed")
                     for part in group:
                         if not part.done.done():
                             part.done.set_exception(err)

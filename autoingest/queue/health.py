@@ -120,7 +120,7 @@ class Health:
             )  # fmt: skip
         elif self.policy and not unsafe:
             duration = round(time.monotonic() - self._policy_since, 1)
-            log.info("redis drops nothing any more", maxmemory_policy=policy, duration_s=duration)
+            log.info("redis no longer evicts keys", maxmemory_policy=policy, duration_s=duration)
         self.policy = unsafe
 
     @property

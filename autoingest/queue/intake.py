@@ -91,8 +91,8 @@ class Intake:
         hold: bool = True,
     ) -> None:
         self._max_rejected = max_rejected
-        self._events_forgotten = PacedLog("events of a file forgotten")
-        self._records_forgotten = PacedLog("records forgotten")
+        self._events_forgotten = PacedLog("oldest events of a file dropped")
+        self._records_forgotten = PacedLog("oldest records dropped")
         self._accept = CoalescedScript(client, ACCEPT, head(), replicas, hold=hold)
         self._reject = CoalescedScript(client, REJECT, head(), hold=hold)
 

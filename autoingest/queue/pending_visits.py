@@ -62,7 +62,7 @@ class PendingVisits:
             try:
                 exposures.append((instrument, int(exposure_id)))
             except ValueError:
-                log.warning("owed visit names no exposure", key=self._key, field=printable(field))
+                log.warning("pending visit is invalid", key=self._key, field=printable(field))
         return exposures
 
     async def settle(self, exposures: Iterable[tuple[str, int]]) -> None:

@@ -375,7 +375,7 @@ async def test_many_events_of_one_file_do_not_fill_the_log(enqueue: Running) -> 
     with structlog.testing.capture_logs() as logs:
         status, answer = await enqueue.post(body(*[record(event_id=str(number)) for number in range(MAX_RECORDS)]))
     assert (status, len(answer["queued"]), len(answer["duplicate"])) == (200, 1, MAX_RECORDS - 1)
-    assert [entry["event"] for entry in logs] == ["events of a file forgotten"]
+    assert [entry["event"] for entry in logs] == ["oldest events of a file dropped"]
 
 
 async def test_body_of_64_mebibytes(enqueue: Running) -> None:
