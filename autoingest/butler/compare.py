@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lsst.daf.butler import Butler, ButlerUserError, DatasetRef, DimensionRecord, Timespan
-from lsst.daf.butler.datastore.stored_file_info import StoredFileInfo
 from lsst.sphgeom import ConvexPolygon
 from lsst.utils.iteration import chunk_iterable
 from sqlalchemy.exc import SQLAlchemyError
 
 from ..errors import AutoingestError, ConfigurationError
 from ..instruments.geometry import separation
+from . import private
 from .repo import open_repository
 
 BY_INSTRUMENT = ("instrument", "detector", "physical_filter", "visit_system")
@@ -186,18 +186,14 @@ class _Reader:
         keys = {ref.id: key for key, ref in self._refs.items()}
         rows: Rows = {}
         for refs in chunk_iterable(self._refs.values(), REFS_AT_ONCE):
-            # No public call tells what is recorded without asking the object store.
-            for name, data in self._butler._datastore.export_records(refs).items():
-                for dataset_id, tables in data.records.items():
-                    for info in (info for infos in tables.values() for info in infos):
-                        assert isinstance(info, StoredFileInfo)
-                        key = keys[dataset_id] + (f" component={info.component}" if info.component else "")
-                        rows[key if key not in rows else f"{key} datastore={name}"] = {
-                            "path": info.path,
-                            "formatter": info.formatter,
-                            "storage class": info.storageClass.name,
-                            "file size": info.file_size,
-                        }
+            for datastore, dataset_id, record in private.file_records(self._butler, refs):
+                key = keys[dataset_id] + (f" component={record.component}" if record.component else "")
+                rows[key if key not in rows else f"{key} datastore={datastore}"] = {
+                    "path": record.path,
+                    "formatter": record.formatter,
+                    "storage class": record.storageClass.name,
+                    "file size": record.file_size,
+                }
         return rows
 
 

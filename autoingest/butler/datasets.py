@@ -20,6 +20,7 @@ from lsst.daf.butler.datastore.stored_file_info import StoredFileInfo
 
 from .. import instruments
 from ..errors import MetadataError
+from . import private
 from .engine import IngestFile
 from .exposures import Exposure
 from .formatters import GUIDER_FORMATTER, named_formatter
@@ -89,23 +90,21 @@ class Datasets:
         """
         new, duplicates = self.sift(placed)
         self._register([item.ref for item in new])
-        self._butler._datastore.ingest(*(_file_dataset(item) for item in new), transfer="direct")
+        private.record_files(self._butler, map(_file_dataset, new))
         return duplicates
 
     def _register(self, refs: Sequence[DatasetRef]) -> None:
-        """Make datasets known to the registry, unless they are.
+        """Insert the datasets that the registry lacks.
 
-        The public call compares those of each run with what is there through a temporary table, made anew each time:
-        it takes longer the more datasets there are, and each such table's statements stay in memory for a while.
-        Another writer's datasets, committed since they were asked for, are a conflict here as there.
+        Datasets that another writer has committed since the look-up are a conflict.
         """
         known = {ref.id for ref in self._butler.get_many_datasets([ref.id for ref in refs])}
         runs: defaultdict[str, list[DatasetRef]] = defaultdict(list)
         for ref in refs:
             if ref.id not in known:
                 runs[ref.run].append(ref)
-        for run in sorted(runs):  # alike in every writer, so that no two wait for each other
-            self._butler.registry._importDatasets(runs[run], expand=False, assume_new=True)
+        for run in sorted(runs):  # in the same order in every writer, so that they do not deadlock
+            private.insert_datasets(self._butler, runs[run])
 
     def sift(self, placed: Sequence[Placed]) -> tuple[list[Placed], dict[str, bool]]:
         """Tell the files that the repository lacks from the others, of which it learns the present size.
@@ -140,24 +139,12 @@ class Datasets:
                 duplicates[item.file.path] = True
                 changed.append(item)
         if changed:
-            # The public call leaves the datastore record of a known dataset alone; the datastore itself replaces
-            # the record of one that is ingested directly and whose id is derived from its data id.
-            self._butler._datastore.ingest(*(_file_dataset(item) for item in changed), transfer="direct")
+            private.record_files(self._butler, map(_file_dataset, changed))
         return list(new.values()), duplicates
 
     def recorded(self, refs: Sequence[DatasetRef]) -> dict[object, StoredFileInfo]:
-        """Return the datastore's records of those datasets that it holds.
-
-        No public call tells them without asking the object store for each object.
-        """
-        found: dict[object, StoredFileInfo] = {}
-        for data in self._butler._datastore.export_records(refs).values():
-            for dataset_id, tables in data.records.items():
-                for items in tables.values():
-                    for item in items:
-                        assert isinstance(item, StoredFileInfo)
-                        found[dataset_id] = item
-        return found
+        """Return the datastore's records of those datasets that it holds, by dataset id."""
+        return {dataset_id: record for _, dataset_id, record in private.file_records(self._butler, refs)}
 
     def detector(self, instrument: str, number: int) -> DimensionRecord:
         """Return a detector's record.

@@ -19,7 +19,10 @@ from lsst.resources import ResourcePath, ResourcePathExpression
 from .. import instruments
 from ..errors import AutoingestError, ConfigurationError, TransientError
 from ..instruments import Camera
-from . import database  # noqa: F401 - how connections behave
+from . import (
+    database,  # noqa: F401 - how connections behave
+    private,
+)
 from .outage import cause, is_outage
 
 RAW_DIMENSIONS = ("instrument", "exposure", "detector")
@@ -134,9 +137,7 @@ def _new_config(registry_url: str | None, schema: str | None) -> Config:
         config["registry", "db"] = registry_url
     if schema is not None:
         config["registry", "namespace"] = schema
-    with tempfile.TemporaryDirectory() as scratch:
-        made, _ = Butler._make_repo_butler_config(scratch, config)
-    return made
+    return private.new_repository_config(config)
 
 
 def _make_registry(config: Config, folder: ResourcePath, *, may_hold_datasets: bool) -> bool:
@@ -156,13 +157,13 @@ def _make_registry(config: Config, folder: ResourcePath, *, may_hold_datasets: b
         allow_temporary_tables=settings.areTemporaryTablesAllowed,
     )
 
-    def tables() -> set[str]:
-        return set(sqlalchemy.inspect(registry._engine).get_table_names(schema=registry.namespace))
+    def exists() -> bool:
+        return "butler_attributes" in private.registry_tables(registry)
 
     def make() -> bool:
-        if "butler_attributes" in tables():
+        if exists():
             return False
-        with registry._transaction():
+        with private.registry_transaction(registry):
             RegistryManagerTypes.fromConfig(settings).makeRepo(registry, DimensionConfig())
         return True
 
@@ -170,11 +171,11 @@ def _make_registry(config: Config, folder: ResourcePath, *, may_hold_datasets: b
         try:
             made = make()
         except Exception:
-            if "butler_attributes" not in tables():
+            if not exists():
                 raise
             made = False  # another process was faster
         if not made and not may_hold_datasets:
-            with registry._transaction() as (_, connection):
+            with private.registry_transaction(registry) as connection:
                 table = f"{registry.namespace}.dataset" if registry.namespace else "dataset"
                 held = connection.execute(sqlalchemy.text(f"SELECT 1 FROM {table} LIMIT 1")).first()  # noqa: S608
             if held is not None:

@@ -65,7 +65,8 @@ class KnownImage(KnownObject):
         if ext != ".json":
             return super().updatedExtension(ext)
         content = json.dumps({**self.header, "__CONTENT__": "metadata"}).encode()
-        sidecar = _Sidecar(self._uri._replace(path=super().updatedExtension(ext).path), forceDirectory=False)
+        path = super().updatedExtension(ext).path
+        sidecar = _Sidecar(urllib.parse.ParseResult("s3", self.netloc, path, "", "", ""), forceDirectory=False)
         assert isinstance(sidecar, _Sidecar)
         sidecar._content = content
         sidecar._known_size = len(content)

@@ -7,6 +7,7 @@ from typing import Any
 
 from lsst.daf.butler import Butler
 
+from autoingest.butler.private import file_records
 from testing import exposures
 
 OpenButler = Callable[[], Butler]
@@ -28,8 +29,8 @@ def stored(butler: Butler, seq_num: int) -> dict[str, Any]:
             exposure=exposures.exposure_id(seq_num),
             explain=False,
         )
-        [data] = butler._datastore.export_records(refs).values()
+        records = {dataset_id: record for _, dataset_id, record in file_records(butler, refs)}
         for ref in refs:
-            [info] = data.records[ref.id]["file_datastore_records"]
-            found[info.path] = (name, ref.run, ref.id, ref.dataId["detector"], info)
+            record = records[ref.id]
+            found[record.path] = (name, ref.run, ref.id, ref.dataId["detector"], record)
     return found

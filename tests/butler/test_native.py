@@ -128,16 +128,14 @@ def test_exposure_that_somebody_removes_comes_back(engine: NativeEngine, reposit
     butler.pruneDatasets(
         butler.query_datasets("raw", collections="LSSTCam/raw/all"), disassociate=True, unstore=True, purge=True
     )
-    database = butler._registry._db  # the registry has no call that deletes dimension records
-    with database.transaction():
-        tables = butler._registry._managers.dimensions._tables
-        overlaps = butler._registry._managers.dimensions._overlap_tables
-        for table in (
-            overlaps["visit_detector_region"][1], overlaps["visit"][1], tables["visit_detector_region"],
-            tables["visit_definition"], tables["visit_system_membership"], tables["visit"], tables["exposure"],
-        ):  # fmt: skip
-            database.deleteWhere(table, sqlalchemy.true())
     butler.close()
+    database = sqlalchemy.create_engine(repository.registry_url or f"sqlite:///{repository.root}/gen3.sqlite3")
+    ordered = [name for name, _ in sqlalchemy.inspect(database).get_sorted_table_and_fkc_names() if name]
+    with database.begin() as connection:
+        for table in reversed(ordered):
+            if table == "exposure" or (table.startswith("visit") and table != "visit_system"):
+                connection.execute(sqlalchemy.text(f"DELETE FROM {table}"))
+    database.dispose()
     assert outcomes(engine.ingest(exposures.files(1, [95]))) == {"failed": 1}
     assert outcomes(engine.ingest(exposures.files(1, [95]))) == {"ingested": 1}
 

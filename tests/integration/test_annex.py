@@ -19,6 +19,7 @@ import yaml
 from lsst.daf.butler import Butler
 from lsst.resources import ResourcePath
 
+from autoingest.butler.private import file_records
 from autoingest.butler.repo import create_repository
 from autoingest.dev.simulator.fitsfile import BLOCK, format_cards, header_unit, image_extension
 from testing.annex import CARDS, description_file
@@ -153,7 +154,7 @@ def check_dataset(butler: Butler, instrument: str, exposure: int, url: str, size
     }[kind]
     [ref] = butler.query_datasets(kind, collections=f"{instrument}/raw/all", instrument=instrument)
     assert dict(ref.dataId.required) == {"instrument": instrument, "detector": 0, "exposure": exposure}
-    [stored] = butler._datastore.getStoredItemsInfo(ref)
+    [(_, _, stored)] = file_records(butler, [ref])
     assert (stored.path, stored.file_size, stored.checksum, stored.formatter) == (url, size, None, formatter)
     assert stored.storageClass.name == {"raw": "Exposure", "rawSpectrum": "FiberSpectrum"}[kind]
     assert ResourcePath(stored.path).exists()

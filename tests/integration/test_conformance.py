@@ -16,6 +16,7 @@ import redis
 from astropy.io import fits
 from lsst.daf.butler import Butler
 
+from autoingest.butler.private import file_records
 from autoingest.butler.repo import create_repository
 from autoingest.dev.simulator import SentFile, notification
 from testing.site import Site, wait_for
@@ -81,7 +82,7 @@ def test_real_raws(site: Site, s3_client: Any, shared_data: Path) -> None:
             (raw,) = [raw for raw in raws if raw.parent.name.endswith(f"{exposure % 100000:06d}")]
             urls.add(f"s3://{bucket}/{raw.relative_to(folder)}")
             assert str(butler.getURI(ref)) in urls
-            (stored,) = butler._datastore.getStoredItemsInfo(ref)
+            [(_, _, stored)] = file_records(butler, [ref])
             assert stored.formatter == FORMATTER
             assert stored.file_size == raw.stat().st_size
             assert stored.checksum is None

@@ -15,6 +15,7 @@ import pytest
 import redis
 from lsst.daf.butler import Butler
 
+from autoingest.butler.private import file_records
 from autoingest.butler.repo import create_repository
 from autoingest.dev.simulator import SentFile, notification
 from autoingest.queue import keys
@@ -89,7 +90,7 @@ def test_guider_waits_through_crashes_and_is_woken_by_another_worker(
         name = f"dataset_type=guider_raw,run=LSSTCam/raw/guider,detector=189,exposure={exposure.id},instrument=LSSTCam"
         assert ref.id == uuid.uuid5(DATASET_NAMESPACE, name)
         assert ref.datasetType.storageClass_name == "Stamps"
-        [stored] = butler._datastore.getStoredItemsInfo(ref)
+        [(_, _, stored)] = file_records(butler, [ref])
         assert stored.path == f"s3://{bucket}/{GUIDER}"
         assert stored.formatter == "lsst.obs.base.formatters.fitsGeneric.FitsGenericFormatter"
         assert (stored.file_size, stored.checksum) == ((raws / GUIDER).stat().st_size, None)
