@@ -117,7 +117,7 @@ class CoalescedScript:
         parts = [_Part(items[first : first + MOST], loop.create_future()) for first in range(0, len(items), MOST)]
         self._line.extend(parts)
         if self._task is None:
-            self._task = loop.create_task(self._drain(), name="grouped script")
+            self._task = loop.create_task(self._drain(), name="coalesced script calls")
         # A timer of the loop costs half of what `asyncio.timeout` does.
         timer = None if deadline is None else loop.call_at(deadline, _give_up, parts)
         try:

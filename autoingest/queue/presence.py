@@ -13,6 +13,7 @@ from ..model.cameras import CAMERAS
 from ..model.objects import ExposureObject, LfaObject
 from . import keys
 from .health import without_wrong_type
+from .scripts import load
 
 INSTRUMENTS = {value: name for name, camera in CAMERAS.items() for value in camera.instrume}
 """Canonical instrument name, by the header's ``INSTRUME`` in lower case."""
@@ -85,23 +86,7 @@ def _whole(value: object) -> int | None:
     return None
 
 
-# KEYS: presence keys. ARGV: milliseconds that they are kept, and a URL for each key.
-# Two exposures may have the same group, snap and detector; the newer one's URL stays, whichever comes first.
-RECORD = """
-local function age(url)
-  local controller, day, number = string.match(url, '/%u%u_(%u)_(%d+)_(%d+)/[^/]*$')
-  if not controller then
-    return 0
-  end
-  return (tonumber(day) * 1000000 + tonumber(number)) * 10 + (string.find('OCHPQS', controller, 1, true) or 0)
-end
-for i, key in ipairs(KEYS) do
-  local known = redis.pcall('GET', key)
-  if type(known) ~= 'string' or age(known) <= age(ARGV[i + 1]) then
-    redis.call('SET', key, ARGV[i + 1], 'PX', ARGV[1])
-  end
-end
-"""
+RECORD = load("record_presence")
 
 
 class GroupKeys:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -14,8 +15,10 @@ import orjson
 import pytest
 import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.client import AIOKafkaClient
 from aiokafka.consumer.group_coordinator import CoordinatorGroupRebalance
 from aiokafka.errors import CorruptRecordException
+from aiokafka.protocol.metadata import MetadataResponse_v1
 from aiokafka.record._crecords import default_records
 
 from autoingest.app import metrics
@@ -68,7 +71,7 @@ class Member:
 
     async def idle(self) -> None:
         """Wait until all is in Redis and committed."""
-        await until(self.role.idle)
+        await until(self.role.is_drained)
 
 
 @asynccontextmanager
@@ -566,3 +569,18 @@ async def test_fetched_while_the_brokers_are_asked() -> None:
             return {0}
 
     assert await kafka_lag.measure(Consumer(), [TOPIC], lambda: hand) == {TOPIC: 2}
+
+
+async def test_refused_topics_are_kept_where_kafka_lag_looks_for_them() -> None:
+    """A contract with the inside of aiokafka: no public call says why a topic is not shown."""
+    consumer = SimpleNamespace(_client=AIOKafkaClient(), partitions_for_topic=lambda topic: None)
+    consumer._client.cluster.update_metadata(
+        MetadataResponse_v1(
+            brokers=[(0, "localhost", 9092, None)], controller_id=0, topics=[(NOT_AUTHORIZED, "secret", False, [])]
+        )
+    )
+    assert kafka_lag.unknown(consumer, ["secret", "none"]) == {
+        "secret": "topic secret may not be read: no authorization",
+        "none": "topic none does not exist",
+    }
+    assert "self._client = AIOKafkaClient(" in inspect.getsource(AIOKafkaConsumer.__init__)

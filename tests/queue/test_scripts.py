@@ -25,10 +25,16 @@ def test_head_describes_what_the_script_takes_and_returns(name: str) -> None:
     head, body = split(name)
     assert "-- ARGV: " in head
     assert "-- Result: " in head
-    keys = re.search(r"-- KEYS: (.+?)(?=\n-- [A-Z])", head, re.DOTALL)
-    numbers = {int(number) for number in re.findall(r"KEYS\[(\d+)\]", body)}
-    assert len(keys[1].split(",")) if keys else len(numbers) == 0
-    assert "(head)" in head or name in {"renew", "claim_pending_visits"}
+    until_next = r"(.+?)(?=\n-- [A-Z]|\Z)"
+    described = {
+        what: re.search(rf"^-- {what}: {until_next}", head, re.DOTALL | re.MULTILINE) for what in ("KEYS", "ARGV")
+    }
+    used = {what: max((int(n) for n in re.findall(rf"{what}\[(\d+)\]", body)), default=0) for what in described}
+    keys, arguments = (found[1].split(",") if found else [] for found in described.values())
+    assert len(keys) >= used["KEYS"]
+    assert len(arguments) + (2 if "(head)" in head else 0) >= used["ARGV"], "(head) stands for three"
+    assert used["KEYS"] == len(keys) or name in {"record_presence"}, "each key is used"
+    assert "(head)" in head or name in {"renew", "claim_pending_visits", "record_presence"}
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,6 +1,7 @@
 -- KEYS: waiting, queue
 -- ARGV: (head), prefix of those waiting for an exposure, most paths, seconds from one look to the next, most files that
---   wait for an exposure to release at each look, how many were released and postponed before in this look
+--   wait for an exposure to release at each look, how many were released before in this look, how many were
+--   postponed before in this look
 -- Result: number of paths whose time had come, then how many of those that wait for an exposure have been released and
 --   postponed in this look. What is released goes to the back of the queue, the longest due first. The exposure of what
 --   is postponed has not come, or would have woken it: it may wait for one of the next looks.
