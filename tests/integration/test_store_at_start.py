@@ -43,7 +43,7 @@ def test_is_waited_for(tmp_path: Path, postgres_url: str, valkey_url: str, monke
         create_repository(repo, registry_url=postgres_url, schema=schema, cameras=["LSSTCam"])
     with closing(Site(tmp_path, valkey_url, repo, [BUCKET], environment)) as site:
         process = site.start("enqueue,ingest,idle", ready=False)
-        wait_for(lambda: any("Connection refused" in text for text in _missing(site)), "the cause is told")
+        wait_for(lambda: any("Connection refused" in text for text in _missing(site)), "the cause is told", 180)
         assert process.poll() is None
         notification = json.dumps({"Records": []}).encode()
         request = urllib.request.Request(site.notify_url, notification, method="POST")
