@@ -13,9 +13,9 @@ help:  ## list the targets
 
 $(VENV)/%.installed: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "No Python 3.11 to 3.13 found: install one, or say make PYTHON=/path/to/python3"; exit 1; }
-	@echo "Installing autoingest[$*] into $(VENV) ..."
+	@echo "Installing autoingest[$*] into $(VENV): two to four minutes"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$*]'
+	@$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable '.[$*]'
 	@touch $@
 
 demo: $(VENV)/demo.installed  ## take a simulated exposure from its notifications to the Butler
