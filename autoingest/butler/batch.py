@@ -11,6 +11,7 @@ from typing import Literal
 from .. import instruments
 from ..errors import MetadataError, PermanentError
 from ..instruments import ExposureRecord, GuiderIdentity, Identity, exposure_record, identify, identify_guider
+from ..model.text import exception_text
 from ..store.key_check import OBS_ID
 from .engine import FileResult, IngestFile, Key
 from .exposures import Digest, Exposures
@@ -19,9 +20,6 @@ from .outage import is_outage
 NUMBERS, DAYS = 100_000, 10_000_000
 """An exposure id ends with the day, whose first digit may stand for the controller, and five digits of the number. Only
 the ids of LSST-TS8 are made of the time instead."""
-
-EXCEPTION_LENGTH = 2000
-"""Characters of an error's message that are kept."""
 
 DECISIVE_CARDS = (
     "OBSID", "DAYOBS", "SEQNUM", "CONTRLLR", "GROUPID", "CURINDEX", "MAXINDEX", "FILTER", "FILTER1", "FILTER2",
@@ -216,7 +214,5 @@ def failure(item: Item, error: BaseException) -> FileResult:
 def described(error: BaseException) -> tuple[str, str]:
     """Return reason and exception of a failure."""
     known = isinstance(error, PermanentError)
-    text = (str(error) if known else f"{type(error).__name__}: {error}").encode(errors="backslashreplace").decode()
-    if len(text) > EXCEPTION_LENGTH:
-        text = f"{text[:EXCEPTION_LENGTH]}... ({len(text)} characters)"
+    text = exception_text(str(error) if known else f"{type(error).__name__}: {error}")
     return error.reason if isinstance(error, PermanentError) else PermanentError.reason, text

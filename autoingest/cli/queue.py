@@ -19,7 +19,6 @@ from ..model.notices import NO_BUCKET
 from ..model.text import printable
 from ..operations.rejected import requeue_rejected
 from ..queue.dead_letters import (
-    CHUNK,
     DeadLetter,
     RejectedRecord,
     Selection,
@@ -29,6 +28,7 @@ from ..queue.dead_letters import (
     rejected_records,
     requeue,
 )
+from ..queue.places import CHUNK
 from ..queue.site import owner_of, site_of, take_over
 from ..queue.status import queue_status, rejected_count
 from .limits import duration, run, timeout_option

@@ -9,6 +9,9 @@ import re
 _HARMFUL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 _HARMFUL_BUT_LINES = re.compile(_HARMFUL.pattern.replace("\x00-\x1f", "\x00-\x08\x0b-\x1f"))
 
+MAX_EXCEPTION = 4000
+"""Characters of an exception's text that are kept."""
+
 SHOWN = 1200
 """Characters of a text that are shown at the most; no path of an object is longer."""
 
@@ -28,6 +31,14 @@ def _escaped(letter: str) -> str:
     if "\udc80" <= letter <= "\udcff":
         return f"\\x{ord(letter) - 0xDC00:02x}"
     return letter.encode("unicode_escape").decode()
+
+
+def exception_text(text: str) -> str:
+    """Return an exception's text as JSON can hold it, with the middle left out beyond `MAX_EXCEPTION` characters."""
+    if (more := len(text) - MAX_EXCEPTION) > 0:
+        half = MAX_EXCEPTION // 2
+        text = f"{text[:half]} ... ({more} characters left out) ... {text[-half:]}"
+    return text.encode(errors="backslashreplace").decode()
 
 
 def harmless(text: str, *, lines: bool = False) -> str:

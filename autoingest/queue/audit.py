@@ -31,16 +31,16 @@ CATEGORIES: tuple[Category, ...] = (
 Problem = Literal["nowhere", "twice", "elsewhere", "unreadable", "other-version"]
 
 FEW = 200
-"""Suspects that are looked at one by one without another round. Each costs the server a walk through the queue."""
+"""Number of suspects that are checked one by one. Each check makes the server search the whole queue."""
 
 ROUNDS = 3
-"""Further rounds at the most."""
+"""Maximum number of further rounds."""
 
 LONGEST_WAIT = 86400.0
-"""Seconds that a file waits at the most, unless the configuration says more."""
+"""Longest time in seconds that a file waits, unless the configuration allows more."""
 
 PATIENCE = 3.0
-"""Seconds in which something must be taken from a queue that is not empty."""
+"""Seconds within which a file must be taken from a queue that is not empty."""
 
 TYPES = {
     "QUEUE": "list", "WORKER": "list", "FILE": "hash", "REC": "hash", "RECINSTR": "hash", "MAXSEQ": "string",
@@ -56,7 +56,7 @@ LISTS = "[QWDR]*"
 
 FAILURES = "FAIL:*"
 OTHERS = "[^F]*"
-"""Patterns of all other keys but those of records, which are read one by one."""
+"""Patterns of all other keys except file records, which are read one by one."""
 
 _QUEUE, _WORKER, _WAITING, _DEAD, _TWICE, _SEEN, _BUCKET = 1, 2, 4, 8, 16, 32, 64
 _PLACES: dict[int, Category] = {_QUEUE: "queued", _WORKER: "working", _WAITING: "waiting", _DEAD: "dead"}
@@ -64,7 +64,7 @@ _PLACES: dict[int, Category] = {_QUEUE: "queued", _WORKER: "working", _WAITING: 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """An accepted object that is not in exactly the place that its record tells."""
+    """An accepted object that is not in exactly the one place that its record names."""
 
     path: str
     problem: Problem
@@ -78,16 +78,16 @@ class Finding:
 
 @dataclass(slots=True)
 class AuditReport:
-    """What an audit has found."""
+    """The result of an audit."""
 
     counts: dict[str, dict[Category, int]] = field(default_factory=dict)
     """Objects by bucket and category."""
     findings: list[Finding] = field(default_factory=list)
-    """As many as were asked for."""
+    """The findings, up to the limit."""
     inconsistent: int = 0
     """Number of all findings."""
     warnings: list[str] = field(default_factory=list)
-    """What keeps objects where they are, and keys that are not what their names say."""
+    """Reasons why objects may be stuck, and keys of the wrong type."""
 
     def add(self, finding: Finding, limit: int) -> None:
         """Count a finding, and list it unless there are many."""
@@ -156,7 +156,7 @@ class Auditor:
         self._bucket_of: dict[str, str] = {}
 
     async def run(self, limit: int = 1000) -> AuditReport:
-        """Look at everything.
+        """Audit all buckets.
 
         Parameters
         ----------

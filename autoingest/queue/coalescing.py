@@ -1,4 +1,4 @@
-"""One Lua script for many callers at a time: what waits while a call is under way goes together in the next one."""
+"""One Lua script for many concurrent callers: items that arrive during a call are coalesced into the next call."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from . import keys
 from .connection import REDIS_AWAY, UnconfirmedError, health, is_safe
 
 MOST = 500
-"""Items of one call at the most: Redis serves nobody else meanwhile, some milliseconds."""
+"""Maximum number of items in one call, which blocks Redis for some milliseconds."""
 
 CONFIRMED_EXPIRY = 60
-"""Seconds that the key is kept by which replicas confirm what was written before it."""
+"""Lifetime in seconds of the key by which replicas confirm earlier writes."""
 
 log = structlog.get_logger(__name__)
 
@@ -31,26 +31,26 @@ _NUMBERS = itertools.count()
 
 @dataclass(frozen=True, slots=True)
 class Replicas:
-    """Who must have confirmed a write."""
+    """How many replicas must confirm a write."""
 
     number: int
     timeout: float
-    """Seconds that they may take."""
+    """Seconds to wait for them."""
 
 
 @dataclass(slots=True, eq=False)
 class _Part:
-    """Items of one caller that go into one call."""
+    """Items of one caller that belong to the same call."""
 
     items: Sequence[object]
-    """Those that are still to be run over."""
+    """Items that have not been processed yet."""
     done: asyncio.Future[list[Any]]
     results: list[Any] = field(default_factory=list)
-    """Of the items before."""
+    """Results of the items processed so far."""
 
 
 class CoalescedScript:
-    """Runs a script over items of all callers; while Redis is away it tries again for as long as a caller waits.
+    """Runs a script on the items of all callers; while Redis is away, it retries for as long as a caller waits.
 
     A call whose outcome is unknown is repeated, so the script must be safe to run twice on an item.
 
@@ -64,7 +64,7 @@ class CoalescedScript:
     head
         First arguments of each call.
     replicas
-        Who must have confirmed a call before it counts, if not the primary alone.
+        Replicas that must confirm each call; None if the primary alone is enough.
     hold
         Whether callers are held while Redis is away or may drop keys; if not, they get an error.
     """
@@ -90,7 +90,7 @@ class CoalescedScript:
 
     @property
     def is_busy(self) -> bool:
-        """Whether a caller waits."""
+        """Whether a caller is waiting."""
         return self._task is not None
 
     async def __call__(self, items: Sequence[object], deadline: float | None = None) -> list[Any]:
@@ -130,7 +130,7 @@ class CoalescedScript:
         return [result for part in results for result in part]
 
     async def close(self) -> None:
-        """Give up what is under way."""
+        """Cancel the call that is under way."""
         if task := self._task:
             await end(task)
 
@@ -194,7 +194,7 @@ class CoalescedScript:
         return cast(list[Any], results)
 
     def _next_group(self) -> list[_Part]:
-        """Take as much from the line's front as one call may hold, without what nobody waits for any more."""
+        """Take as many items as one call may hold from the front of the line, except those of callers that left."""
         group: list[_Part] = []
         items = 0
         while self._line and items + len(self._line[0].items) <= MOST:

@@ -23,21 +23,22 @@ from .health import Health, UnconfirmedError, cause, code
 __all__ = ["REDIS_AWAY", "Client", "UnconfirmedError", "cause", "connect", "health"]
 
 REDIS_AWAY = (redis.RedisError, OSError)
-"""Errors that mean that Redis does not do its work now: keep one's own, back off, try again.
+"""Errors that mean that Redis is not usable now: keep all data, back off, try again.
 
-Every error reply counts. Redis tells many of its temporary refusals (``MISCONF``, ``NOREPLICAS``, ``BUSY``) from errors
-of a command by their text only, and no object is given up for what Redis says.
+Every error reply counts. Many temporary refusals (``MISCONF``, ``NOREPLICAS``, ``BUSY``) differ from errors of a
+command only in their text, and no object may be given up because of Redis.
 """
 
 ELSEWHERE = frozenset(
     {"READONLY", "LOADING", "MASTERDOWN", "UNBLOCKED", "CLUSTERDOWN", "NOREPLICAS", "TRYAGAIN", "MOVED", "ASK",
      "REDIRECT"}
 )  # fmt: skip
-"""Replies of a server that is not the primary, or not yet: all connections to it are given up, since name, service or
-Sentinel may lead to another by now."""
+"""Replies of a server that is not the primary, or not yet: all connections to it are closed, since the host name,
+service or Sentinel may lead to another server by now.
+"""
 
 WATCH = 10.0
-"""Seconds between two looks at the server's role and its ``maxmemory-policy``."""
+"""Seconds between two checks of the server's role and its ``maxmemory-policy``."""
 
 _FIELD = re.compile(r"^(role|master_host|master_port|maxmemory_policy):(.*?)\r?$", re.MULTILINE)
 
@@ -45,13 +46,13 @@ log = structlog.get_logger(__name__)
 
 
 class Client(redis.asyncio.Redis):
-    """A client that only works with a primary, and knows whether what it writes will be kept."""
+    """A client that works only with a primary, and knows whether Redis may evict what it writes."""
 
     health: Health
     """What is wrong with the server."""
 
     async def look(self) -> None:
-        """Look at the server's role and its ``maxmemory-policy``; the result is in `health`."""
+        """Check the server's role and its ``maxmemory-policy``; the result is in `health`."""
         try:
             try:
                 _judge(await _info(self), self.health)
@@ -66,7 +67,7 @@ class Client(redis.asyncio.Redis):
             self.health.worked("look")
 
     async def keep_looking(self) -> None:
-        """Look again and again."""
+        """Check periodically, for ever."""
         while True:
             await self.look()
             self.health.forget()
@@ -74,12 +75,12 @@ class Client(redis.asyncio.Redis):
 
 
 def health(client: redis.asyncio.Redis) -> Health:
-    """Return what is known of a client's server; of a foreign client nothing is."""
+    """Return the health of a client's server; an empty one for a client that `connect` did not make."""
     return client.health if isinstance(client, Client) else Health("", None)
 
 
 async def is_safe(client: redis.asyncio.Redis) -> bool:
-    """Tell whether what is written is kept; if it was not, look again."""
+    """Return whether Redis keeps what is written; check again if it did not at the last check."""
     if not isinstance(client, Client) or client.health.policy is None:
         return True
     await client.look()
@@ -174,7 +175,7 @@ class _Finder:
 
 
 class _Pool(redis.asyncio.BlockingConnectionPool):
-    """A pool of connections to whoever is the primary, which can all be replaced."""
+    """A pool of connections to the current primary, all of which can be renewed."""
 
     state: Health
     find: _Finder | None
@@ -224,7 +225,7 @@ class _Primary(AbstractConnection):
         try:
             return await super().read_response(*args, **options)
         except redis.TimeoutError:
-            # A server whose machine has gone answers on no connection.
+            # If the server's machine is gone, no connection gets an answer.
             self.pool.renew()
             raise
         except (redis.ResponseError, redis.ConnectionError) as err:
@@ -262,7 +263,7 @@ async def _ask(target: Client | _Primary, *command: str) -> Any:
 
 
 async def _info(target: Client | _Primary) -> dict[str, str]:
-    """Return what the server says of its role and its ``maxmemory-policy``, as far as it may be asked."""
+    """Return the server's role and ``maxmemory-policy``, as far as this user may query them."""
     try:
         found = await _ask(target, "INFO")
         return {key: str(value) for key, value in (found.items() if isinstance(found, dict) else _FIELD.findall(found))}

@@ -14,16 +14,14 @@ from ..errors import UnknownObjectError
 from ..model.objects import ExposureObject, parse
 from ..model.text import printable
 from . import keys
+from .places import CHUNK
 from .scripts import head, load
 
 MALFORMED = "malformed"
-"""Reason of a record that is no JSON object; what it holds is shown instead of an exception."""
+"""Reason of a record that is not a JSON object; its content is shown as the exception."""
 
 FAR = 253402300800
-"""Epoch seconds of the year 10000, which no clock tells."""
-
-CHUNK = 500
-"""Letters of one request."""
+"""Epoch seconds of the year 10000; later times are not believed."""
 
 REQUEUE = load("requeue")
 DROP = load("drop")
@@ -44,7 +42,7 @@ class DeadLetter:
     last_time: float
     """Epoch seconds of the last failure."""
     worker: str
-    """Who gave it up."""
+    """The worker that gave it up."""
     etag: str | None
 
 
@@ -53,7 +51,7 @@ class RejectedRecord:
     """A notification that could not be used."""
 
     bucket: str
-    """``-`` where it told none of the configured ones."""
+    """``-`` if it named no configured bucket."""
     path: str
     """``{bucket}/{key}`` with the key as it was received."""
     key: str
@@ -70,27 +68,27 @@ class RejectedRecord:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which records an operator means; a criterion that is None or empty fits all."""
+    """Criteria by which an operator selects records; None or empty matches all."""
 
     day: str | None = None
     """Observing day, ``YYYYMMDD``."""
     obs_id: str | None = None
     reason: str | None = None
-    """Word of a dead letter; of a rejected record any part of the reason."""
+    """The reason of a dead letter, or any part of the reason of a rejected record."""
     older: float | None = None
     """Seconds since the last failure, at least."""
     younger: float | None = None
     """Seconds since the last failure, at most."""
     paths: frozenset[str] = frozenset()
-    """As they are, or as `printable` shows them."""
+    """Exact, or as `printable` shows them."""
 
     @property
     def is_everything(self) -> bool:
-        """Whether every record fits."""
+        """Whether every record matches."""
         return self == Selection()
 
     def takes(self, item: DeadLetter | RejectedRecord, now: float) -> bool:
-        """Tell whether a record is meant."""
+        """Return whether a record matches."""
         if self.paths and not {item.path, printable(item.path)} & self.paths:
             return False
         if self.reason and not (
@@ -109,7 +107,7 @@ class Selection:
 async def dead_letters(
     client: redis.asyncio.Redis, buckets: Iterable[str], selection: Selection
 ) -> AsyncIterator[DeadLetter]:
-    """Yield the dead letters that are meant, in no order."""
+    """Yield the matching dead letters, in no particular order."""
     for bucket in buckets:
         async for path, content in _content(client, keys.dead(bucket)):
             letter = DeadLetter(
@@ -130,7 +128,7 @@ async def dead_letters(
 async def rejected_records(
     client: redis.asyncio.Redis, buckets: Iterable[str], selection: Selection
 ) -> AsyncIterator[RejectedRecord]:
-    """Yield the rejected records that are meant, in no order."""
+    """Yield the matching rejected records, in no particular order."""
     for bucket in buckets:
         async for key, content in _content(client, keys.rejected(bucket)):
             record = RejectedRecord(
@@ -159,7 +157,7 @@ async def requeue(client: redis.asyncio.Redis, bucket: str, paths: Sequence[str]
 
 
 async def drop(client: redis.asyncio.Redis, bucket: str, paths: Sequence[str]) -> list[str]:
-    """Remove dead letters; the files are not tried again unless they come anew or are demanded.
+    """Remove dead letters; the files are not tried again unless a new notification or an operator queues them.
 
     Returns
     -------
@@ -210,7 +208,7 @@ def _number(content: dict[str, Any], name: str) -> float | None:
 
 
 def _names(path: str) -> tuple[str | None, str | None]:
-    """Return day and obs_id of a path; None where they can't be told."""
+    """Return day and obs_id of a path; None where they are unknown."""
     try:
         obj = parse(path)
     except UnknownObjectError:

@@ -1,4 +1,4 @@
-"""What is wrong with Redis now, as this process sees it: told by ``/readyz``, and logged once an outage."""
+"""What this process finds wrong with Redis: reported by ``/readyz``, and logged once per outage."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import redis
 import structlog
 
 FORGET = 60.0
-"""Seconds after which a failure that nobody has met again no longer counts, where it is tried again more often."""
+"""Seconds after which a failure that has not been repeated no longer counts."""
 
 _CODE = re.compile(r"(?:^|-)([A-Z]{2,})\b")
 _SCRIPT = re.compile(r",? script: [0-9a-f]{40}, on @user_script:\d+\.?$")
@@ -29,7 +29,7 @@ def cause(err: BaseException) -> str:
     code = getattr(err, "status_code", None)
     if code and not text.startswith(code):
         text = f"{code} {text}"
-    # Before version 7, Redis wraps what happens in a script. After that it tells which script, as nobody can read.
+    # Before version 7, Redis wraps what happens in a script. Later versions append the SHA of the script.
     inner = _IN_SCRIPT.match(text)
     return _SCRIPT.sub("", inner[1] if inner else text)
 
@@ -59,7 +59,7 @@ def without_wrong_type(reply: Any, otherwise: Any = None) -> Any:
 
 
 class Health:
-    """Collects what fails and works, from all users of one client.
+    """Collects failures and successes of all users of one client.
 
     An outage begins when the first of them fails and ends when none fails any more. It is logged when it begins, again
     only for a cause of another kind, and when it ends.
@@ -83,12 +83,12 @@ class Health:
         self._told: set[str] = set()
 
     def failed(self, user: str, err: BaseException, lasts: float = FORGET) -> None:
-        """Note that something could not be done.
+        """Record a failed operation.
 
         Parameters
         ----------
         user
-            Who meets the error, and will call `worked` once there is none any more.
+            Name of the user, which calls `worked` once its operations succeed again.
         err
             What happened.
         lasts
@@ -103,14 +103,14 @@ class Health:
             log.warning("redis away", error=cause(err), host=self.host, port=self.port, user=user)
 
     def worked(self, user: str) -> None:
-        """Note that something could be done."""
+        """Record a successful operation."""
         if user in self._failing:
             del self._failing[user]
             if not self._failing:
                 self._end()
 
     def evicts(self, policy: str | None) -> None:
-        """Note the ``maxmemory-policy``; None if it is not known."""
+        """Record the ``maxmemory-policy``; None if it is not known."""
         unsafe = policy if policy not in (None, "noeviction") else None
         if unsafe and unsafe != self.policy:
             self._policy_since = self._policy_since if self.policy else time.monotonic()
@@ -129,7 +129,7 @@ class Health:
         return f"maxmemory-policy is {self.policy}: acknowledged files may vanish; set it to noeviction"
 
     def unready_reasons(self) -> list[str]:
-        """Tell in words what is wrong; empty if nothing is."""
+        """Describe what is wrong; empty if nothing is."""
         self.forget()
         where = self.host if self.port is None else f"{self.host}:{self.port}"
         reasons = [text for _, text in self._failing.values()]
@@ -138,7 +138,7 @@ class Health:
         return [f"Redis at {where}: {text}" for text in dict.fromkeys(reasons)]
 
     def forget(self) -> None:
-        """Forget failures that nobody has met again in time."""
+        """Forget failures that have not been repeated in time."""
         now = time.monotonic()
         for user in [user for user, (until, _) in self._failing.items() if until < now]:
             self.worked(user)

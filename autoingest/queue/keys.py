@@ -10,7 +10,7 @@ FILE_EXPIRY = 7 * 86400
 """Seconds that a file's record is kept after its last change, unless the file is ingested."""
 
 CANARY_EXPIRY = 3600
-"""Seconds that arrived canaries are kept after the last one; who sent one removes it at once."""
+"""Seconds that arrived test objects (canaries) are kept after the last one; their sender removes its own at once."""
 
 FROM_KAFKA_EXPIRY = 86400
 """Seconds that `from_kafka` is kept."""
@@ -109,7 +109,7 @@ def site(bucket: str) -> str:
 
 
 def lease(bucket: str, name: str) -> str:
-    """Text with a time to live, which a living worker renews."""
+    """Text with a time to live, renewed by a worker while it is alive."""
     return f"LEASE:{bucket}:{name}"
 
 
@@ -129,12 +129,12 @@ def waiting_for(bucket: str, obs_id: str) -> str:
 
 
 def exposure_known(bucket: str, obs_id: str) -> str:
-    """Text with a time to live: the exposure has just been seen in the Butler, nobody need wait for it."""
+    """Text with a time to live: the exposure was recently seen in the Butler, so no file need wait for it."""
     return f"EXPOSURE:{bucket}:{obs_id}"
 
 
 def owed(bucket: str) -> str:
-    """Hash ``{instrument}/{exposure id}`` -> JSON: exposures that are in the Butler while a visit of theirs is not.
+    """Hash ``{instrument}/{exposure id}`` -> JSON: exposures in the Butler whose visits are undefined.
 
     ``since``, ``due`` (epoch seconds, of the next attempt), ``attempts`` and ``exception``.
     """
@@ -157,7 +157,7 @@ def canary_times(bucket: str) -> str:
 
 
 def rejected(bucket: str) -> str:
-    """Hash key as received -> JSON of the rejected record; the bucket is ``-`` where none could be told."""
+    """Hash key as received -> JSON of the rejected record; the bucket is ``-`` if it is unknown."""
     return f"REJECTED:{bucket}"
 
 
@@ -167,5 +167,5 @@ def rejected_times(bucket: str) -> str:
 
 
 def set_aside(key: str) -> str:
-    """Whatever was found under one of our keys and is of another type than that key has."""
+    """Whatever was found under one of our keys with the wrong type, moved out of the way."""
     return f"WRONGTYPE:{key}"

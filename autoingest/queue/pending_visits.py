@@ -1,6 +1,6 @@
-"""Visits that are owed: their exposures are in the Butler, they are not yet.
+"""Pending visits: their exposures are in the Butler, but the visits are not yet defined.
 
-An exposure is noted in the step that acknowledges its files, and removed when its visit has been seen in the Butler.
+An exposure is recorded in the step that acknowledges its files, and removed when its visit has been seen in the Butler.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ log = structlog.get_logger(__name__)
 
 
 def pending_field(instrument: str, exposure_id: int) -> str:
-    """Return the field of an exposure in the hash of owed visits."""
+    """Return the field of an exposure in the hash of pending visits."""
     return f"{instrument}/{exposure_id}"
 
 
 class PendingVisits:
-    """The owed visits of one bucket; any number of workers may take turns.
+    """The pending visits of one bucket, shared by any number of workers.
 
     Parameters
     ----------
@@ -51,9 +51,9 @@ class PendingVisits:
         self._claim = client.register_script(CLAIM_PENDING_VISITS)
 
     async def claim(self) -> list[tuple[str, int]]:
-        """Return exposures, by instrument and id, that are due; nobody else gets them before the next attempt's time.
+        """Return the exposures that are due, as instrument and id; no other worker gets them before the next attempt.
 
-        They stay noted: a worker that dies loses nothing.
+        They stay recorded, so nothing is lost if the worker dies.
         """
         fields = cast(list[str], await self._claim([self._key], [self._delay, LONGEST_DELAY, CLAIM_AT_ONCE]))
         exposures = []
@@ -74,6 +74,6 @@ class PendingVisits:
 async def note_pending(
     client: redis.asyncio.Redis, bucket: str, instrument: str, exposure_id: int, exception: str
 ) -> None:
-    """Note an exposure whose visit was found to be missing; it is due at once."""
+    """Record an exposure whose visit is missing; it is due at once."""
     entry = {"since": time.time(), "due": 0, "attempts": 0, "exception": exception}
     await client.hsetnx(keys.owed(bucket), pending_field(instrument, exposure_id), orjson.dumps(entry).decode())

@@ -1,4 +1,4 @@
-"""Where files are: what their records say, and on which lists they really are.
+"""Where files are: what their records say, and which lists they are really on.
 
 The old services take paths from the queue, and finish them or give them up, without changing the state that this
 program has written. So a state counts only if the path is where the state says.
@@ -21,7 +21,7 @@ CHUNK = 500
 """Paths of one request."""
 
 SLOW = 200_000
-"""Entries of the queue that one atomic step may walk over: about 2 ms of the server's time."""
+"""Entries of the queue that one atomic step may search: about 2 ms of the server's time."""
 
 SCAN_COUNT = 2000
 """Keys that one step of a search looks at: less than 1 ms of the server's time."""
@@ -35,7 +35,7 @@ LOCATE = load("locate", UNREADABLE=UNREADABLE)
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What is on record of a file; empty where there is nothing."""
+    """A file's record; empty strings where it holds nothing."""
 
     state: str = ""
     worker: str = ""
@@ -53,7 +53,7 @@ class Record:
 
     @property
     def finished(self) -> bool:
-        """Whether it was ingested after it was received last."""
+        """Whether it has been ingested since it was last received."""
         return bool(self.ingest_time) and _seconds(self.ingest_time) >= _seconds(self.recv_time)
 
 
@@ -72,12 +72,12 @@ class Located:
 
     @property
     def is_at_rest(self) -> bool:
-        """Whether the record alone tells that nobody has the file."""
+        """Whether the record alone shows that no worker or list has the file."""
         return self.record.state == "dropped" or self.record.finished
 
 
 def settle(record: Record, places: Sequence[str]) -> Place | None:
-    """Tell where a file is from its record and the lists that have it.
+    """Return where a file is, from its record and the lists that contain it.
 
     Parameters
     ----------
@@ -143,7 +143,7 @@ class Locator:
         return found
 
     async def locate(self, bucket: str, paths: Sequence[str], workers: Collection[str] = ()) -> list[Located]:
-        """Look at the lists of a bucket for files.
+        """Search the lists of a bucket for files.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""Back to the queues: the work of dead workers, and files whose time to wait is over."""
+"""Returns the files of dead workers, and waiting files whose time is up, to the queues."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .places import holders_of_leases
 from .scripts import GIVE_BACK, GIVE_BACK_OLD, RELEASE, head
 
 RELEASE_AT_ONCE = 500
-"""Waiting files that one script releases; a longer one would hold up every other client."""
+"""Waiting files that one script call releases; a longer call would block every other client."""
 
 RECHECKS = 10.0
 """Files a second that are released to see whether their exposure has come unannounced: few enough not to hold up the
@@ -29,7 +29,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Reclaimed:
-    """What one look has given back."""
+    """Numbers of files that one pass has returned to the queues."""
 
     from_dead: int
     """Files of workers whose lease had run out."""
@@ -40,7 +40,7 @@ class Reclaimed:
 
 
 class Reclaimer:
-    """Gives work back. Any number may run at once: every step is atomic and looks for itself.
+    """Returns files to the queues. Any number of reclaimers may run at once, since every step is atomic.
 
     Parameters
     ----------
@@ -49,9 +49,9 @@ class Reclaimer:
     buckets
         Buckets with their profiles.
     old_worker_idle
-        Seconds that the list of a worker that never took a lease must have been left alone.
+        Seconds for which the list of a worker that never took a lease must have been unused.
     interval
-        Seconds from one look to the next.
+        Seconds between two passes.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Reclaimer:
         self._release = client.register_script(RELEASE)
 
     async def run_once(self) -> Reclaimed:
-        """Look once at every bucket."""
+        """Make one pass over all buckets."""
         dead = old = released = 0
         listed = await self._listed()
         for bucket in self._buckets:
@@ -104,7 +104,7 @@ class Reclaimer:
             keys.lease(bucket, name),
             keys.leaseholders(bucket),
         ]
-        return _tell(bucket, name, int(await self._give_back(lists, [*head(name), 1])))
+        return _report(bucket, name, int(await self._give_back(lists, [*head(name), 1])))
 
     async def _from_old(self, bucket: str, name: str) -> int:
         lists = [keys.worker(bucket, name), keys.queue(bucket), keys.leaseholders(bucket)]
@@ -114,7 +114,7 @@ class Reclaimer:
                 "age of an old worker's list unknown, nothing given back", bucket=bucket, worker=name,
                 remedy="set maxmemory-policy to noeviction",
             )  # fmt: skip
-        return _tell(bucket, name, max(0, returned))
+        return _report(bucket, name, max(0, returned))
 
     async def _listed(self) -> defaultdict[str, set[str]]:
         """Names of all workers that have a list, by bucket."""
@@ -125,7 +125,7 @@ class Reclaimer:
         return names
 
 
-def _tell(bucket: str, name: str, returned: int) -> int:
+def _report(bucket: str, name: str, returned: int) -> int:
     if returned:
         metrics.RECLAIMED.labels(bucket).inc(returned)
         log.warning("work reclaimed", bucket=bucket, worker=name, files=returned)

@@ -1,7 +1,7 @@
-"""Whose queue it is: each bucket's queue belongs to one repository, and only that repository's workers take from it.
+"""The owner of each queue: a bucket's queue belongs to one repository, and only its workers take from it.
 
-Two sites that share a Redis database by mistake would otherwise take each other's images, unseen. The first worker of a
-bucket sets the marker, ``autoingest queue site --take`` changes it. The old services ignore it.
+Two sites that share a Redis database by mistake would otherwise silently take each other's images. The first worker of
+a bucket sets the marker, ``autoingest queue site --take`` changes it. The old services ignore it.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ async def check_site(client: redis.asyncio.Redis, bucket: str, repo: str) -> Non
 
 
 async def owner_of(client: redis.asyncio.Redis, bucket: str) -> str | None:
-    """Tell to which repository a bucket's queue belongs; None if no worker has ever taken from it."""
+    """Return the repository that owns a bucket's queue; None if no worker has ever taken from it."""
     owner = await client.get(keys.site(bucket))
     return None if owner is None else str(owner)
 
 
 async def take_over(client: redis.asyncio.Redis, bucket: str, repo: str) -> None:
-    """Let a bucket's queue belong to a repository."""
+    """Make a repository the owner of a bucket's queue."""
     await client.set(keys.site(bucket), site_of(repo))

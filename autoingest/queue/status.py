@@ -1,6 +1,6 @@
-"""Numbers for metrics and operators; nothing is changed.
+"""Counts for metrics and operators. Nothing is changed.
 
-The lists of old workers are not read: that would restart the time after which these workers count as dead.
+The lists of old workers are not read, because reading restarts the time after which these workers count as dead.
 """
 
 from __future__ import annotations
@@ -13,15 +13,13 @@ import redis.asyncio
 
 from . import keys
 from .health import without_wrong_type
+from .places import CHUNK
 from .work import seconds
-
-CHUNK = 500
-"""Files of one request."""
 
 
 @dataclass(frozen=True, slots=True)
 class QueueStatus:
-    """How one bucket's work stands."""
+    """The state of one bucket's queue."""
 
     depth: int
     """Objects on the queue."""
@@ -36,11 +34,11 @@ class QueueStatus:
     dead: int
     """Dead letters."""
     owed: int
-    """Exposures in the Butler of which a visit is not."""
+    """Exposures in the Butler whose visits are undefined."""
 
 
 async def queue_status(client: redis.asyncio.Redis, bucket: str) -> QueueStatus:
-    """Count a bucket's work; the numbers are of two instants."""
+    """Count a bucket's files by state, in two steps between which files may move."""
     async with client.pipeline(transaction=False) as pipe:
         pipe.llen(keys.queue(bucket))
         pipe.lindex(keys.queue(bucket), -1)

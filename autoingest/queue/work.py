@@ -19,15 +19,13 @@ import redis.asyncio
 
 from ..errors import MetadataError, UnknownObjectError
 from ..model.objects import LfaObject, parse
+from ..model.text import exception_text
 from . import keys
 from .connection import health, is_safe
 from .pending_visits import pending_field
 from .scripts import ACKNOWLEDGE, CLAIM, COUNT_TRIALS, DEFER, FAIL, GIVE_BACK, RENEW, head
 from .site import ForeignQueueError, site_of
 from .statistics import counted_as
-
-MAX_EXCEPTION = 4000
-"""Characters of an exception's text that are kept."""
 
 EXPOSURE_KNOWN_EXPIRY = 86400
 """Seconds for which it is remembered that an exposure is in the Butler."""
@@ -231,7 +229,9 @@ class WorkQueue:
             Those that are ingested now. A file that has come anew since its claim is on the queue, or with a worker,
             for its new version, and is looked at again if two workers have written two versions of it.
         """
-        visits = [text for key, exception in (owed or {}).items() for text in (pending_field(*key), _utf8(exception))]
+        visits = [
+            text for key, exception in (owed or {}).items() for text in (pending_field(*key), exception_text(exception))
+        ]
         files = [
             text
             for item in done
@@ -312,8 +312,8 @@ class WorkQueue:
         reply = await self._fail(
             [self._list, self._waiting, self._dead, keys.failed(self.bucket, instrument)],
             [
-                *self._head, claim.path, claim.token, reason, _utf8(exception), field, max_attempts, delay, day,
-                received, over, self._max_dead,
+                *self._head, claim.path, claim.token, reason, exception_text(exception), field, max_attempts, delay,
+                day, received, over, self._max_dead,
             ],
         )  # fmt: skip
         return cast(Literal["retry", "dead", "forgotten", "lost"], reply)
@@ -368,14 +368,6 @@ def seconds(text: str | None) -> float | None:
     except ValueError:
         return None
     return value if math.isfinite(value) else None
-
-
-def _utf8(text: str) -> str:
-    """Return a text that JSON can hold, with the middle left out if it is too long."""
-    if (more := len(text) - MAX_EXCEPTION) > 0:
-        half = MAX_EXCEPTION // 2
-        text = f"{text[:half]} ... ({more} characters left out) ... {text[-half:]}"
-    return text.encode(errors="backslashreplace").decode()
 
 
 def _statistics(path: str, bucket: str) -> tuple[str, str, str]:
