@@ -11,8 +11,8 @@ from typing import Literal
 from .. import instruments
 from ..errors import MetadataError, PermanentError
 from ..instruments import ExposureRecord, GuiderIdentity, Identity, exposure_record, identify, identify_guider
+from ..model.objects import parse_obs_id
 from ..model.text import exception_text
-from ..store.key_check import OBS_ID
 from .engine import FileResult, IngestFile, Key
 from .exposures import Digest, Exposures
 from .outage import is_outage
@@ -120,22 +120,21 @@ def _check_key(file: IngestFile, identity: Identity | GuiderIdentity) -> None:
 
     The first file of an exposure makes its record; from a wrong one, none of the others could be ingested.
     """
-    named = OBS_ID.fullmatch(file.obs_id or "")
-    if named is None:
+    in_key = parse_obs_id(file.obs_id or "")
+    if in_key is None:
         return
-    told = OBS_ID.fullmatch(identity.obs_id.strip())
-    if told is None or (told[1], int(told[2])) != (named[1], int(named[2])):
+    if parse_obs_id(identity.obs_id.strip()) != in_key:
         raise MetadataError(
             f"OBSID = {identity.obs_id!r} is not the exposure of its key ({file.url})", card="OBSID", path=file.url
         )
     if not isinstance(identity, Identity):
         return
     day, number = divmod(identity.exposure_id, NUMBERS)
-    if day % DAYS == identity.day_obs % DAYS and number != int(named[2]):
+    if day % DAYS == identity.day_obs % DAYS and number != in_key.seq_num:
         raise MetadataError(
             f"SEQNUM = {number} is not the exposure of its key ({file.url})", card="SEQNUM", path=file.url
         )
-    if identity.day_obs != int(named[1].rpartition("_")[2]):
+    if identity.day_obs != int(in_key.day_obs):
         raise MetadataError(
             f"DAYOBS = {identity.day_obs} is not the day of its key ({file.url})", card="DAYOBS", path=file.url
         )

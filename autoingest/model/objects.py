@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..errors import UnknownObjectError
 from .cameras import CAMERAS
@@ -22,7 +23,10 @@ MAX_KEY = 1024
 """Bytes of an object's key at the most, as S3 limits it."""
 
 _OBS_ID = re.compile(r"(?P<camera>[A-Z]{2})_(?P<controller>[A-Z])_(?P<day_obs>[0-9]{8})_(?P<seq_num>[0-9]{1,6})")
-_RAFT_SENSOR = re.compile(r"_(?P<raft>R[0-9]{2})_(?P<sensor>S[0-9GW][0-9])(?=[._])")
+RAFT_SENSOR = re.compile(r"(?P<raft>R[0-9]{2})_(?P<sensor>S[0-9GW][0-9])")
+"""Raft and sensor, ``R22_S11``."""
+
+_RAFT_SENSOR_IN_FILENAME = re.compile(rf"_{RAFT_SENSOR.pattern}(?=[._])")
 _DIGITS8 = re.compile(r"[0-9]{8}")
 
 
@@ -130,7 +134,7 @@ def parse(path: str) -> ExposureObject | LfaObject:
         raise UnknownObjectError(f"obs_id {obs_id!r} is not one of {instrument}", path=path)
     if not filename:
         raise UnknownObjectError("key ends in a slash", path=path)
-    raft_sensor = _RAFT_SENSOR.search(filename)
+    raft_sensor = _RAFT_SENSOR_IN_FILENAME.search(filename)
     return ExposureObject(
         path=path,
         bucket=bucket,
@@ -141,6 +145,22 @@ def parse(path: str) -> ExposureObject | LfaObject:
         filename=filename,
         raft_sensor=f"{raft_sensor['raft']}_{raft_sensor['sensor']}" if raft_sensor else None,
     )
+
+
+class ObsId(NamedTuple):
+    """Parts of an obs_id, ``MC_O_20251231_000010``."""
+
+    camera: str
+    controller: str
+    day_obs: str
+    """Observing day, ``YYYYMMDD``."""
+    seq_num: int
+
+
+def parse_obs_id(text: str) -> ObsId | None:
+    """Return the parts of an obs_id, None if the text does not have the form of one."""
+    match = _OBS_ID.fullmatch(text)
+    return match and ObsId(match["camera"], match["controller"], match["day_obs"], int(match["seq_num"]))
 
 
 def bare_etag(text: str) -> str | None:

@@ -18,7 +18,7 @@ from ..app.config import PRESENCE_TOKEN, Config, tokens
 from ..http.answers import answer
 from ..http.listener import Listener
 from ..http.tokens import Secrets
-from ..model.objects import CAMERA_CODES
+from ..model.objects import CAMERA_CODES, RAFT_SENSOR
 from ..queue.connection import REDIS_AWAY, health
 from ..queue.presence import GroupKeys
 
@@ -32,7 +32,6 @@ ROUTE = "/{before:/*}presence/{question:(?s:.*)}"
 """Slashes may be doubled: a client whose base URL ends with one asks so."""
 
 _SNAP = re.compile(r"[0-9]{1,9}")
-_DETECTOR = re.compile(r"R[0-9]{2}_S([0-9GW])[0-9]")
 log = structlog.get_logger(__name__)
 
 
@@ -93,10 +92,10 @@ class PresenceRole:
             return _error(400, f"unknown instrument {instrument!r}")
         if not _SNAP.fullmatch(snap):
             return _error(400, f"snap {snap!r} is not a number")
-        found = _DETECTOR.fullmatch(detector)
+        found = RAFT_SENSOR.fullmatch(detector)
         if not found:
             return _error(400, f"detector {detector!r} is not like R22_S11")
-        if found[1] == "G":  # guiders belong to no group
+        if found["sensor"][1] == "G":  # guiders belong to no group
             return _answer("absent", 200, {"error": False, "present": False})
         try:
             url = await self._keys.lookup(instrument, "/".join(groups), int(snap), detector)
