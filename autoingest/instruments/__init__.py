@@ -5,10 +5,10 @@ Importing this package imports neither the Butler nor astropy. `autoingest.instr
 
 from __future__ import annotations
 
-from .base import Camera, Detector, PhysicalFilter, names
+from .camera import Camera, Detector, PhysicalFilter, names
 from .exposure_records import ExposureRecord, exposure_record, register_translators
+from .identification import identify, identify_guider
 from .identity import GuiderIdentity, Identity
-from .recognition import identify, identify_guider
 from .registry import describe, generators, get
 
 __all__ = [

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from ..errors import MetadataError, PermanentError
-from . import base, cards, corrections, dates, recognition, registry, translation
-from .preparation import prepared
+from . import camera, cards, corrections, dates, identification, registry, translator_classes
+from .corrected_header import prepared
 
 if TYPE_CHECKING:
     from astro_metadata_translator import MetadataTranslator
@@ -92,7 +92,7 @@ def exposure_record(header: Mapping[str, object], url: str) -> ExposureRecord:
     from astropy.utils import iers
 
     try:
-        translator_class = translator(recognition.instrument_of(header, url))
+        translator_class = translator_classes.translator(identification.instrument_of(header, url))
         with iers.conf.set_temp("auto_download", False):
             info: Any = ObservationInfo(
                 _prepared(header, url, translator_class),
@@ -170,17 +170,6 @@ def _record(info: Any, url: str) -> ExposureRecord:
     )
 
 
-def translator(instrument: str) -> type[MetadataTranslator]:
-    """Return the class that translates an instrument's headers: the site's own, else ours."""
-    if (generator := registry.generators().get(instrument)) is not None:
-        from .annex.translator import translator_of
-
-        if generator.translator_module is not None:
-            translation.import_site(generator.translator_module)
-        return translator_of(generator)
-    return translation.chosen(instrument)
-
-
 def register_translators() -> list[str]:
     """Register all translators; the entry point by which the metadata library finds them.
 
@@ -189,7 +178,7 @@ def register_translators() -> list[str]:
     list of str
         The instruments' names.
     """
-    names = [*base.names(), *registry.generators()]
+    names = [*camera.names(), *registry.generators()]
     for name in names:
-        translator(name)
+        translator_classes.translator(name)
     return names

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from lsst.sphgeom import ConvexPolygon, UnitVector3d
 
-from .base import Camera, Detector
+from .camera import Camera, Detector
 
 PADDING = 250
 """Pixels by which a detector's bounding box grows on every side, as the Science Pipelines do by default."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ..errors import MetadataError
-from . import base, cards
+from . import camera, cards
 
 CONTROLLERS = "OCHPQS"
 """Who ran the camera; the position is the number of millennia that an exposure id is moved by.
@@ -97,7 +97,7 @@ def group(header: Mapping[str, object], exposure: int, url: str | None) -> str:
     return str(exposure) if cards.defined(header, "GROUPID") is None else cards.text(header, "GROUPID", url)
 
 
-def detector(camera: base.Camera, header: Mapping[str, object], url: str | None) -> int:
+def detector(camera: camera.Camera, header: Mapping[str, object], url: str | None) -> int:
     """Return the detector's number from the cards RAFTBAY and CCDSLOT."""
     name = f"{cards.as_text(header, 'RAFTBAY', url)}_{cards.as_text(header, 'CCDSLOT', url)}"
     if name not in camera.detector_ids:
@@ -111,7 +111,7 @@ def detector(camera: base.Camera, header: Mapping[str, object], url: str | None)
 class Rules:
     """How a camera's headers tell what a file is; a camera overrides what is odd about its own."""
 
-    camera: ClassVar[base.Camera]
+    camera: ClassVar[camera.Camera]
     instrume: ClassVar[tuple[str, ...]]
     """Values of the card INSTRUME, in lower case."""
     identity_needs_repairs: ClassVar[bool] = False
@@ -151,7 +151,7 @@ class Rules:
         return detector(cls.camera, header, url)
 
     @classmethod
-    def identify(cls, header: Mapping[str, object], url: str) -> Identity:
+    def identity(cls, header: Mapping[str, object], url: str) -> Identity:
         """Return what a file is, from its header as corrected and repaired."""
         number = cls.read_exposure_id(header, url)
         return Identity(

@@ -1,4 +1,4 @@
-"""The described instruments: those that come with the program, and those that a site's files add."""
+"""All instruments by name: cameras, and instruments of the annex, of which a site's files may add some."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import yaml
 from pydantic import ValidationError
 
 from ..errors import ConfigurationError, MetadataError
-from . import base, cards
+from . import camera, cards
 from .annex.description import Generator
 
 _FOLDER = "data/annex"
@@ -53,7 +53,7 @@ def generators() -> dict[str, Generator]:
 
 
 @cache
-def get(name: str) -> base.Camera:
+def get(name: str) -> camera.Camera:
     """Return what the Butler needs of a camera or a described instrument.
 
     Raises
@@ -62,10 +62,10 @@ def get(name: str) -> base.Camera:
         If there is no such instrument.
     """
     generator = generators().get(name)
-    return base.get(name) if generator is None else generator.camera()
+    return camera.load(name) if generator is None else generator.camera()
 
 
-def recognise(header: Mapping[str, object], url: str) -> Generator | None:
+def annex_instrument_of(header: Mapping[str, object], url: str) -> Generator | None:
     """Return the described instrument that a header is of.
 
     Returns
@@ -127,7 +127,7 @@ def _load(text: str, source: str) -> dict[str, Generator]:
     common = data.get("common") or {}
     generators = {}
     for name, own in described.items():
-        if name in base.names():
+        if name in camera.names():
             raise ConfigurationError(f"{source}: {name} is a camera and can't be described")
         if not isinstance(common, dict) or not isinstance(own, dict | None):
             raise ConfigurationError(f"{source}: {name}: not a mapping")

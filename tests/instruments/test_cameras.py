@@ -319,7 +319,8 @@ def test_two_files_make_a_camera(tmp_path: Path) -> None:
     """The example of the documentation."""
     text = (PACKAGE.parent / "docs/cameras.md").read_text()
     shutil.copytree(PACKAGE, tmp_path / "autoingest", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(PACKAGE.parent / "tests/instruments", tmp_path / "tests/instruments")
+    (tmp_path / "testing").mkdir()
+    shutil.copy(PACKAGE.parent / "testing/headers.py", tmp_path / "testing")
     files = re.findall(r"<!-- (examplecam\.\w+) -->\n```\w+\n(.*?)```", text, re.DOTALL)
     assert len(files) == 2
     for name, content in files:

@@ -194,7 +194,7 @@ def test_an_exposure_never_ends_before_it_begins() -> None:
 def test_every_property_of_the_library_is_translated() -> None:
     for header in (science(ELEND=69.2, AZEND=239.7), bench()):
         info = ObservationInfo(
-            header, pedantic=True, translator_class=instruments.exposure_records.translator("LSSTCam")
+            header, pedantic=True, translator_class=instruments.translator_classes.translator("LSSTCam")
         )
         assert info.instrument == "LSSTCam"
     assert ObservationInfo(science(), quiet=True).detector_exposure_id == _packed(138, 94)
@@ -235,9 +235,9 @@ for name in ("lsst.obs", "lsst.obs.lsst"):
 site = sys.modules["lsst.obs.lsst.translators"] = types.ModuleType("lsst.obs.lsst.translators")
 class Site(FitsTranslator):
     name = "LSSTCam"
-from autoingest.instruments import exposure_records
+from autoingest.instruments import translator_classes
 import autoingest.instruments.translators.lsstcam
-assert exposure_records.translator("LSSTCam") is Site
+assert translator_classes.translator("LSSTCam") is Site
 """)
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from autoingest.instruments.preparation import prepared
+from autoingest.instruments.corrected_header import prepared
 from autoingest.instruments.translators.comcam import ComCamTranslator
 from autoingest.instruments.translators.latiss import LatissTranslator
 from autoingest.instruments.translators.lsstcam import LsstCamTranslator

@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from ...app.documents import Block
-from .. import base, cards
+from .. import camera, cards
 
 EXPOSURE_MAX = 2050_12_31_99999
 """Largest exposure id where nobody counts apart: last day, last sequence number."""
@@ -232,14 +232,14 @@ class Generator(Block):
         return [card for card, text in texts.items()
                 if text is None or not re.fullmatch(self.match[card], str(text))]  # fmt: skip
 
-    def camera(self) -> base.Camera:
+    def camera(self) -> camera.Camera:
         """Return what the Butler needs of it."""
-        detector = base.Detector(
+        detector = camera.Detector(
             id=DETECTOR, name=self.detector, raft=None, name_in_raft=None, purpose="SCIENCE",
             bbox=(0, 0, 0, 0), pixel_size=(0.0, 0.0), ref_pixel=(0.0, 0.0), offset=(0.0, 0.0), yaw=0.0,
         )  # fmt: skip
         largest = EXPOSURE_MAX_CONTROLLERS if self.header.controller.cards else EXPOSURE_MAX
-        return base.Camera(
+        return camera.Camera(
             name=self.name,
             class_name=self.class_name,
             raw_formatter=self.formatter,
@@ -250,7 +250,7 @@ class Generator(Block):
             plate_scale=0.0,
             radial_coefficients=(),
             detectors=(detector,),
-            physical_filters=tuple(base.PhysicalFilter(*item) for item in self.filters.items()),
+            physical_filters=tuple(camera.PhysicalFilter(*item) for item in self.filters.items()),
             raw_type=self.dataset_type,
             raw_storage_class=self.storage_class,
             raw_run_template=self.run,

@@ -15,8 +15,8 @@ from astropy.io.fits.card import Undefined
 from astropy.time import ScaleValueError, Time, TimeDelta
 
 from ...model.cameras import CAMERAS
-from .. import cards, corrections, dates, identity, translation
-from ..base import get
+from .. import cards, corrections, dates, identity, translator_classes
+from ..camera import load
 
 _GROUP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\.(\d{3})(?:[+#](\d+))?")
 _GROUP_EPOCH = datetime(2015, 1, 1)
@@ -53,7 +53,7 @@ class HeaderTranslator(identity.Rules, FitsTranslator):
             For the library.
         """
         if instrument is not None:
-            cls.camera = get(instrument)
+            cls.camera = load(instrument)
             cls.instrume = CAMERAS[instrument].instrume
             cls.supported_instrument = instrument
             cls.registered_name = registered_name or instrument
@@ -64,7 +64,7 @@ class HeaderTranslator(identity.Rules, FitsTranslator):
     @classmethod
     def can_translate(cls, header: Mapping[str, object], filename: str | None = None) -> bool:
         """Tell whether a header is this camera's."""
-        return translation.of_header(header) is cls
+        return translator_classes.rules_of(header) is cls
 
     def resource_root(self) -> tuple[None, None]:
         """Correct the header by what comes with the program.

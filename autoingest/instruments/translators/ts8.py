@@ -13,7 +13,7 @@ from astro_metadata_translator import cache_translation
 from astropy.time import Time, TimeDelta
 
 from .. import cards, identity
-from ..base import Detector
+from ..camera import Detector
 from ..dates import is_storable, tai
 from .base import HeaderTranslator
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ..errors import MetadataError, PermanentError
-from . import cards, corrections, identity, registry, translation
+from . import cards, corrections, identity, registry, translator_classes
 from .annex.headers import DescribedHeader
-from .preparation import prepared
+from .corrected_header import prepared
 
 if TYPE_CHECKING:
     from .translators.base import HeaderTranslator
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Header = Mapping[str, object]
 
 
-def rules_of(header: Header, url: str) -> type[HeaderTranslator]:
+def require_rules(header: Header, url: str) -> type[HeaderTranslator]:
     """Return the rules of the camera that a header is of.
 
     Raises
@@ -24,7 +24,7 @@ def rules_of(header: Header, url: str) -> type[HeaderTranslator]:
     MetadataError
         If it is no camera's.
     """
-    rules = translation.of_header(header)
+    rules = translator_classes.rules_of(header)
     if rules is None:
         raise cards.unusable(header, "INSTRUME", url, "is no known instrument")
     return rules
@@ -39,9 +39,9 @@ def instrument_of(header: Header, url: str) -> str:
         If it is neither a camera's nor a described instrument's; the message names the card.
     """
     try:
-        return rules_of(header, url).camera.name
+        return require_rules(header, url).camera.name
     except MetadataError:
-        generator = registry.recognise(header, url)
+        generator = registry.annex_instrument_of(header, url)
         if generator is None:
             raise
         return generator.name
@@ -63,23 +63,23 @@ def identify(header: Header, url: str) -> identity.Identity:
         If a card that is needed is missing or makes no sense.
     """
     try:
-        rules = translation.of_header(header)
+        rules = translator_classes.rules_of(header)
         if rules is None:
-            return _identify_described(header, url)
+            return _identify_annex(header, url)
         if not cards.is_repaired(header):
             obs_id = rules.read_obs_id(header, url)
             if rules.identity_needs_repairs:
-                header = prepared(rules, header, translation.corrections_of(rules, obs_id))
-            elif corrected := translation.corrections_of(rules, obs_id):
+                header = prepared(rules, header, translator_classes.corrections_of(rules, obs_id))
+            elif corrected := translator_classes.corrections_of(rules, obs_id):
                 header = {**header, **corrected}
-        return rules.identify(header, url)
+        return rules.identity(header, url)
     except PermanentError:
         raise
     except Exception as err:
         raise MetadataError(f"the header can't be read: {err!r} ({url})", path=url) from err
 
 
-def _identify_described(header: Header, url: str) -> identity.Identity:
+def _identify_annex(header: Header, url: str) -> identity.Identity:
     generator = registry.generators()[instrument_of(header, url)]
     if not cards.is_repaired(header):
         obs_id = DescribedHeader(generator, header, url).obs_id()
@@ -104,7 +104,7 @@ def identify_guider(header: Header, url: str) -> identity.GuiderIdentity:
 
 
 def _identify_guider(header: Header, url: str) -> identity.GuiderIdentity:
-    rules = rules_of(header, url)
+    rules = require_rules(header, url)
     camera = rules.camera
     number = identity.detector(camera, header, url)
     if number not in camera.guiders:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from ..model.cameras import CAMERAS
-from . import cards, corrections
+from . import cards, corrections, registry
 
 if TYPE_CHECKING:
     from astro_metadata_translator import MetadataTranslator
@@ -41,13 +41,19 @@ def own() -> Mapping[str, type[HeaderTranslator]]:
     return {name: HeaderTranslator.own[name] for name in names}
 
 
-def of_header(header: Mapping[str, object]) -> type[HeaderTranslator] | None:
+def rules_of(header: Mapping[str, object]) -> type[HeaderTranslator] | None:
     """Return our own class of the camera that a header is of; None if it is no camera's."""
     return next((rules for rules in own().values() if rules.accepts(header)), None)
 
 
-def chosen(instrument: str) -> type[MetadataTranslator]:
+def translator(instrument: str) -> type[MetadataTranslator]:
     """Return the class that translates an instrument's headers: the site's own, else ours."""
+    if (generator := registry.generators().get(instrument)) is not None:
+        from .annex.translator import translator_of
+
+        if generator.translator_module is not None:
+            import_site(generator.translator_module)
+        return translator_of(generator)
     from astro_metadata_translator import MetadataTranslator
 
     return MetadataTranslator.translators[own()[instrument].registered_name]
@@ -56,7 +62,7 @@ def chosen(instrument: str) -> type[MetadataTranslator]:
 def corrections_of(rules: type[HeaderTranslator], obs_id: str) -> corrections.Cards:
     """Return the cards of an exposure that are to be replaced: as the class that translates it finds them."""
     instrument = rules.camera.name
-    if chosen(instrument) is rules:
+    if translator(instrument) is rules:
         return corrections.find(instrument, obs_id)
     return _of_site(instrument, obs_id) if corrections.is_plain(obs_id) else {}
 
@@ -68,7 +74,7 @@ def _of_site(instrument: str, obs_id: str) -> corrections.Cards:
 
     told: dict[str, object] = {"INSTRUME": CAMERAS[instrument].instrume[0], "OBSID": obs_id}
     header = dict(told)
-    lookup = type("Lookup", (chosen(instrument),), {"name": None, "fix_header": lambda *_, **__: False})
+    lookup = type("Lookup", (translator(instrument),), {"name": None, "fix_header": lambda *_, **__: False})
     fix_header(header, translator_class=lookup)
     return {card: value for card, value in header.items()
             if told.get(card) != value and not card.startswith(cards.LIBRARY)}  # fmt: skip

@@ -104,7 +104,7 @@ def names() -> tuple[str, ...]:
 
 
 @cache
-def get(name: str) -> Camera:
+def load(name: str) -> Camera:
     """Return a camera, read once from its data file.
 
     Parameters
