@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from ..errors import ConfigurationError
+from ..model import buckets
 from ..model.patterns import search
 from .documents import Block, Document
 
@@ -424,11 +425,10 @@ class Config(Document):
     @field_validator("buckets")
     @classmethod
     def _distinct(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        names = [bucket.rpartition("@")[2] for bucket in value]
-        if len(set(names)) != len(names):
+        if len(buckets.configured_names(value)) != len(value):
             raise ValueError("a bucket is listed twice; list it once, with one profile")
         for bucket in value:
-            if not re.fullmatch(r"([A-Za-z0-9_-]+@)?[A-Za-z0-9][A-Za-z0-9._:-]*", bucket):
+            if not re.fullmatch(buckets.PATTERN, bucket):
                 raise ValueError(f"{bucket!r} is neither bucket nor profile@bucket")
         return value
 

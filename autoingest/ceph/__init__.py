@@ -1,1 +1,1 @@
-"""What a Ceph must be told: topics, notifications of buckets, policies of buckets."""
+"""Administering a Ceph: topics, notifications of buckets, policies of buckets, and a test of the whole path."""

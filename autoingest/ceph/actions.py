@@ -1,4 +1,4 @@
-"""The actions that a bucket policy governs, each with what Ceph checks it against: the bucket or the object."""
+"""The S3 actions that a bucket policy can control, and whether Ceph checks each against the bucket or the object."""
 
 from __future__ import annotations
 
@@ -23,41 +23,41 @@ ON_OBJECTS = frozenset({
     "s3:PutObjectVersionAcl", "s3:PutObjectVersionTagging",
 })  # fmt: skip
 ON_BOTH = frozenset({"s3:DeleteObject"})
-"""Object actions that Ceph also checks against the bucket: it must allow a deletion of several objects at once."""
+"""Object actions that Ceph also checks against the bucket, when one request deletes several objects."""
 
 _ONE_BUCKET = re.compile(r"arn:aws:s3:::[^*?$]+")
 _NAMES = {name.lower(): name for name in ON_BUCKET | ON_OBJECTS}
 
 
 def canonical(action: str) -> str | None:
-    """Return an action's usual spelling, as Ceph ignores case; None for an unknown one or one with wildcards."""
+    """Return an action in its usual spelling (Ceph ignores case); None if it is unknown or contains wildcards."""
     return _NAMES.get(action.lower()) if action.isascii() else None
 
 
-def known(action: str) -> str:
-    """Return an action's usual spelling.
+def validated(action: str) -> str:
+    """Return an action in its usual spelling.
 
     Raises
     ------
     ValueError
-        If no bucket policy governs such an action in Ceph; the message suggests a name.
+        If Ceph's bucket policies don't control such an action; the message suggests one.
     """
     if name := canonical(action):
         return name
     near = get_close_matches(action.lower(), _NAMES, n=1)
     hint = f"did you mean {_NAMES[near[0]]}?" if near else "actions look like s3:PutObject"
-    raise ValueError(f"{action!r} is no action that Ceph lets a bucket policy deny; {hint}")
+    raise ValueError(f"{action!r} is not an action that Ceph lets a bucket policy deny; {hint}")
 
 
 def without_effect(action: str, resource: str) -> bool:
-    """Tell whether a known action never meets a resource, as when GetObject is allowed on a bucket.
+    """Return whether an action can never apply to a resource, such as ``s3:GetObject`` to a bucket.
 
     Parameters
     ----------
     action
-        In its usual spelling.
+        A known action in its usual spelling.
     resource
-        As in a policy. One that could name both a bucket and objects is never without effect.
+        Resource as written in a policy. One that could match both a bucket and objects is never without effect.
     """
     bucket, slash, _ = resource.partition("/")
     if action in ON_BOTH or not _ONE_BUCKET.fullmatch(bucket):

@@ -1,4 +1,4 @@
-"""The few requests that a Ceph is administered with: S3 for buckets, SNS for topics, and one that only Ceph has."""
+"""The requests that administer a Ceph: S3 for buckets, SNS for topics, and one that only Ceph has."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from .spec import Spec
 MISSING = 404
 DENIED = (401, 403)
 REFUSED_BY_QUEUE = 503
-"""Status of a PUT when a topic's queue is full."""
+"""HTTP status of a PUT when a topic's queue is full."""
 
 REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=30)
 
@@ -51,24 +51,24 @@ class Notification:
     arn: str
     events: tuple[str, ...]
     filter: str
-    """As this program writes filters: JSON of sorted ``[name, value]`` pairs; of anything else, all of it."""
+    """JSON of sorted ``[name, value]`` pairs, as `key_filter` returns it; any other kind of filter in full."""
 
     @property
     def topic(self) -> str:
-        """Name of the topic: last part of the ARN."""
+        """Name of the topic: the last part of the ARN."""
         return self.arn.rpartition(":")[2]
 
 
 def key_filter(prefix: str, suffix: str) -> str:
-    """Return the text by which filters are compared."""
+    """Return a filter on keys in the form in which filters are compared."""
     return json.dumps(sorted([name, value] for name, value in (("prefix", prefix), ("suffix", suffix)) if value))
 
 
 class Gateway:
-    """Ceph's gateway, as the users of a spec see it.
+    """Ceph's gateway, with the credentials that a specification names.
 
-    Every method raises `RefusedError` if the gateway refuses, `ConfigurationError` if it denies, `TransientError` if it
-    does not answer; messages name the bucket or topic, and never a secret.
+    Every method raises `RefusedError` if the gateway refuses a request, `ConfigurationError` if it denies access, and
+    `TransientError` if it does not answer. Messages name the bucket or topic, and never contain a secret.
     """
 
     def __init__(self, sns: Any, s3: Mapping[str, Any]) -> None:
@@ -78,19 +78,19 @@ class Gateway:
     @classmethod
     @asynccontextmanager
     async def open(cls, spec: Spec) -> AsyncIterator[Gateway]:
-        """Open clients with the profiles of a spec.
+        """Open clients with the profiles of a specification.
 
         Raises
         ------
         ConfigurationError
-            If the environment lacks a profile, or tells no endpoint.
+            If a profile is missing from the environment, or has no endpoint.
         """
         topics = f"{spec.profile}@topics" if spec.profile else "topics"
         for name in (topics, *(bucket.name for bucket in spec.buckets)):
             if resolve(name).endpoint is None:
                 raise ConfigurationError(
-                    f"no endpoint is known for {name}: set S3_ENDPOINT_URL, or LSST_RESOURCES_S3_PROFILE_<profile> "
-                    "with the URL of Ceph's gateway"
+                    f"no endpoint for {name}: set S3_ENDPOINT_URL, or LSST_RESOURCES_S3_PROFILE_<profile> for "
+                    "profile@bucket, to the URL of Ceph's gateway"
                 )
         async with AsyncExitStack() as stack:
             sns = await stack.enter_async_context(open_client(topics, service="sns"))
@@ -98,20 +98,21 @@ class Gateway:
             yield cls(sns, s3)
 
     async def topics(self) -> Counter[str]:
-        """List the ARNs of all topics of the tenant.
+        """Count the ARNs of all topics of the tenant.
 
-        Before Squid's new format, each notification has a copy of its topic, listed with the same ARN.
+        Before the new format of Ceph Squid, every notification has a copy of its topic, which is listed with the same
+        ARN.
         """
         found: Counter[str] = Counter()
-        with _explained("list topics"):
+        with _translated_errors("list topics"):
             async for page in self._sns.get_paginator("list_topics").paginate():
                 found.update(topic["TopicArn"] for topic in page.get("Topics", ()))
         return found
 
     async def topic(self, arn: str) -> dict[str, str] | None:
-        """Return a topic's attributes as Ceph tells them; None if there is no such topic."""
+        """Return a topic's attributes as Ceph reports them; None if there is no such topic."""
         try:
-            with _explained(f"read topic {arn}"):
+            with _translated_errors(f"read topic {arn}"):
                 response = await self._sns.get_topic_attributes(TopicArn=arn)
         except RefusedError as err:
             if err.status == MISSING:
@@ -121,25 +122,27 @@ class Gateway:
 
     async def write_topic(self, name: str, attributes: Mapping[str, str]) -> str:
         """Create or overwrite a topic; return its ARN."""
-        with _explained(f"write topic {name}"):
+        with _translated_errors(f"write topic {name}"):
             response = await self._sns.create_topic(Name=name, Attributes=dict(attributes))
         return str(response["TopicArn"])
 
     async def delete_topic(self, arn: str) -> None:
         """Delete a topic that no bucket uses any more."""
-        with _explained(f"delete topic {arn}"):
+        with _translated_errors(f"delete topic {arn}"):
             await self._sns.delete_topic(TopicArn=arn)
 
     async def create_bucket(self, bucket: BucketSpec) -> None:
         """Create a bucket."""
-        with _explained(f"create bucket {bucket.name}"):
-            await self._s3[bucket.name].create_bucket(Bucket=bucket.bare)
+        with _translated_errors(f"create bucket {bucket.name}"):
+            await self._s3[bucket.name].create_bucket(Bucket=bucket.name_on_server)
 
     async def notifications(self, bucket: BucketSpec) -> list[Notification] | None:
         """Return a bucket's notification configuration; None if there is no such bucket."""
         try:
-            with _explained(f"read the notifications of bucket {bucket.name}"):
-                response = await self._s3[bucket.name].get_bucket_notification_configuration(Bucket=bucket.bare)
+            with _translated_errors(f"read the notifications of bucket {bucket.name}"):
+                response = await self._s3[bucket.name].get_bucket_notification_configuration(
+                    Bucket=bucket.name_on_server
+                )
         except RefusedError as err:
             if err.status == MISSING:
                 return None
@@ -147,17 +150,17 @@ class Gateway:
         return [_notification(entry) for entry in response.get("TopicConfigurations", ())]
 
     async def subscribe(self, bucket: BucketSpec, entries: Sequence[Mapping[str, Any]]) -> None:
-        """Write entries of a bucket's notification configuration; those that are not among them stay."""
-        with _explained(f"write the notifications of bucket {bucket.name}"):
+        """Add or overwrite entries of a bucket's notification configuration; other entries stay."""
+        with _translated_errors(f"write the notifications of bucket {bucket.name}"):
             await self._s3[bucket.name].put_bucket_notification_configuration(
-                Bucket=bucket.bare, NotificationConfiguration={"TopicConfigurations": list(entries)}
+                Bucket=bucket.name_on_server, NotificationConfiguration={"TopicConfigurations": list(entries)}
             )
 
     async def unsubscribe(self, bucket: BucketSpec, notification_id: str) -> None:
-        """Remove one entry of a bucket's notification configuration, which only Ceph can.
+        """Remove one entry of a bucket's notification configuration, by a request that only Ceph knows.
 
-        Only ids that the server itself has listed may be given: one that does not know this request takes it for the
-        deletion of the bucket.
+        Pass only ids that the server itself has listed: a server that does not know this request would take it for the
+        deletion of the whole bucket.
         """
         location = resolve(bucket.name)
         keys = location.credential()
@@ -169,7 +172,7 @@ class Gateway:
         credentials = Credentials(keys["access_key_id"], keys["secret_access_key"], keys.get("token"))
         S3SigV4Auth(credentials, "s3", location.region).add_auth(request)
         prepared = request.prepare()
-        what = f"remove notification {notification_id} of bucket {bucket.name}"
+        what = f"remove notification {notification_id} from bucket {bucket.name}"
         try:
             async with (
                 aiohttp.ClientSession(timeout=REQUEST_TIMEOUT) as session,
@@ -186,8 +189,8 @@ class Gateway:
     async def policy(self, bucket: BucketSpec) -> str | None:
         """Return the text of a bucket's policy, if it has one."""
         try:
-            with _explained(f"read the policy of bucket {bucket.name}"):
-                response = await self._s3[bucket.name].get_bucket_policy(Bucket=bucket.bare)
+            with _translated_errors(f"read the policy of bucket {bucket.name}"):
+                response = await self._s3[bucket.name].get_bucket_policy(Bucket=bucket.name_on_server)
         except RefusedError as err:
             if err.status == MISSING:
                 return None
@@ -195,54 +198,58 @@ class Gateway:
         return str(response["Policy"])
 
     async def write_policy(self, bucket: BucketSpec, policy: Mapping[str, Any] | None) -> None:
-        """Replace a bucket's policy, or remove it."""
-        with _explained(f"write the policy of bucket {bucket.name}"):
+        """Replace a bucket's policy; None removes it."""
+        with _translated_errors(f"write the policy of bucket {bucket.name}"):
             if policy is None:
-                await self._s3[bucket.name].delete_bucket_policy(Bucket=bucket.bare)
+                await self._s3[bucket.name].delete_bucket_policy(Bucket=bucket.name_on_server)
             else:
-                await self._s3[bucket.name].put_bucket_policy(Bucket=bucket.bare, Policy=json.dumps(policy))
+                await self._s3[bucket.name].put_bucket_policy(Bucket=bucket.name_on_server, Policy=json.dumps(policy))
 
     async def acl(self, bucket: BucketSpec) -> tuple[str, ...]:
-        """Return what a bucket's ACL lets others than its owner do, each as ``AllUsers READ``."""
-        with _explained(f"read the ACL of bucket {bucket.name}"):
-            response = await self._s3[bucket.name].get_bucket_acl(Bucket=bucket.bare)
+        """Return what a bucket's ACL grants to anyone but its owner, each grant as ``AllUsers READ``."""
+        with _translated_errors(f"read the ACL of bucket {bucket.name}"):
+            response = await self._s3[bucket.name].get_bucket_acl(Bucket=bucket.name_on_server)
         owner = response.get("Owner", {}).get("ID")
         found = []
         for grant in response.get("Grants", ()):
             grantee = grant.get("Grantee", {})
             if owner is None or grantee.get("ID") != owner:
                 name = grantee.get("ID") or grantee.get("EmailAddress") or grantee.get("URI", "").rpartition("/")[2]
-                found.append(f"{name or 'somebody'} {grant.get('Permission')}")
+                found.append(f"{name or 'unknown grantee'} {grant.get('Permission')}")
         return tuple(sorted(found))
 
     async def make_private(self, bucket: BucketSpec) -> None:
-        """Write a bucket's ACL so that it lets nobody but the owner do anything."""
-        with _explained(f"write the ACL of bucket {bucket.name}"):
-            await self._s3[bucket.name].put_bucket_acl(Bucket=bucket.bare, ACL="private")
+        """Reset a bucket's ACL, so that it grants nothing to anyone but the owner."""
+        with _translated_errors(f"write the ACL of bucket {bucket.name}"):
+            await self._s3[bucket.name].put_bucket_acl(Bucket=bucket.name_on_server, ACL="private")
 
     async def put(self, bucket: BucketSpec, key: str, body: bytes) -> None:
         """Write an object."""
-        with _explained(f"put {key} into bucket {bucket.name}"):
-            await self._s3[bucket.name].put_object(Bucket=bucket.bare, Key=key, Body=body)
+        with _translated_errors(f"put {key} into bucket {bucket.name}"):
+            await self._s3[bucket.name].put_object(Bucket=bucket.name_on_server, Key=key, Body=body)
 
     async def delete(self, bucket: BucketSpec, prefix: str, before: datetime | None = None) -> None:
-        """Delete all objects whose keys begin so, with every version and every mark of a deletion.
+        """Delete all objects with a prefix, including every version and delete marker.
 
         Parameters
         ----------
         bucket
-            Where.
+            The bucket.
         prefix
             Beginning of the keys, or a whole key.
         before
-            Only what was written before that.
+            Delete only what was last modified before this time.
         """
         client = self._s3[bucket.name]
-        with _explained(f"delete {prefix} from bucket {bucket.name}"):
-            async for page in client.get_paginator("list_object_versions").paginate(Bucket=bucket.bare, Prefix=prefix):
+        with _translated_errors(f"delete {prefix} from bucket {bucket.name}"):
+            async for page in client.get_paginator("list_object_versions").paginate(
+                Bucket=bucket.name_on_server, Prefix=prefix
+            ):
                 for item in (*page.get("Versions", ()), *page.get("DeleteMarkers", ())):
                     if before is None or item["LastModified"] < before:
-                        await client.delete_object(Bucket=bucket.bare, Key=item["Key"], VersionId=item["VersionId"])
+                        await client.delete_object(
+                            Bucket=bucket.name_on_server, Key=item["Key"], VersionId=item["VersionId"]
+                        )
 
 
 def _notification(entry: Mapping[str, Any]) -> Notification:
@@ -254,7 +261,7 @@ def _notification(entry: Mapping[str, Any]) -> Notification:
 
 
 @contextmanager
-def _explained(what: str) -> Iterator[None]:
+def _translated_errors(what: str) -> Iterator[None]:
     try:
         yield
     except ClientError as err:
@@ -268,6 +275,7 @@ def _refusal(what: str, status: int, code: str | None) -> AutoingestError:
     reason = f"{status} {code}" if code else str(status)
     if status in DENIED:
         return ConfigurationError(
-            f"can't {what}: denied ({reason}); the profile needs the keys of a user who may, for a bucket its owner"
+            f"can't {what}: access denied ({reason}); give the profile the keys of a user who may do this, which for a "
+            "bucket is its owner"
         )
     return RefusedError(f"can't {what}: Ceph answers {reason}", status)

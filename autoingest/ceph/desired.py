@@ -1,4 +1,4 @@
-"""What is wanted of a Ceph beyond what the file says, what may be wrong, and the steps that mend it."""
+"""The desired state of a Ceph, the findings of a comparison, and the steps that correct them."""
 
 from __future__ import annotations
 
@@ -11,28 +11,29 @@ from pydantic import SecretStr
 from .client import Notification
 from .schema import BucketSpec, TopicSpec
 from .spec import Spec
-from .state import State
+from .state import ActualState
 
 Kind = Literal["create bucket", "write topic", "subscribe", "write policy", "write ACL", "unsubscribe", "delete topic"]
-"""In the order in which they are done."""
+"""Kinds of steps, in the order in which they are taken."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One change of Ceph."""
+    """One change to Ceph."""
 
     kind: Kind
     subject: str
-    """Name of the bucket as declared, or of the topic."""
+    """Name of the bucket, as declared, or of the topic."""
     id: str = ""
-    """Id of the notification to remove."""
+    """Id of the notification that is removed."""
 
     @property
     def phase(self) -> int:
-        """Steps of a later phase are taken only when Ceph has been read again and no earlier one is left.
+        """Number of the phase in which this step is taken, from 0.
 
-        First what is wanted is there, then what is not wanted any more goes: notifications before their topics, as
-        Ceph refuses what is written to a bucket that notifies a deleted persistent topic.
+        A phase begins only after Ceph has been read again and shows that no step of an earlier phase is left: first
+        everything is created and written, then notifications are removed, and topics last. Ceph refuses writes to a
+        bucket that notifies a deleted persistent topic.
         """
         return max(0, get_args(Kind).index(self.kind) - get_args(Kind).index("unsubscribe") + 1)
 
@@ -43,40 +44,45 @@ class Step:
             "subscribe": f"write the notifications of bucket {self.subject}",
             "write policy": f"write the policy of bucket {self.subject}",
             "write ACL": f"make the ACL of bucket {self.subject} private",
-            "unsubscribe": f"remove notification {self.id} of bucket {self.subject}",
+            "unsubscribe": f"remove notification {self.id} from bucket {self.subject}",
             "delete topic": f"delete topic {self.subject}",
         }[self.kind]
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One difference between the file and Ceph."""
+    """One difference between the specification and Ceph."""
 
     where: str
+    """The topic, bucket or notification."""
     wrong: str
+    """What is wrong, as a clause."""
     remedy: str
+    """What the operator should do."""
     declared: str = ""
+    """What the specification says, one item a line."""
     actual: str = ""
+    """What Ceph says, one item a line."""
     steps: tuple[Step, ...] = ()
-    """What mends it; nothing where a person must decide."""
+    """Steps that correct it; empty if a person must decide."""
     note: bool = False
-    """Worth knowing, but nothing is wrong."""
+    """Whether this is for information only and nothing is wrong."""
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """The spec with what it does not hold itself: secrets, and the generation of each topic."""
+class DesiredState:
+    """A specification together with what is not in its file: secrets, and the generation of each topic."""
 
     spec: Spec
     secrets: Mapping[str, SecretStr]
-    """By name of the declared topic."""
+    """By name of the declared topic; empty for a topic without one."""
     generations: Mapping[str, int] = field(default_factory=dict)
-    """By name of the declared topic: least generation, where it is to be higher than what the spec says."""
+    """Minimum generation by name of the declared topic, where it is higher than the specification's."""
     force: bool = False
-    """Whether notifications that nobody has declared are to go."""
+    """Whether undeclared notifications are removed."""
 
-    def generation(self, topic: TopicSpec, state: State) -> int:
-        """Tell the generation that a topic is to have: the highest that a bucket has been given."""
+    def generation(self, topic: TopicSpec, state: ActualState) -> int:
+        """Return the generation that a topic should have: the highest one that any bucket already notifies."""
         used = (
             topic.generation_of(item.topic)
             for bucket in self.spec.buckets
@@ -85,12 +91,12 @@ class Wanted:
         )
         return max(topic.generation, self.generations.get(topic.name, 1), *(number or 1 for number in used))
 
-    def name(self, topic: TopicSpec, state: State) -> str:
-        """Tell the name that a topic is to have."""
-        return topic.named(self.generation(topic, state))
+    def name(self, topic: TopicSpec, state: ActualState) -> str:
+        """Return the name that a topic should have in Ceph."""
+        return topic.name_of(self.generation(topic, state))
 
     def attributes(self, topic: TopicSpec) -> dict[str, str]:
-        """Return what a topic is written with, its secret included."""
+        """Return the attributes to write a topic with, including its secret."""
         secret = self.secrets[topic.name].get_secret_value()
         return {
             "push-endpoint": topic.push_endpoint,
@@ -99,8 +105,8 @@ class Wanted:
             **({"OpaqueData": secret} if secret else {}),
         }
 
-    def entries(self, bucket: BucketSpec, state: State, arns: Mapping[str, str]) -> list[dict[str, Any]]:
-        """Return the bucket's notification configuration; `arns` are by actual name of the topic."""
+    def entries(self, bucket: BucketSpec, state: ActualState, arns: Mapping[str, str]) -> list[dict[str, Any]]:
+        """Return a bucket's notification configuration; `arns` maps the topics' names in Ceph to their ARNs."""
         entries = []
         for item in bucket.notifications:
             name = self.name(self.spec.topic(item.topic), state)
@@ -112,20 +118,20 @@ class Wanted:
         return entries
 
 
-def next_generation(topic: TopicSpec, state: State) -> int:
-    """Return a generation that no topic or notification has had, as far as Ceph still knows."""
+def next_generation(topic: TopicSpec, state: ActualState) -> int:
+    """Return a generation higher than that of any topic or notification that Ceph still knows."""
     names = {*state.listed, *state.topics}
     names.update(item.topic for bucket in state.buckets.values() for item in bucket.notifications)
     return 1 + max(topic.generation, *(topic.generation_of(name) or 0 for name in names), 0)
 
 
-def notifications(state: State, bucket: BucketSpec) -> tuple[Notification, ...]:
-    """Return what a bucket is told now; nothing where it does not exist."""
+def notifications(state: ActualState, bucket: BucketSpec) -> tuple[Notification, ...]:
+    """Return a bucket's current notifications; none if it does not exist."""
     actual = state.buckets.get(bucket.name)
     return actual.notifications if actual else ()
 
 
-def steps_of(findings: Sequence[Finding]) -> list[Step]:
-    """Return all steps that findings ask for, each once, in the order in which they are done."""
+def ordered_steps(findings: Sequence[Finding]) -> list[Step]:
+    """Return all steps of the findings, each once, in the order in which they are taken."""
     steps = dict.fromkeys(step for finding in findings for step in finding.steps)
     return sorted(steps, key=lambda step: get_args(Kind).index(step.kind))

@@ -1,4 +1,4 @@
-"""Declared against actual: what is wrong, and the steps that mend it. Pure."""
+"""Compare the desired with the actual state: what is wrong, and which steps correct it. Pure functions."""
 
 from __future__ import annotations
 
@@ -6,34 +6,34 @@ from collections.abc import Iterator, Sequence
 
 from . import policy
 from .client import Notification, key_filter
-from .desired import Finding, Step, Wanted, notifications
+from .desired import DesiredState, Finding, Step, notifications
 from .schema import BucketSpec, NotificationSpec, TopicSpec
-from .state import BucketState, State, TopicState
+from .state import ActualState, BucketState, TopicState
 
 PACING = ("max_retries", "time_to_live", "retry_sleep_duration")
-"""Attributes that only Ceph from Reef on knows."""
+"""Attributes that Ceph knows only since Reef."""
 
 UNSET = "None"
-"""What Ceph tells of them where they are not set."""
+"""Value that Ceph reports for them if they are not set."""
 
 
-def compare(wanted: Wanted, state: State) -> list[Finding]:
-    """Find all differences between a spec and what Ceph holds."""
+def compare(desired: DesiredState, state: ActualState) -> list[Finding]:
+    """Return all differences between the desired state and the actual one."""
     findings: list[Finding] = []
-    for topic in wanted.spec.topics:
-        findings += _topic(wanted, state, topic)
-    for bucket in wanted.spec.buckets:
-        findings += _bucket(wanted, state, bucket)
-    for topic in wanted.spec.topics:
-        findings += _old_generations(wanted, state, topic)
+    for topic in desired.spec.topics:
+        findings += _topic(desired, state, topic)
+    for bucket in desired.spec.buckets:
+        findings += _bucket(desired, state, bucket)
+    for topic in desired.spec.topics:
+        findings += _old_generations(desired, state, topic)
     return findings
 
 
-def _topic(wanted: Wanted, state: State, topic: TopicSpec) -> Iterator[Finding]:
-    name = wanted.name(topic, state)
+def _topic(desired: DesiredState, state: ActualState, topic: TopicSpec) -> Iterator[Finding]:
+    name = desired.name(topic, state)
     where = f"topic {name}"
-    buckets = [bucket for bucket in wanted.spec.buckets if any(n.topic == topic.name for n in bucket.notifications)]
-    # What is changed takes effect only when the buckets' configurations are written again.
+    buckets = [bucket for bucket in desired.spec.buckets if any(n.topic == topic.name for n in bucket.notifications)]
+    # A change of a topic takes effect only after the buckets' notifications have been written again.
     steps = (
         Step("write topic", name),
         *(Step("subscribe", bucket.name) for bucket in buckets if bucket.create or bucket.name in state.buckets),
@@ -41,54 +41,55 @@ def _topic(wanted: Wanted, state: State, topic: TopicSpec) -> Iterator[Finding]:
     declared = f"to {topic.push_endpoint}"
     actual = state.topics.get(name)
     if actual is None:
-        users = [b.name for b in wanted.spec.buckets if any(n.topic == name for n in notifications(state, b))]
+        users = [b.name for b in desired.spec.buckets if any(n.topic == name for n in notifications(state, b))]
         if users:
             wrong = (
-                f"the topic is deleted, but {', '.join(users)} still notifies it: if it was persistent, Ceph refuses "
-                "what is written there, else it goes on posting as it was told before"
+                f"the topic has been deleted, but {', '.join(users)} still notifies it: if it was persistent, Ceph "
+                "refuses writes to that bucket; otherwise it keeps posting with the old settings"
             )
         else:
             wrong = "the topic does not exist"
         yield Finding(where, wrong, "apply creates it and writes the buckets' notifications", declared, "absent", steps)
         return
-    for wrong, said, is_ in _attributes(wanted, topic, actual):
-        yield Finding(where, wrong, "apply writes the topic and the buckets' notifications", said, is_, steps)
+    for wrong, expected, found in _attributes(desired, topic, actual):
+        yield Finding(where, wrong, "apply writes the topic and the buckets' notifications", expected, found, steps)
     ignored = [option for option in PACING if option in topic.options()]
-    if ignored and not actual.paced:
+    if ignored and not actual.supports_pacing:
         yield Finding(
-            where, f"this Ceph is older than Reef and ignores {', '.join(ignored)}", "nothing to be done", note=True
+            where, f"this Ceph is older than Reef and ignores {', '.join(ignored)}", "no action needed", note=True
         )
 
 
-def _attributes(wanted: Wanted, topic: TopicSpec, actual: TopicState) -> Iterator[tuple[str, str, str]]:
-    """Tell what differs, as words, declared and actual."""
+def _attributes(desired: DesiredState, topic: TopicSpec, actual: TopicState) -> Iterator[tuple[str, str, str]]:
+    """Yield each attribute that differs: what is wrong, the declared value and the actual one."""
     if actual.endpoint != topic.push_endpoint:
         yield (f"notifications go to {actual.endpoint}, not to {topic.push_endpoint}",
                f"to {topic.push_endpoint}", f"to {actual.endpoint}")  # fmt: skip
-    if actual.secret != wanted.secrets[topic.name]:
+    if actual.secret != desired.secrets[topic.name]:
         variable = topic.opaque_data_variable
         yield (
-            f"OpaqueData is not the secret that {variable} holds"
-            if variable
-            else "OpaqueData is set, but not declared",
+            f"OpaqueData is not the secret that {variable} holds" if variable else "OpaqueData is set but not declared",
             f"OpaqueData of {variable}" if variable else "no OpaqueData",
             "another OpaqueData" if actual.secret else "no OpaqueData",
         )
     if actual.persistent != topic.persistent:
         yield (
-            "it does not keep notifications until they are taken" if topic.persistent else "it is persistent",
+            "it is not persistent: Ceph tries each notification only once"
+            if topic.persistent
+            else "it is persistent, which is not declared",
             f"persistent: {topic.persistent}",
             f"persistent: {actual.persistent}",
         )
     for option, value in topic.options().items():
-        if (is_ := actual.options.get(option)) != value:
-            yield f"{option} is {is_ or 'not set'}, not {value}", f"{option}: {value}", f"{option}: {is_ or 'not set'}"
+        if (found := actual.options.get(option)) != value:
+            found = found or "not set"
+            yield f"{option} is {found}, not {value}", f"{option}: {value}", f"{option}: {found}"
     for option in PACING:
-        if option not in topic.options() and (is_ := actual.options.get(option, UNSET)) != UNSET:
-            yield f"{option} is {is_}, which is not declared", f"{option}: not set", f"{option}: {is_}"
+        if option not in topic.options() and (found := actual.options.get(option, UNSET)) != UNSET:
+            yield f"{option} is {found}, which is not declared", f"{option}: not set", f"{option}: {found}"
 
 
-def _bucket(wanted: Wanted, state: State, bucket: BucketSpec) -> Iterator[Finding]:
+def _bucket(desired: DesiredState, state: ActualState, bucket: BucketSpec) -> Iterator[Finding]:
     where = f"bucket {bucket.name}"
     actual = state.buckets.get(bucket.name)
     if actual is None:
@@ -97,96 +98,97 @@ def _bucket(wanted: Wanted, state: State, bucket: BucketSpec) -> Iterator[Findin
             steps.append(Step("subscribe", bucket.name))
         if bucket.create and bucket.policy:
             steps.append(Step("write policy", bucket.name))
-        remedy = "apply creates it" if bucket.create else "create it as its owner, or say create: true"
+        remedy = "apply creates it" if bucket.create else "create it as its owner, or set create: true in the file"
         yield Finding(where, "the bucket does not exist", remedy, "bucket", "absent", tuple(steps))
         return
     ids = set()
     for item in bucket.notifications:
-        topic = wanted.spec.topic(item.topic)
-        name = wanted.name(topic, state)
-        ids.add(wanted.spec.prefix(bucket) + name)
-        yield from _notification(wanted, state, bucket, item, name)
+        topic = desired.spec.topic(item.topic)
+        name = desired.name(topic, state)
+        ids.add(desired.spec.prefix(bucket) + name)
+        yield from _notification(desired, state, bucket, item, name)
     for entry in dict.fromkeys(actual.notifications):
         if entry.id not in ids and entry.id not in bucket.leave:
-            yield _surplus(wanted, bucket, entry)
+            yield _undeclared(desired, bucket, entry)
     if bucket.policy is not None:
         yield from _policy(bucket, actual)
 
 
 def _notification(
-    wanted: Wanted, state: State, bucket: BucketSpec, item: NotificationSpec, name: str
+    desired: DesiredState, state: ActualState, bucket: BucketSpec, item: NotificationSpec, name: str
 ) -> Iterator[Finding]:
-    identifier = wanted.spec.prefix(bucket) + name
+    identifier = desired.spec.prefix(bucket) + name
     where = f"bucket {bucket.name}, notification {identifier}"
     step = (Step("subscribe", bucket.name),)
-    said = _describe(name, item.events, key_filter(item.prefix, item.suffix))
+    declared = _describe(name, item.events, key_filter(item.prefix, item.suffix))
     remedy = "apply writes the bucket's notifications"
     found = [entry for entry in notifications(state, bucket) if entry.id == identifier and entry.topic == name]
     if not found:
-        yield Finding(where, f"the bucket does not notify topic {name}", remedy, said, "absent", step)
+        yield Finding(where, f"the bucket does not notify topic {name}", remedy, declared, "absent", step)
         return
-    is_ = _describe(found[0].topic, found[0].events, found[0].filter)
-    if is_ != said:
-        yield Finding(where, "its events or keys differ", remedy, said, is_, step)
-    topic = wanted.spec.topic(item.topic)
+    actual = _describe(found[0].topic, found[0].events, found[0].filter)
+    if actual != declared:
+        yield Finding(where, "its events or its filter on keys differ", remedy, declared, actual, step)
+    topic = desired.spec.topic(item.topic)
     copy = state.copies.get((identifier, name))
     current = state.topics.get(name)
-    if copy and current and not any(_attributes(wanted, topic, current)):
-        for wrong, declared, is_ in _attributes(wanted, topic, copy):
-            yield Finding(where, f"what the topic now says has not reached the bucket: {wrong}",
-                          remedy, declared, is_, step)  # fmt: skip
+    if copy and current and not any(_attributes(desired, topic, current)):
+        for wrong, declared, actual in _attributes(desired, topic, copy):
+            wrong = f"the bucket still uses the topic's former settings: {wrong}"
+            yield Finding(where, wrong, remedy, declared, actual, step)
 
 
-def _surplus(wanted: Wanted, bucket: BucketSpec, entry: Notification) -> Finding:
+def _undeclared(desired: DesiredState, bucket: BucketSpec, entry: Notification) -> Finding:
     where = f"bucket {bucket.name}, notification {entry.id}"
     actual = _describe(entry.topic, entry.events, entry.filter)
     step = (Step("unsubscribe", bucket.name, entry.id),)
-    if entry.id.startswith(wanted.spec.prefix(bucket)):
-        wrong = f"stale: it is not declared any more, but still posts to topic {entry.topic}"
+    if entry.id.startswith(desired.spec.prefix(bucket)):
+        wrong = f"stale: it is no longer declared, but still posts to topic {entry.topic}"
         return Finding(where, wrong, "apply removes it", "absent", actual, step)
-    wrong = f"unknown: nobody declares it, but it posts to topic {entry.topic}"
-    remedy = "declare it, name it under leave if it is others', or remove it with apply --force"
-    return Finding(where, wrong, remedy, "absent", actual, step if wanted.force else ())
+    wrong = f"unknown: it is not declared, but posts to topic {entry.topic}"
+    remedy = "declare it, list it under leave if others manage it, or remove it with apply --force"
+    return Finding(where, wrong, remedy, "absent", actual, step if desired.force else ())
 
 
 def _policy(bucket: BucketSpec, actual: BucketState) -> Iterator[Finding]:
     if actual.acl:
         yield Finding(
-            f"bucket {bucket.name}, ACL", f"it lets others than the owner in: {', '.join(actual.acl)}",
+            f"bucket {bucket.name}, ACL", f"it gives access to others than the owner: {', '.join(actual.acl)}",
             "apply makes it private; grant what others need under policy", "the owner only", "\n".join(actual.acl),
             (Step("write ACL", bucket.name),),
         )  # fmt: skip
-    should, is_ = policy.meaning(policy.render(bucket)), policy.meaning(actual.policy)
-    if should == is_:
+    declared, present = policy.permissions_of(policy.render(bucket)), policy.permissions_of(actual.policy)
+    if declared == present:
         return
     parts = []
-    if missing := should - is_:
+    if missing := declared - present:
         parts.append(f"{len(missing)} declared permissions or denials are missing")
-    if surplus := is_ - should:
-        parts.append(f"{len(surplus)} are there that are not declared")
-        if everybody := policy.for_everybody(surplus):
-            parts[-1] += f" ({everybody} may be for everybody)"
+    if surplus := present - declared:
+        parts.append(f"{len(surplus)} permissions or denials are not declared")
+        if public := policy.count_public(surplus):
+            parts[-1] += f" ({public} may apply to everybody)"
     yield Finding(
         f"bucket {bucket.name}, policy", " and ".join(parts), "apply replaces the policy",
-        policy.in_words(missing), policy.in_words(surplus), (Step("write policy", bucket.name),),
+        policy.describe_permissions(missing), policy.describe_permissions(surplus),
+        (Step("write policy", bucket.name),),
     )  # fmt: skip
 
 
-def _old_generations(wanted: Wanted, state: State, topic: TopicSpec) -> Iterator[Finding]:
-    current = wanted.generation(topic, state)
+def _old_generations(desired: DesiredState, state: ActualState, topic: TopicSpec) -> Iterator[Finding]:
+    current = desired.generation(topic, state)
     for name in state.topics:
         generation = topic.generation_of(name)
         if generation is None or generation >= current:
             continue
-        users = [(b, n) for b in wanted.spec.buckets for n in notifications(state, b) if n.topic == name]
-        going = [n for b, n in users if wanted.force or n.id.startswith(wanted.spec.prefix(b))]
-        others = max(len(users) - len(going), state.listed.get(name, 1) - 1 - len(users))
+        users = [(b, n) for b in desired.spec.buckets for n in notifications(state, b) if n.topic == name]
+        removed = [n for b, n in users if desired.force or n.id.startswith(desired.spec.prefix(b))]
+        others = max(len(users) - len(removed), state.listed.get(name, 1) - 1 - len(users))
         where = f"topic {name}"
         if others > 0:
-            wrong = f"an old generation that {others} other notifications still use; it is kept"
-            yield Finding(where, wrong, "it can be deleted when those are gone", "absent", "present", note=True)
+            wrong = f"an old generation that {others} other notifications still use, so it is kept"
+            yield Finding(where, wrong, "apply deletes it once they are gone", "absent", "present", note=True)
         else:
-            wrong = f"an old generation of topic {topic.named(current)}"
+            wrong = f"an old generation of topic {topic.name_of(current)}"
             yield Finding(where, wrong, "apply deletes it", "absent", "present", (Step("delete topic", name),))
 
 

@@ -1,4 +1,4 @@
-"""The blocks of the file that declares what a Ceph shall hold: topics, notifications, grants, buckets."""
+"""The blocks of a Ceph specification: topics, notifications, grants and buckets."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from ..app.documents import Block
-from .actions import known
+from ..model import buckets
+from .actions import validated
 
 CREATED = "s3:ObjectCreated:*"
-"""The only events that are asked for."""
+"""The only events that may be subscribed to."""
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,240}$")]
 Count = Annotated[int, Field(ge=0)]
@@ -22,46 +23,46 @@ _ACCOUNT = re.compile(r"\d{12}|RGW\d{17}")
 
 
 class TopicSpec(Block):
-    """A topic: where notifications go, and what they carry."""
+    """A topic: where Ceph sends notifications, and how."""
 
     name: Name
-    """Name of the first generation; generation N is called ``{name}-{N}``."""
+    """Name of the first generation; generation N is named ``{name}-{N}``."""
 
     generation: Annotated[int, Field(ge=1, le=9999)] = 1
-    """Least generation of the topic. A topic whose queue once broke is given a new name, never the old one again."""
+    """Minimum generation of the topic. A topic whose queue has broken gets a new name and never the old one again."""
 
     push_endpoint: str
     """``http://host:port/notify``, ``https://...`` or ``kafka://host:port``, without credentials."""
 
     opaque_data_variable: str | None = None
-    """Environment variable that holds the secret each notification carries; none: it carries none."""
+    """Environment variable with the secret that each notification carries as ``opaqueData``; null for no secret."""
 
     persistent: bool = True
-    """Whether Ceph keeps notifications until they are taken. If not, each is tried once, and the writer waits."""
+    """Whether Ceph stores notifications until they are delivered. If not, it tries each once while the writer waits."""
 
     kafka_ack_level: Literal["none", "broker"] | None = None
-    """When a notification to Kafka counts as delivered; Ceph's own default is ``broker``."""
+    """When a notification to Kafka counts as delivered; by default Ceph uses ``broker``."""
 
     use_ssl: bool | None = None
     """Whether the connection to Kafka is encrypted."""
 
     verify_ssl: bool | None = None
-    """Whether the endpoint's certificate is checked; Ceph's own default is yes."""
+    """Whether the endpoint's certificate is checked; by default Ceph checks it."""
 
     ca_location: str | None = None
-    """File of the certificate authority, as the gateway sees it."""
+    """File of the certificate authority, on the gateway's machine."""
 
     max_retries: Count | None = None
-    """Attempts after which a notification is lost; Ceph from Reef on, older ones try for ever."""
+    """Attempts after which Ceph drops a notification; since Ceph Reef, older versions retry for ever."""
 
     time_to_live: Count | None = None
-    """Seconds after which a notification is lost; Ceph from Reef on."""
+    """Seconds after which Ceph drops a notification; since Ceph Reef."""
 
     retry_sleep_duration: Count | None = None
-    """Seconds between two attempts; Ceph from Reef on, older ones do not pause."""
+    """Seconds between two attempts; since Ceph Reef, older versions do not pause."""
 
     canary: bool = True
-    """Whether notifications come to this program, so that a canary can be expected from the topic."""
+    """Whether the topic's notifications come to this program, so that ``canary`` can expect them."""
 
     @field_validator("push_endpoint")
     @classmethod
@@ -72,28 +73,28 @@ class TopicSpec(Block):
         except ValueError as err:
             raise ValueError(f"not a URL: {err}") from None
         if url.scheme not in ("http", "https", "kafka") or not url.hostname:
-            raise ValueError("neither http://host:port/path nor https://... nor kafka://host:port")
+            raise ValueError("must be http://host:port/path, https://host:port/path or kafka://host:port")
         if url.username is not None:
-            raise ValueError("credentials do not belong into this file")
+            raise ValueError("credentials must not be in this file")
         if url.scheme == "kafka" and port is None:
             raise ValueError("the port is missing, as in kafka://host:9094")
         if "&" in value or re.search(r"\s", value):
-            raise ValueError("Ceph keeps neither & nor white space in an endpoint")
+            raise ValueError("must not contain & or white space, which Ceph does not keep in an endpoint")
         return value
 
-    def named(self, generation: int) -> str:
-        """Return the topic's name in a generation."""
+    def name_of(self, generation: int) -> str:
+        """Return the topic's name in Ceph for a generation."""
         return self.name if generation == 1 else f"{self.name}-{generation}"
 
     def generation_of(self, name: str) -> int | None:
-        """Tell which generation of this topic a name stands for, if any."""
+        """Return the generation of this topic that a name in Ceph stands for; None if it is another topic's."""
         if name == self.name:
             return 1
         match = re.fullmatch(re.escape(self.name) + r"-([2-9]|[1-9]\d{1,3})", name)
         return int(match[1]) if match else None
 
     def options(self) -> dict[str, str]:
-        """Return the declared attributes beyond endpoint, secret and persistence, as Ceph names and writes them."""
+        """Return the declared attributes except endpoint, secret and persistence, in Ceph's names and notation."""
         values = {
             "kafka-ack-level": self.kafka_ack_level,
             "use-ssl": self.use_ssl,
@@ -108,46 +109,46 @@ class TopicSpec(Block):
 
 
 class NotificationSpec(Block):
-    """Announces a bucket's new objects to a topic."""
+    """A notification: a bucket announces its new objects to a topic."""
 
     topic: Name
-    """Name of a declared topic, without generation."""
+    """Name of a declared topic, without its generation."""
 
     events: tuple[str, ...] = (CREATED,)
-    """Only ``s3:ObjectCreated:*``."""
+    """Events to announce; only ``s3:ObjectCreated:*`` is accepted."""
 
     prefix: str = ""
-    """Only keys that begin so."""
+    """Announce only objects whose keys begin with this."""
 
     suffix: str = ""
-    """Only keys that end so."""
+    """Announce only objects whose keys end with this."""
 
     @field_validator("events")
     @classmethod
     def _only_created(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if any("ObjectRemoved" in event for event in value):
             raise ValueError(
-                "ObjectRemoved must not be subscribed: deleting several objects at once then aborts Ceph's gateway"
+                "don't subscribe to ObjectRemoved: deleting several objects at once then crashes Ceph's gateway"
             )
         if value != (CREATED,):
-            raise ValueError(f"only [{CREATED}]: with less, images that are copied or written in parts are missed")
+            raise ValueError(f"must be [{CREATED}]: with less, images that are copied or written in parts are missed")
         return value
 
 
 class GrantSpec(Block):
-    """Lets users do something with a bucket, or forbids it."""
+    """A rule of a bucket's policy: grants access to users, or denies them actions."""
 
     grant: Literal["read", "readWrite"] | None = None
-    """``read``: list, and get objects in any version; ``readWrite``: also put and delete."""
+    """``read``: list the bucket and get objects in any version; ``readWrite``: also put and delete objects."""
 
-    deny: Annotated[tuple[Annotated[str, AfterValidator(known)], ...], Field(min_length=1)] | None = None
-    """Actions to forbid, as ``s3:PutObject``; all of `autoingest.ceph.actions`."""
+    deny: Annotated[tuple[Annotated[str, AfterValidator(validated)], ...], Field(min_length=1)] | None = None
+    """Actions to deny, such as ``s3:PutObject``; any of `autoingest.ceph.actions`."""
 
     principals: Annotated[tuple[str, ...], Field(min_length=1)]
-    """``arn:aws:iam:::user/NAME`` or ``arn:aws:iam::TENANT:user/NAME``; with deny also ``*``."""
+    """Users, as ``arn:aws:iam:::user/NAME`` or ``arn:aws:iam::TENANT:user/NAME``; with deny also ``*``."""
 
     objects: str = "*"
-    """Keys that it is about, as ``LSSTCam/raw/*``; actions on the bucket itself are about all of it."""
+    """Keys to which the rule applies, such as ``LSSTCam/raw/*``. Actions on the bucket apply to the whole bucket."""
 
     @field_validator("principals")
     @classmethod
@@ -158,41 +159,41 @@ class GrantSpec(Block):
                 raise ValueError(f"{principal!r} is neither arn:aws:iam:::user/NAME nor arn:aws:iam::TENANT:user/NAME")
             if match and _ACCOUNT.fullmatch(match["tenant"]):
                 raise ValueError(
-                    f"{principal!r} has an account id: Ceph accepts that and grants nothing; write "
-                    "arn:aws:iam:::user/NAME, or the tenant in its place"
+                    f"{principal!r} contains an account id, which Ceph accepts without granting anything; write "
+                    "arn:aws:iam:::user/NAME, or put the tenant in its place"
                 )
             if match and match["name"] == "anonymous":
-                raise ValueError(f"{principal!r} is how Ceph calls everybody without keys; name the users")
+                raise ValueError(f"{principal!r} is Ceph's name for everybody without keys; name the users instead")
         return value
 
     @model_validator(mode="after")
     def _one_of(self) -> Self:
         if (self.grant is None) == (self.deny is None):
-            raise ValueError("either grant or deny")
+            raise ValueError("must have either grant or deny")
         if self.grant and "*" in self.principals:
-            raise ValueError("a grant to * makes the bucket public; name the users")
+            raise ValueError("a grant to * would make the bucket public; name the users instead")
         return self
 
 
 class BucketSpec(Block):
-    """A bucket: whom it notifies, and who may do what."""
+    """A bucket: its notifications and its policy."""
 
-    name: Annotated[str, Field(pattern=r"^([A-Za-z0-9_-]+@)?[A-Za-z0-9][A-Za-z0-9._:-]*$")]
+    name: Annotated[str, Field(pattern=f"^{buckets.PATTERN}$")]
     """``bucket``, or ``profile@bucket`` with the S3 profile of its owner."""
 
     create: bool = False
-    """Whether ``apply`` makes the bucket if it does not exist."""
+    """Whether ``apply`` creates the bucket if it does not exist."""
 
     notifications: tuple[NotificationSpec, ...] = ()
-    """All notifications of the bucket that this file is in charge of."""
+    """All notifications of the bucket that this file manages."""
 
     leave: tuple[str, ...] = ()
-    """Ids of notifications that others are in charge of."""
+    """Ids of notifications that others manage; they are left alone."""
 
     policy: tuple[GrantSpec, ...] | None = None
-    """The whole policy; an empty list is none. Without this key the policy is left alone."""
+    """The complete policy; an empty list removes it. Without this key the policy and the ACL are left alone."""
 
     @property
-    def bare(self) -> str:
-        """Name that the server knows it by."""
-        return self.name.rpartition("@")[2]
+    def name_on_server(self) -> str:
+        """Name by which the server knows the bucket."""
+        return buckets.name_on_server(self.name)

@@ -1,4 +1,4 @@
-"""What a Ceph holds now of what a spec is about."""
+"""The actual state of a Ceph, as far as a specification is concerned."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ _CREDENTIALS = re.compile(r"//[^/]*@")
 
 @dataclass(frozen=True, slots=True)
 class TopicState:
-    """A topic, or a notification's copy of one."""
+    """A topic, or a notification's own copy of one."""
 
     arn: str
     endpoint: str
-    """Without credentials, if it has any."""
+    """URL, with any credentials masked."""
     persistent: bool
     secret: SecretStr
     options: Mapping[str, str] = field(repr=False)
-    """Arguments as given when it was written; they hold the secret, too."""
-    paced: bool
-    """Whether this Ceph knows pauses and limits of retries; one that doesn't keeps them among the options only."""
+    """Arguments as given when the topic was written, including the secret."""
+    supports_pacing: bool
+    """Whether this Ceph supports pauses between and limits of retries; older ones only store them among the options."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,28 +36,28 @@ class BucketState:
 
     notifications: tuple[Notification, ...]
     policy: str | None
-    """Its text, where the spec declares one; so the next."""
+    """Text of the policy; None if there is none, or if the specification declares none."""
     acl: tuple[str, ...] = ()
-    """What its ACL lets others than the owner do."""
+    """What the ACL grants to others than the owner; read only if the specification declares a policy."""
 
 
 @dataclass(frozen=True, slots=True)
-class State:
-    """Everything that was read."""
+class ActualState:
+    """Topics and buckets as Ceph has them."""
 
     topics: Mapping[str, TopicState]
-    """By name: all generations of the declared topics."""
+    """All generations of the declared topics, by name."""
     listed: Mapping[str, int]
-    """By name of any topic of the tenant: how often it is listed, copies included."""
+    """How often Ceph lists each topic of the tenant, copies included, by name."""
     copies: Mapping[tuple[str, str], TopicState]
-    """By id and topic of this spec's notifications: what the bucket posts, whatever has become of the topic since.
-    Ceph has these until Squid's new format, in which there is nothing to be out of date."""
+    """The notifications' own copies of their topics, by notification id and topic name. The bucket posts with the
+    copy's settings, even if the topic has changed since. Ceph no longer has copies in Squid's new format."""
     buckets: Mapping[str, BucketState]
-    """By name as declared; those that do not exist are missing."""
+    """Existing buckets, by declared name."""
 
 
-async def read_state(gateway: Gateway, spec: Spec) -> State:
-    """Read what a spec is about.
+async def read_state(gateway: Gateway, spec: Spec) -> ActualState:
+    """Read the actual state of everything that a specification declares.
 
     Raises
     ------
@@ -81,26 +81,26 @@ async def read_state(gateway: Gateway, spec: Spec) -> State:
         acl = await gateway.acl(bucket) if declared else ()
         buckets[bucket.name] = BucketState(tuple(notifications), policy, acl)
         for item in notifications:
-            # The name that Ceph gives to the copy.
+            # Ceph's name for the notification's copy of the topic.
             copy = f"{item.arn.removesuffix(item.topic)}{item.id}_{item.topic}"
             if item.id.startswith(spec.prefix(bucket)) and (attributes := await gateway.topic(copy)):
                 copies[item.id, item.topic] = _topic(attributes)
-    return State(topics, {_name(arn): number for arn, number in arns.items()}, copies, buckets)
+    return ActualState(topics, {_name(arn): number for arn, number in arns.items()}, copies, buckets)
 
 
 def _topic(attributes: Mapping[str, str]) -> TopicState:
     endpoint = json.loads(attributes["EndPoint"])
     arguments = (argument.partition("=") for argument in endpoint.get("EndpointArgs", "").split("&"))
     options = {name: value for name, _, value in arguments if not name.startswith("Attributes.")}
-    told = {"max_retries": "MaxRetries", "time_to_live": "TimeToLive", "retry_sleep_duration": "RetrySleepDuration"}
-    options |= {name: str(endpoint[key]) for name, key in told.items() if key in endpoint}
+    pacing = {"max_retries": "MaxRetries", "time_to_live": "TimeToLive", "retry_sleep_duration": "RetrySleepDuration"}
+    options |= {name: str(endpoint[key]) for name, key in pacing.items() if key in endpoint}
     return TopicState(
         arn=attributes["TopicArn"],
         endpoint=_CREDENTIALS.sub("//***@", endpoint["EndpointAddress"]),
         persistent=str(endpoint.get("Persistent")).lower() == "true",
         secret=SecretStr(attributes.get("OpaqueData", "")),
         options=options,
-        paced="MaxRetries" in endpoint,
+        supports_pacing="MaxRetries" in endpoint,
     )
 
 

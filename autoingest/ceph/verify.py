@@ -1,4 +1,4 @@
-"""Whether Ceph holds what a spec declares, and whether anybody answers where it posts."""
+"""Check whether Ceph matches a specification, and whether the topics' endpoints answer."""
 
 from __future__ import annotations
 
@@ -8,51 +8,52 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from .client import Gateway
-from .desired import Finding, Wanted
+from .desired import DesiredState, Finding
 from .plan import compare
 from .schema import TopicSpec
 from .state import read_state
 
 PROBE_TIMEOUT = 5.0
-"""Seconds that an endpoint may take to answer; Ceph waits 10 s."""
+"""Seconds within which an endpoint must answer; Ceph itself waits 10 s."""
 
 
-async def verify(gateway: Gateway, wanted: Wanted, *, endpoints: bool = True) -> list[Finding]:
-    """Find everything that is wrong.
+async def verify(gateway: Gateway, desired: DesiredState, *, endpoints: bool = True) -> list[Finding]:
+    """Return everything that is wrong.
 
     Parameters
     ----------
     gateway
         Ceph.
-    wanted
-        What it is to hold.
+    desired
+        State that Ceph should have.
     endpoints
-        Whether to ask the topics' endpoints, too, as seen from this machine.
+        Whether to also post to the topics' endpoints from this machine.
 
     Raises
     ------
     AutoingestError
         As `Gateway` does.
     """
-    state = await read_state(gateway, wanted.spec)
-    findings = compare(wanted, state)
+    state = await read_state(gateway, desired.spec)
+    findings = compare(desired, state)
     if endpoints:
-        answers = await asyncio.gather(*(_probe(topic) for topic in wanted.spec.topics))
+        answers = await asyncio.gather(*(_probe(topic) for topic in desired.spec.topics))
         findings += [
             Finding(
-                f"topic {wanted.name(topic, state)}, endpoint {topic.push_endpoint}",
+                f"topic {desired.name(topic, state)}, endpoint {topic.push_endpoint}",
                 wrong,
-                "start the receiver, or correct pushEndpoint; if only Ceph can reach it, verify with --no-endpoints. "
-                "A topic that was refused for half a minute may have stalled: try canary, then apply --rotate",
+                "start the receiver, or correct pushEndpoint; if only Ceph can reach it, use verify --no-endpoints. "
+                "If the endpoint was down for more than 20 s the topic may have stalled: run canary, and if that fails "
+                "apply --rotate",
             )
-            for topic, wrong in zip(wanted.spec.topics, answers, strict=True)
+            for topic, wrong in zip(desired.spec.topics, answers, strict=True)
             if wrong
         ]
     return findings
 
 
 async def _probe(topic: TopicSpec) -> str | None:
-    """Tell what is wrong with an endpoint, if anything: a message without records is harmless, and answered."""
+    """Post a message without records, which is harmless, and return what is wrong with the endpoint, if anything."""
     url = urlsplit(topic.push_endpoint)
     try:
         async with asyncio.timeout(PROBE_TIMEOUT):
@@ -68,7 +69,7 @@ async def _probe(topic: TopicSpec) -> str | None:
             ):
                 if response.status < 300:
                     return None
-                return f"it answers {response.status}: Ceph repeats whatever is not answered 2xx, at once and for ever"
+                return f"it answers {response.status}; Ceph retries anything but a 2xx at once and for ever"
     except TimeoutError:
         return f"it does not answer within {PROBE_TIMEOUT:.0f} s"
     except (aiohttp.ClientError, OSError) as err:

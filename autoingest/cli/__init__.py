@@ -27,7 +27,7 @@ _COMMANDS = {
     "trigger": ("autoingest.cli.trigger", "trigger", "Queue what is in the store and not in the Butler."),
     "reconcile": ("autoingest.cli.reconcile", "reconcile", "Compare store, Butler and Redis by exposure; heal."),
     "audit": ("autoingest.cli.audit", "audit", "Count every object; find those in no place or in two."),
-    "ceph": ("autoingest.cli.ceph", "ceph", "Tell a Ceph whom to notify and who may read."),
+    "ceph": ("autoingest.cli.ceph", "ceph", "Configure Ceph notifications and bucket policies."),
     "config": ("autoingest.cli.config", "config", "Print example configurations; check configuration files."),
     "repo": ("autoingest.cli.repo", "repo", "Make, fill and compare Butler repositories."),
 }

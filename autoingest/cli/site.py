@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from ..app.config import Config, strip_foreign_secrets
 from ..app.log import configure_logging
 from ..errors import ConfigurationError, TransientError
+from ..model.buckets import name_on_server
 from ..queue.connection import REDIS_AWAY, cause, connect
 from .output import console
 
@@ -64,7 +65,7 @@ def chosen(config: Config, bucket: str | None, others: Sequence[str] = ()) -> li
     if bucket is None:
         return known
     for name in known:
-        if bucket in (name, name.rpartition("@")[2]):
+        if bucket in (name, name_on_server(name)):
             return [name]
     raise ConfigurationError(f"bucket {bucket!r} is not configured; there are {', '.join(known)}")
 

@@ -15,6 +15,7 @@ from ..app.config import EnqueueConfig
 from ..app.turns import Turns
 from ..errors import AutoingestError, UnknownObjectError
 from ..http.tokens import Secrets
+from ..model.buckets import configured_names
 from ..model.notices import CANARY, CANARY_FOLDER, NO_BUCKET, Notice, Rejection
 from ..model.objects import MAX_KEY, ExposureObject, LfaObject, bare_etag, parse
 from ..model.patterns import search
@@ -92,7 +93,7 @@ class RecordParser:
         secrets: Sequence[SecretStr] = (),
         max_body: int = EnqueueConfig().max_body,
     ) -> None:
-        self._buckets = {bucket.rpartition("@")[2]: bucket for bucket in buckets} | {name: name for name in buckets}
+        self._buckets = configured_names(buckets) | {name: name for name in buckets}
         self._matches = search(pattern)
         self._key_encoding = key_encoding
         self._secrets = Secrets(secrets)

@@ -9,6 +9,7 @@ import redis.asyncio
 
 from ..app.config import Config
 from ..errors import UnknownObjectError
+from ..model.buckets import configured_names
 from ..model.notices import NO_BUCKET, Notice
 from ..model.objects import MAX_KEY, ExposureObject, LfaObject, parse
 from ..notify.fields import decode_key
@@ -51,7 +52,7 @@ def _read(config: Config, record: RejectedRecord) -> tuple[Notice, ExposureObjec
     bucket, received = record.bucket, record.key
     if bucket == NO_BUCKET:
         name, _, received = record.key.partition("/")
-        names = {other.rpartition("@")[2]: other for other in config.buckets}
+        names = configured_names(config.buckets)
         if name not in names:
             raise UnknownObjectError(f"bucket {name!r} is not configured")
         bucket = names[name]

@@ -14,6 +14,7 @@ from pydantic import SecretStr
 from ..app.config import NOTIFICATION_SECRETS
 from ..app.retry import Backoff
 from ..errors import ConfigurationError, TransientError
+from ..model.buckets import name_on_server
 from .selection import Candidate
 
 RECORDS = 250
@@ -69,7 +70,7 @@ class NotifySink:
         # Without % and + a key is the same whether its receiver takes it as encoded or not.
         if "%" in key or "+" in key:
             key = quote(key)
-        record: dict[str, object] = {"s3": {"bucket": {"name": bucket.rpartition("@")[2]}, "object": {"key": key}}}
+        record: dict[str, object] = {"s3": {"bucket": {"name": name_on_server(bucket)}, "object": {"key": key}}}
         if self._secret:
             record["opaqueData"] = self._secret.get_secret_value()
         return record

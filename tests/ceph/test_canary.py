@@ -8,9 +8,9 @@ import pytest
 import redis.asyncio
 from pydantic import SecretStr
 
-from autoingest.ceph.canary import Flight, fly
+from autoingest.ceph.canary import CanaryResult, send_canaries
 from autoingest.ceph.client import Gateway, RefusedError
-from autoingest.ceph.desired import Wanted
+from autoingest.ceph.desired import DesiredState
 from autoingest.ceph.schema import BucketSpec
 from autoingest.ceph.spec import Spec
 from autoingest.notify.records import RecordParser
@@ -52,16 +52,16 @@ class Store(Gateway):
             self.objects = [key for key in self.objects if not key.startswith(prefix)]
 
 
-async def flight(client: redis.asyncio.Redis, store: Store) -> Flight:
+async def send(client: redis.asyncio.Redis, store: Store) -> CanaryResult:
     spec = Spec.model_validate(SPEC)
-    wanted = Wanted(spec, {"summit": SecretStr("")})
-    (result,) = await fly(store, client, wanted, [BUCKET], 0.2)
+    desired = DesiredState(spec, {"summit": SecretStr("")})
+    (result,) = await send_canaries(store, client, desired, [BUCKET], 0.2)
     assert store.objects == []
     assert await client.keys() == []
     return result
 
 
-async def test_way_through_enqueue(redis_client: redis.asyncio.Redis) -> None:
+async def test_canary_passes_through_enqueue(redis_client: redis.asyncio.Redis) -> None:
     intake = Intake(redis_client)
     parser = RecordParser([BUCKET], r"never$", secrets=[SecretStr("word")])
 
@@ -77,21 +77,21 @@ async def test_way_through_enqueue(redis_client: redis.asyncio.Redis) -> None:
         if secret == "word":
             assert await redis_client.ttl(keys.canary(BUCKET)) > 0
 
-    result = await flight(redis_client, Store(announce))
+    result = await send(redis_client, Store(announce))
     assert result.verdict == "arrived"
     (seconds,) = result.arrivals.values()
     assert seconds is not None
     assert 0 <= seconds < 0.2
-    result = await flight(redis_client, Store(lambda key: announce(key, "another")))
+    result = await send(redis_client, Store(lambda key: announce(key, "another")))
     assert result.verdict == "silent"
     await intake.close()
 
 
 @pytest.mark.parametrize(("status", "words"), [(503, "queue is full"), (400, "deleted")])
-async def test_refusal_says_why(redis_client: redis.asyncio.Redis, status: int, words: str) -> None:
+async def test_refusal_gives_the_reason(redis_client: redis.asyncio.Redis, status: int, words: str) -> None:
     async def refuse(_: str) -> None:
         raise RefusedError(f"Ceph answers {status}", status)
 
-    result = await flight(redis_client, Store(refuse))
+    result = await send(redis_client, Store(refuse))
     assert result.verdict == "refused"
     assert words in result.message

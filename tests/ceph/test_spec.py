@@ -19,9 +19,9 @@ def load(tmp_path: Path, bucket: dict[str, Any] | None = None, topic: dict[str, 
     return Spec.from_file(file)
 
 
-def test_example_fits() -> None:
+def test_example_is_valid() -> None:
     spec = Spec.from_file(EXAMPLE)
-    assert spec.topics[1].named(8) == "rubin-summit-notification-8"
+    assert spec.topics[1].name_of(8) == "rubin-summit-notification-8"
 
 
 def events(*names: str) -> dict[str, Any]:
@@ -32,10 +32,10 @@ def events(*names: str) -> dict[str, Any]:
     ("bucket", "topic", "message"),
     [
         ({"colour": "red"}, {}, "buckets.0.colour"),
-        (events("s3:ObjectCreated:*", "s3:ObjectRemoved:*"), {}, "aborts Ceph's gateway"),
+        (events("s3:ObjectCreated:*", "s3:ObjectRemoved:*"), {}, "crashes Ceph's gateway"),
         (events("s3:ObjectCreated:Put"), {}, "missed"),
-        ({"notifications": [{"topic": "nowhere"}]}, {}, "no declared topic"),
-        ({"policy": [{"grant": "read", "principals": ["arn:aws:iam::123456789012:user/x"]}]}, {}, "grants nothing"),
+        ({"notifications": [{"topic": "nowhere"}]}, {}, "not a declared topic"),
+        ({"policy": [{"grant": "read", "principals": ["arn:aws:iam::123456789012:user/x"]}]}, {}, "without granting"),
         ({"policy": [{"grant": "read", "principals": ["reader"]}]}, {}, "neither arn"),
         ({"policy": [{"grant": "read", "principals": ["*"]}]}, {}, "public"),
         ({"policy": [{"principals": [USER]}]}, {}, "either grant or deny"),
@@ -43,16 +43,16 @@ def events(*names: str) -> dict[str, Any]:
         ({"policy": [{"grant": "read", "principals": ["arn:aws:iam:::user/?"]}]}, {}, "neither arn"),
         ({"policy": [{"deny": ["s3:DeleteObjects"], "principals": [USER]}]}, {}, "did you mean s3:DeleteObject?"),
         ({"policy": [{"deny": ["PutObject"], "principals": [USER]}]}, {}, "did you mean s3:PutObject?"),
-        ({"policy": [{"deny": ["s3:*"], "principals": [USER]}]}, {}, "no action"),
-        ({"policy": [{"deny": ["s3:ListAllMyBuckets"], "principals": [USER]}]}, {}, "no action"),
-        ({"policy": [{"deny": [""], "principals": [USER]}]}, {}, "no action"),
+        ({"policy": [{"deny": ["s3:*"], "principals": [USER]}]}, {}, "not an action"),
+        ({"policy": [{"deny": ["s3:ListAllMyBuckets"], "principals": [USER]}]}, {}, "not an action"),
+        ({"policy": [{"deny": [""], "principals": [USER]}]}, {}, "not an action"),
         ({"leave": ["autoingest.rubin-summit.x"]}, {}, "this file's prefix"),
-        ({}, {"pushEndpoint": "ftp://host/"}, "neither http"),
+        ({}, {"pushEndpoint": "ftp://host/"}, "must be http:"),
         ({}, {"pushEndpoint": "http://user:word@host/"}, "credentials"),
         ({}, {"pushEndpoint": "kafka://host"}, "port"),
     ],
 )
-def test_what_does_not_fit_is_refused_by_name(
+def test_mistake_is_refused_and_names_the_file(
     tmp_path: Path, bucket: dict[str, Any], topic: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ConfigurationError, match=message) as caught:
@@ -65,7 +65,7 @@ def test_topics_that_could_be_generations_of_each_other_are_refused(tmp_path: Pa
         load(tmp_path, topics=[TOPIC, {**TOPIC, "name": "summit-12"}])
 
 
-def test_tenants_are_no_account_ids(tmp_path: Path) -> None:
+def test_tenant_is_accepted(tmp_path: Path) -> None:
     load(tmp_path, {"policy": [{"grant": "read", "principals": ["arn:aws:iam::rubin:user/reader"]}]})
 
 

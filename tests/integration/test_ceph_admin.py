@@ -135,9 +135,9 @@ def test_from_nothing_to_notifications(admin: Administration) -> None:
     assert admin.wrong() == {}
     assert admin.run("plan", "--detailed-exitcode").exit_code == 0
     assert "nothing to change" in admin.run("apply").output
-    code, (flight,) = admin.canary(TICK + 5)
-    assert code == 0, flight
-    assert 0 < flight["arrivals"][PREFIX + "tts"] < TICK + 5
+    code, (result,) = admin.canary(TICK + 5)
+    assert code == 0, result
+    assert 0 < result["arrivals"][PREFIX + "tts"] < TICK + 5
     listing = admin.owner.client("s3").list_objects_v2(Bucket=BUCKET)
     assert listing["KeyCount"] == 0, "canaries are left"
     assert admin.site.metric("autoingest_rejected_total") == 0
@@ -191,8 +191,8 @@ def _remove_policy(admin: Administration) -> None:
         (_add_stale, f"bucket owner@{BUCKET}, notification {PREFIX}former", "stale"),
         (lambda a: a.overwrite(**{"push-endpoint": a.elsewhere}), "topic tts", "notifications go to"),
         (_change_secret_everywhere, "topic tts", "not the secret that TTS_SECRET holds"),
-        (_old_secret_in_bucket, f"bucket owner@{BUCKET}, notification {PREFIX}tts", "has not reached the bucket"),
-        (lambda a: a.overwrite(persistent="false"), "topic tts", "does not keep"),
+        (_old_secret_in_bucket, f"bucket owner@{BUCKET}, notification {PREFIX}tts", "former settings"),
+        (lambda a: a.overwrite(persistent="false"), "topic tts", "not persistent"),
         (_delete_topic, "topic tts", "deleted"),
         (_remove_policy, f"bucket owner@{BUCKET}, policy", "missing"),
     ],
@@ -207,8 +207,8 @@ def test_damage_is_found_and_mended(
     assert words in found[where]
     if damage is _delete_topic:
         assert admin.run("diff").exit_code == 1
-        code, (flight,) = admin.canary(1)
-        assert (code, flight["verdict"]) == (5, "refused"), flight
+        code, (result,) = admin.canary(1)
+        assert (code, result["verdict"]) == (5, "refused"), result
     assert admin.run("apply").exit_code == 0
     assert admin.wrong() == {}
     assert admin.ids() == [PREFIX + "tts"]
@@ -251,11 +251,11 @@ def test_rotation_and_silence(admin: Administration) -> None:
     # Of two notifications one leads where canaries are swallowed.
     admin.declare(persistent=False, notifications=[{"topic": "tts"}, {"topic": "other", "suffix": ".fits"}])
     assert admin.run("apply").exit_code == 0
-    code, (flight,) = admin.canary(2)
-    assert (code, flight["verdict"]) == (3, "stalled"), flight
-    assert flight["arrivals"][PREFIX + "tts-2"] is not None
-    assert flight["arrivals"][PREFIX + "other"] is None
+    code, (result,) = admin.canary(2)
+    assert (code, result["verdict"]) == (3, "stalled"), result
+    assert result["arrivals"][PREFIX + "tts-2"] is not None
+    assert result["arrivals"][PREFIX + "other"] is None
     admin.declare(persistent=False, notifications=[{"topic": "other"}])
     assert admin.run("apply").exit_code == 0
-    code, (flight,) = admin.canary(1)
-    assert (code, flight["verdict"]) == (4, "silent"), flight
+    code, (result,) = admin.canary(1)
+    assert (code, result["verdict"]) == (4, "silent"), result

@@ -17,9 +17,9 @@ import redis.asyncio
 import yaml
 from pydantic import SecretStr
 
-from autoingest.ceph.canary import Flight, fly
+from autoingest.ceph.canary import CanaryResult, send_canaries
 from autoingest.ceph.client import Gateway
-from autoingest.ceph.desired import Wanted
+from autoingest.ceph.desired import DesiredState
 from autoingest.ceph.spec import Spec
 from autoingest.errors import ConfigurationError
 from autoingest.model.notices import CANARY_FOLDER
@@ -55,11 +55,11 @@ def spec(buckets: list[str]) -> dict[str, Any]:
     }
 
 
-async def flights(client: redis.asyncio.Redis, buckets: list[str], patience: float = 0.1) -> list[Flight]:
+async def results(client: redis.asyncio.Redis, buckets: list[str], timeout: float = 0.1) -> list[CanaryResult]:
     declared = Spec.model_validate(spec(buckets))
     async with Gateway.open(declared) as gateway:
-        wanted = Wanted(declared, {"one": SecretStr(""), "two": SecretStr("")})
-        return await fly(gateway, client, wanted, buckets, patience)
+        desired = DesiredState(declared, {"one": SecretStr(""), "two": SecretStr("")})
+        return await send_canaries(gateway, client, desired, buckets, timeout)
 
 
 def left(owner: Any) -> list[str]:
@@ -71,14 +71,14 @@ def left(owner: Any) -> list[str]:
 
 
 async def test_nothing_is_left_in_buckets_of_any_kind(owner: Any, redis_client: redis.asyncio.Redis) -> None:
-    for flight in await flights(redis_client, BUCKETS[:-1]):
-        assert flight.verdict == "silent"
+    for result in await results(redis_client, BUCKETS[:-1]):
+        assert result.verdict == "silent"
     assert left(owner) == []
 
 
 async def test_nothing_is_left_where_another_bucket_refuses(owner: Any, redis_client: redis.asyncio.Redis) -> None:
     with pytest.raises(ConfigurationError, match=REFUSED):
-        await flights(redis_client, BUCKETS, 1.0)
+        await results(redis_client, BUCKETS, 1.0)
     assert left(owner) == []
     assert await redis_client.keys() == []
 
@@ -96,9 +96,9 @@ async def test_two_at_once_leave_each_other_alone(owner: Any, redis_client: redi
             await asyncio.sleep(0.05)
 
     notes = asyncio.create_task(arrive())
-    pairs = await asyncio.gather(*(flights(redis_client, BUCKETS[:2], 60.0) for _ in range(2)))
+    pairs = await asyncio.gather(*(results(redis_client, BUCKETS[:2], 60.0) for _ in range(2)))
     notes.cancel()
-    assert {flight.verdict for pair in pairs for flight in pair} == {"arrived"}
+    assert {result.verdict for pair in pairs for result in pair} == {"arrived"}
     assert left(owner) == []
 
 
@@ -127,8 +127,8 @@ async def test_what_an_ended_one_left_is_removed(
         assert told.strip() == "autoingest: interrupted; what was done stays done"
     else:
         assert all(CANARY_FOLDER in key for key in left(owner))
-        await flights(redis_client, BUCKETS[:1])
+        await results(redis_client, BUCKETS[:1])
         assert len(left(owner)) == 2, "young ones may be another's, who still waits"
         monkeypatch.setattr(keys, "CANARY_EXPIRY", -60)
-        await flights(redis_client, BUCKETS[:1])
+        await results(redis_client, BUCKETS[:1])
     assert left(owner) == []

@@ -20,7 +20,7 @@ from click.testing import CliRunner, Result
 from autoingest.ceph.actions import ON_BUCKET, ON_OBJECTS
 from autoingest.ceph.apply import apply
 from autoingest.ceph.client import Gateway
-from autoingest.ceph.desired import Finding, Wanted
+from autoingest.ceph.desired import DesiredState, Finding
 from autoingest.ceph.plan import compare
 from autoingest.ceph.policy import render
 from autoingest.ceph.schema import BucketSpec
@@ -202,12 +202,12 @@ async def test_no_policy_opens_a_bucket_unseen(bucket: Bucket) -> None:
     bucket.declare(GRANT)
     opened = 0
     spec = Spec.from_file(bucket.spec)
-    wanted = Wanted(spec, {})
+    desired = DesiredState(spec, {})
     async with Gateway.open(spec) as gateway:
 
         async def find() -> list[Finding]:
             # diff, verify, plan and apply all show what this returns.
-            return compare(wanted, await read_state(gateway, spec))
+            return compare(desired, await read_state(gateway, spec))
 
         for name, text in HOSTILE.items():
             bucket.put_policy(policy())
@@ -221,8 +221,8 @@ async def test_no_policy_opens_a_bucket_unseen(bucket: Bucket) -> None:
             opened += bool(to_anybody)
             assert found, f"{name}: nothing is told, open to anybody: {to_anybody}, to a stranger: {to_stranger}"
             if to_anybody:
-                assert "may be for everybody" in found[0].wrong, name
-            assert await apply(gateway, wanted) == []
+                assert "may apply to everybody" in found[0].wrong, name
+            assert await apply(gateway, desired) == []
             assert bucket.open_to(bucket.anybody) == bucket.open_to(bucket.stranger) == []
             assert not refused(lambda: bucket.friend.get_object(Bucket=BUCKET, Key=SECRET_KEY)["Body"].close())
     assert opened > 30
@@ -233,7 +233,7 @@ def test_the_commands_tell(bucket: Bucket) -> None:
     bucket.put_policy(HOSTILE["NotResource"])
     found = bucket.run("verify")
     assert found.exit_code == bucket.run("diff").exit_code == 1
-    assert "1 are there that are not declared (1 may be for everybody)" in found.output
+    assert "1 permissions or denials are not declared (1 may apply to everybody)" in found.output
     assert bucket.run("apply").exit_code == bucket.run("verify").exit_code == bucket.run("diff").exit_code == 0
 
 
@@ -248,7 +248,7 @@ def test_acls_are_seen_and_made_private(bucket: Bucket, acl: str) -> None:
     assert bucket.open_to(bucket.stranger)
     found = bucket.run("verify")
     assert found.exit_code == bucket.run("diff").exit_code == 1
-    assert "ACL: it lets others than the owner in" in found.output
+    assert "ACL: it gives access to others than the owner" in found.output
     assert bucket.run("apply").exit_code == 0
     assert bucket.open_to(bucket.anybody) == bucket.open_to(bucket.stranger) == []
     assert bucket.run("verify").exit_code == 0

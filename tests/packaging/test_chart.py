@@ -268,11 +268,14 @@ def test_configuration_of_valkey_is_taken_by_a_real_one(render: Render, tmp_path
             process.terminate()
 
 
-def test_values_of_the_guide_render(render: Render) -> None:
-    blocks = re.findall(
-        r"^( *)```yaml\n(.*?)^\1```", (ROOT / "docs" / "deployment.md").read_text(), re.DOTALL | re.MULTILINE
-    )
-    least, move = (yaml.safe_load(textwrap.dedent(text)) for _, text in blocks)
+def first_yaml(page: str) -> dict[str, Any]:
+    """The first block of YAML on a page of the documentation."""
+    block = re.search(r"^( *)```yaml\n(.*?)^\1```", (ROOT / "docs" / page).read_text(), re.DOTALL | re.MULTILINE)
+    return yaml.safe_load(textwrap.dedent(block[2]))
+
+
+def test_values_of_the_guides_render(render: Render) -> None:
+    least, move = first_yaml("deployment.md"), first_yaml("migration.md")
     validate(render(values=least))
     for name in ENVIRONMENTS:
         manifests = render(name, move)

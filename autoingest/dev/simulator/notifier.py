@@ -15,6 +15,7 @@ import aiohttp
 from pydantic import SecretStr
 
 from ...errors import TransientError
+from ...model.buckets import name_on_server
 
 RETRY_DELAY = 0.05
 """Seconds between two attempts. Ceph makes none, but hammers until it is heard."""
@@ -52,7 +53,7 @@ def notification(file: SentFile, secret: str = "") -> bytes:
     32-bit words, seconds and nanoseconds; `eventId` from time and ETag, and so the same at every attempt.
     """
     bucket, _, key = file.path.partition("/")
-    tenant, _, name = bucket.rpartition("@")[2].rpartition(":")
+    tenant, _, name = name_on_server(bucket).rpartition(":")
     nanoseconds = round(file.put_time * 1e6) * 1000
     seconds, fraction = divmod(nanoseconds, 10**9)
     when = datetime.fromtimestamp(seconds, UTC)

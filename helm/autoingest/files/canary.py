@@ -8,6 +8,7 @@ from pathlib import Path
 import aiohttp
 
 from autoingest.app.config import Config, notification_secrets
+from autoingest.model.buckets import name_on_server
 from autoingest.model.notices import CANARY_FOLDER
 from autoingest.queue import keys
 from autoingest.queue.connection import connect
@@ -27,7 +28,7 @@ async def fly(url: str, config: Config) -> None:
                 key = f"{CANARY_FOLDER}{uuid.uuid4()}"
                 s3 = {
                     "configurationId": NOTIFICATION,
-                    "bucket": {"name": bucket.rpartition("@")[2]},
+                    "bucket": {"name": name_on_server(bucket)},
                     "object": {"key": key},
                 }
                 body = {"Records": [{"eventName": "ObjectCreated:Put", "s3": s3, **authentic}]}
