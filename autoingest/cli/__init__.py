@@ -14,22 +14,26 @@ from .. import __version__
 from ..errors import AutoingestError
 from .output import echo, prepare_streams
 
-_INTERRUPTED = "interrupted; what was done stays done"
+_INTERRUPTED = "interrupted; changes made so far are kept"
 
 TRACEBACK = 10
-"""Calls that the traceback of an error in the program shows, those nearest to it."""
+"""Number of innermost calls that the traceback of an internal error shows."""
 
 _COMMANDS = {
     "run": ("autoingest.cli.run", "run", "Run roles: enqueue, ingest, idle, presence, reconcile."),
     "demo": ("autoingest.cli.demo", "demo", "Take a simulated exposure from its notifications to the Butler."),
-    "simulate": ("autoingest.cli.simulate", "simulate", "Be a camera: write exposures, send notifications."),
-    "queue": ("autoingest.cli.queue", "queue", "Look at queues; put dead letters back, or drop them."),
-    "trigger": ("autoingest.cli.trigger", "trigger", "Queue what is in the store and not in the Butler."),
-    "reconcile": ("autoingest.cli.reconcile", "reconcile", "Compare store, Butler and Redis by exposure; heal."),
-    "audit": ("autoingest.cli.audit", "audit", "Count every object; find those in no place or in two."),
+    "simulate": ("autoingest.cli.simulate", "simulate", "Simulate a camera: write exposures, send notifications."),
+    "queue": ("autoingest.cli.queue", "queue", "Inspect queues; requeue or drop dead letters."),
+    "trigger": ("autoingest.cli.trigger", "trigger", "Queue files that are in the store but not in the Butler."),
+    "reconcile": (
+        "autoingest.cli.reconcile",
+        "reconcile",
+        "Compare store, Butler and Redis by exposure; queue missing files.",
+    ),
+    "audit": ("autoingest.cli.audit", "audit", "Check that every object is accounted for exactly once."),
     "ceph": ("autoingest.cli.ceph", "ceph", "Configure Ceph notifications and bucket policies."),
     "config": ("autoingest.cli.config", "config", "Print example configurations; check configuration files."),
-    "repo": ("autoingest.cli.repo", "repo", "Make, fill and compare Butler repositories."),
+    "repo": ("autoingest.cli.repo", "repo", "Create, complete and compare Butler repositories."),
 }
 
 
@@ -63,8 +67,8 @@ def cli() -> None:
 def main() -> None:
     """Run the command line and end the process.
 
-    What went wrong is told in one line, by exit code: 2, a wrong call or configuration, or something that does not
-    answer; 130, interrupted by Ctrl-C; 1, an error in the program, with a traceback before the last line.
+    An error is reported in one line. Exit codes: 2 for invalid arguments, an invalid configuration or a server that
+    does not answer; 130 after Ctrl-C; 1 for an internal error, whose traceback is printed before the last line.
     """
     prepare_streams()
     code = _run()
@@ -88,7 +92,7 @@ def _run() -> int:
     except click.Abort as err:
         if isinstance(err.__context__, KeyboardInterrupt):
             return _tell(_INTERRUPTED, 130)
-        return _tell("not confirmed, so nothing was done", 1)
+        return _tell("not confirmed; nothing was changed", 1)
     except KeyboardInterrupt:
         return _tell(_INTERRUPTED, 130)
     except (AutoingestError, OSError) as err:

@@ -70,4 +70,6 @@ def example(name: str | None) -> None:
     elif name in examples:
         echo(examples[name], nl=False)
     else:
-        raise click.BadParameter(f"{name!r} is none of {', '.join(sorted(examples))}", param_hint="NAME")
+        raise click.BadParameter(
+            f"{name!r} is not an example; the examples are {', '.join(sorted(examples))}", param_hint="NAME"
+        )

@@ -1,4 +1,4 @@
-"""How long a command may take."""
+"""Time limits of commands."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
 GRACE = 5.0
-"""Seconds after its time in which a command may end by itself; one that is stuck is killed then."""
+"""Seconds after the timeout until a command that has not ended is killed."""
 
 _TIMEOUT = "autoingest.timeout"
-_TOO_LONG = "not done within {:g} s, given up; what was done stays done. --timeout sets another limit"
+_TOO_LONG = "gave up after {:g} s; changes made so far are kept. Use --timeout to allow more time"
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -30,7 +30,7 @@ def duration(text: str) -> float:
     """Return the seconds of ``90s``, ``30m``, ``6h`` or ``2d``."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)
     if match is None:
-        raise click.BadParameter(f"{text!r} is no time like 90s, 30m, 6h or 2d")
+        raise click.BadParameter(f"{text!r} is not a duration such as 90s, 30m, 6h or 2d")
     return float(match[1]) * _UNITS[match[2]]
 
 
@@ -46,7 +46,7 @@ def timeout_option(default: str) -> Callable[[F], F]:
 
     return click.option(
         "--timeout", type=duration, default=default, show_default=True, metavar="TIME", callback=begin,
-        expose_value=False, help="Give up after 90s, 30m, 6h.",
+        expose_value=False, help="Give up after this time, such as 90s, 30m or 6h.",
     )  # fmt: skip
 
 

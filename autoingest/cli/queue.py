@@ -64,7 +64,7 @@ def _selection(selecting: dict[str, Any], paths: tuple[str, ...] = ()) -> Select
 
 @click.group()
 def queue() -> None:
-    """Look at queues, dead letters and rejected records; put them back, or drop them.
+    """Inspect queues, dead letters and rejected records; requeue or drop them.
 
     \b
     Examples:
@@ -124,7 +124,7 @@ def _number(value: float | None) -> str:
 @json_option
 @timeout_option("10m")
 def dead(config_file: Path, bucket: str | None, as_json: bool, **selecting: Any) -> None:
-    """Show dead letters: files that were given up, why, after how many attempts, when and by whom.
+    """Show dead letters: files that were given up, with reason, attempts, times and worker.
 
     \b
     Example:
@@ -145,7 +145,7 @@ def dead(config_file: Path, bucket: str | None, as_json: bool, **selecting: Any)
 def rejected(config_file: Path, bucket: str | None, as_json: bool, **selecting: Any) -> None:
     """Show rejected records: notifications that could not be used, why, and how often they came.
 
-    The bucket `-` has those that name none of the configured ones.
+    The bucket `-` contains records that name no configured bucket.
 
     \b
     Example:
@@ -162,8 +162,8 @@ def rejected(config_file: Path, bucket: str | None, as_json: bool, **selecting: 
 @config_option
 @_selecting
 @click.argument("paths", nargs=-1)
-@click.option("--rejected", "of_rejected", is_flag=True, help="Rejected records, as far as they can be used now.")
-@click.option("--all", "everything", is_flag=True, help="Everything, where nothing else selects.")
+@click.option("--rejected", "of_rejected", is_flag=True, help="Requeue rejected records that are valid now.")
+@click.option("--all", "everything", is_flag=True, help="Select everything, if there is no other selection.")
 @json_option
 @timeout_option("10m")
 def requeue_command(
@@ -175,10 +175,10 @@ def requeue_command(
     as_json: bool,
     **selecting: Any,
 ) -> None:
-    """Put dead letters back on the queue, with all their attempts before them.
+    """Put dead letters back on the queue, with their full number of attempts.
 
-    PATHS are those that `queue dead` shows, as it shows them; '' is the empty path.
-    Mend the cause first: a file that fails again is dead again.
+    PATHS are written as `queue dead` shows them; '' is the empty path. Fix the cause
+    first: files that fail again become dead letters again.
 
     \b
     Examples:
@@ -204,7 +204,7 @@ def requeue_command(
 @_selecting
 @click.argument("paths", nargs=-1)
 @click.option("--rejected", "of_rejected", is_flag=True, help="Rejected records instead of dead letters.")
-@click.option("--all", "everything", is_flag=True, help="Everything, where nothing else selects.")
+@click.option("--all", "everything", is_flag=True, help="Select everything, if there is no other selection.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
 @timeout_option("10m")
@@ -220,7 +220,7 @@ def drop_command(
 ) -> None:
     """Remove dead letters for good, after asking.
 
-    The files are not tried again, nor healed by a reconciliation in the next week, unless they come anew.
+    For a week, neither ingest nor reconcile tries the files again, unless new notifications of them arrive.
 
     \b
     Example:
@@ -251,7 +251,7 @@ def drop_command(
 @queue.command("site")
 @config_option
 @bucket_option
-@click.option("--take", is_flag=True, help="Let the queues belong to this configuration's repository, after asking.")
+@click.option("--take", is_flag=True, help="Assign the queues to this configuration's repository, after confirmation.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
 @timeout_option("10m")
@@ -274,7 +274,9 @@ def site_command(config_file: Path, bucket: str | None, take: bool, yes: bool, a
         for name in foreign:
             echo(f"{name}: belongs to {found[name]}", err=True)
         if foreign and not yes:
-            click.confirm(f"From now on only workers of {mine} shall take from these queues?", abort=True, err=True)
+            click.confirm(
+                f"Assign these queues to {mine}, so that only its workers take from them?", abort=True, err=True
+            )
         found, foreign = run(_sites(config, bucket, list(found))), []
     if as_json:
         echo(orjson.dumps(found, option=orjson.OPT_INDENT_2))
@@ -294,7 +296,9 @@ async def _sites(config: Config, bucket: str | None, take: list[str]) -> dict[st
 
 def _careful(selection: Selection, bucket: str | None, everything: bool) -> Selection:
     if selection.is_everything and bucket is None and not everything:
-        raise click.UsageError("say which: paths, --bucket, --day, --obs-id, --reason, --older, --younger, or --all")
+        raise click.UsageError(
+            "select records with paths, --bucket, --day, --obs-id, --reason, --older, --younger, or --all"
+        )
     return selection
 
 

@@ -21,7 +21,7 @@ SHOWN = 10
 
 @click.group()
 def repo() -> None:
-    """Make, fill and compare Butler repositories.
+    """Create, complete and compare Butler repositories.
 
     \b
     Example:
@@ -41,10 +41,10 @@ def repo() -> None:
 @click.option("--describe", "files", multiple=True, help="File or folder that describes more instruments, repeatable.")
 @timeout_option("10m")
 def create(root: str, registry: str | None, schema: str | None, names: tuple[str, ...], files: tuple[str, ...]) -> None:
-    """Make the Butler repository ROOT with the instruments registered.
+    """Create the Butler repository ROOT and register instruments.
 
-    Where ROOT is a repository already, only what is missing is added. PostgreSQL credentials are the Butler's matter:
-    ~/.lsst/db-auth.yaml, or the file that LSST_DB_AUTH names.
+    If ROOT already is a repository, only what is missing is added. The Butler reads PostgreSQL credentials from
+    ~/.lsst/db-auth.yaml, or from the file in LSST_DB_AUTH.
 
     \b
     Examples:
@@ -71,10 +71,10 @@ def create(root: str, registry: str | None, schema: str | None, names: tuple[str
 def register_instrument(
     root: str, names: tuple[str, ...], everything: bool, files: tuple[str, ...], as_json: bool
 ) -> None:
-    """Add instruments to the Butler repository REPO, or what is missing of them.
+    """Register instruments in the Butler repository REPO, or complete them.
 
-    Detectors, filters, dataset types and runs that are there stay as they are; so this may be repeated, and after an
-    update of this program it adds the new ones.
+    Existing detectors, filters, dataset types and runs are not changed. The command can be repeated; after an update of
+    this program it adds what is new.
 
     \b
     Examples:
@@ -107,7 +107,7 @@ def register_instrument(
 @click.option(
     "--timespan-tolerance", type=click.FloatRange(0), default=0.0, help="Tolerance of begin and end, seconds."
 )
-@click.option("--show", type=click.IntRange(0), default=20, help="Differences of each kind to tell one by one.")
+@click.option("--show", type=click.IntRange(0), default=20, help="Number of differences of each kind to print in full.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, and no progress.")
 @timeout_option("6h")
 def compare(
@@ -124,7 +124,8 @@ def compare(
     """Compare what ingest has written to the Butler repositories A and B.
 
     Compares dimension records, and the datasets of all runs */raw/* with their datastore records. Sky angles are
-    compared modulo 360 degrees. Exits with 0 if all is equal, 1 if something differs, 2 if it can't be told.
+    compared modulo 360 degrees. The exit code is 0 if all is equal, 1 if something differs, and 2 after an
+    error.
 
     \b
     Examples:
@@ -175,18 +176,20 @@ def compare(
 @click.option("--instrument", "names", multiple=True, help="Camera, repeatable; those ever computed wrongly if absent.")
 @click.option("--since", type=DAY, metavar="YYYYMMDD", help="First observing day.")
 @click.option("--until", type=DAY, metavar="YYYYMMDD", help="Last observing day.")
-@click.option("--write/--dry-run", default=False, help="Write the regions anew, or only tell (the default).")
+@click.option(
+    "--write/--dry-run", default=False, help="Write the corrected regions, or only report them (the default)."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, and no progress.")
 @timeout_option("6h")
 def repair_regions(
     root: str, names: tuple[str, ...], since: int | None, until: int | None, write: bool, as_json: bool
 ) -> None:
-    """Find the visits in REPO whose regions were computed by mistake, and write them anew.
+    """Find visits in REPO whose regions were computed wrongly, and correct them.
 
-    Visits of LATISS were 10 arcseconds off until the geometry of its camera was mended. Only regions that lie exactly
-    where the mistaken geometry has them are written; others, which somebody may have refined, are told and left alone.
-    A repair may be stopped at any moment and repeated. Exits with 0 if no mistaken region is left, 1 if some are, 2 if
-    it can't be told.
+    Regions of LATISS visits were 10 arcseconds off until the camera's geometry was corrected. Only regions that match
+    the wrong geometry exactly are corrected. Others, which somebody may have refined, are reported and not changed. The
+    command can be stopped at any time and repeated. The exit code is 0 if no wrong region is left, 1 if some are, and 2
+    after an error.
 
     \b
     Examples:
@@ -217,9 +220,9 @@ def repair_regions(
                                   for value in dataclasses.astuple(found)))  # fmt: skip
         console().print(table)
         if not report.instruments:
-            echo("the repository knows none of these cameras")
+            echo("none of these cameras is registered in the repository")
         elif left:
-            echo(f"{left} visits are to be repaired: run this again with --write")
+            echo(f"{left} visits have wrong regions: run this again with --write to correct them")
     sys.exit(1 if left else 0)
 
 
@@ -234,5 +237,7 @@ def _check_instruments(names: tuple[str, ...], files: tuple[str, ...], hint: str
         try:
             instruments.get(name)
         except MetadataError:
-            raise click.BadParameter(f"{name!r} is none of {', '.join(known)}", param_hint=hint) from None
+            raise click.BadParameter(
+                f"{name!r} is not a known instrument; the known ones are {', '.join(known)}", param_hint=hint
+            ) from None
     return known

@@ -19,23 +19,23 @@ DEVELOPMENT_DATA = Path("autoingest-data")
 
 
 @click.command(context_settings={"show_default": True})
-@click.option("--config", "config_file", type=click.Path(path_type=Path), help="YAML file; without it, servers of a "
-              "development set-up are started with their data in ./autoingest-data.")  # fmt: skip
-@click.option("--port", type=click.IntRange(1, 65533), default=8000, help="Of the development set-up: port for "
-              "notifications; presence and health take the next two.")  # fmt: skip
-@click.option("--roles", help="Comma-separated subset of enqueue,ingest,idle,presence,reconcile; by default the "
-              "configuration's.")  # fmt: skip
-@click.option("--once", is_flag=True, help="End when nothing is left to do.")
+@click.option("--config", "config_file", type=click.Path(path_type=Path), help="YAML file. Without it, a "
+              "development set-up with its own servers is started; its data is in ./autoingest-data.")  # fmt: skip
+@click.option("--port", type=click.IntRange(1, 65533), default=8000, help="Port for notifications in the development "
+              "set-up; presence and health use the next two.")  # fmt: skip
+@click.option("--roles", help="Comma-separated subset of enqueue,ingest,idle,presence,reconcile; by default as in the "
+              "configuration.")  # fmt: skip
+@click.option("--once", is_flag=True, help="End when all work is done.")
 def run(config_file: Path | None, port: int, roles: str | None, once: bool) -> None:
     """Run roles until SIGTERM or Ctrl-C.
 
-    With --once it ends when nothing is queued, in work or waiting for another attempt. Guiders that wait for their
-    exposures may be left; they are logged, and the exit code is 0 all the same. If a queue belongs to another
-    repository, it ends with 2 once the other queues are done.
+    With --once, the program ends when nothing is queued, in work or waiting for a retry. Guider images that wait for
+    their exposures may remain; they are logged, and the exit code is still 0. If a queue belongs to another repository,
+    the exit code is 2 once the other queues are empty.
 
-    The first signal ends in order: what is in hand is finished, listeners close last. A second signal kills.
-    The exit code is 0 after such an end, 143 if SIGTERM comes before anything is started, 1 after an error of the
-    program itself, which the last line names, 2 for a wrong configuration.
+    The first signal shuts down gracefully: work in progress is finished, and listeners close last. A second signal
+    kills the process. Exit codes: 0 after a graceful shutdown; 143 if SIGTERM arrives before the start is complete; 1
+    after an internal error, which the last line describes; 2 for an invalid configuration.
 
     \b
     Examples:
@@ -67,7 +67,7 @@ Development set-up in ./{data}, kept between runs:
   repository     {config.ingest.repo}
   configuration  {data}/site.yaml, for commands such as `autoingest queue status --config`
 Send it an exposure from another terminal:  autoingest simulate
-Ctrl-C ends it.
+Stop it with Ctrl-C.
 """
 
 
@@ -75,7 +75,7 @@ def _roles(text: str) -> tuple[Role, ...]:
     names = [name.strip() for name in text.split(",")]
     for name in names:
         if name not in ROLES:
-            raise ConfigurationError(f"--roles: {name!r} is none of {', '.join(ROLES)}")
+            raise ConfigurationError(f"--roles: {name!r} is not a role; the roles are {', '.join(ROLES)}")
     return tuple(role for role in ROLES if role in names)
 
 

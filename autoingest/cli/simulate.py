@@ -33,15 +33,17 @@ from .run import DEVELOPMENT_DATA
 @click.command(context_settings={"show_default": True})
 @click.option("--bucket", help="Write to this S3 bucket: BUCKET or PROFILE@BUCKET.")
 @click.option("--directory", type=click.Path(file_okay=False, path_type=Path), help="Write to this folder instead.")
-@click.option("--exposures", type=click.IntRange(1), default=1, help="How many to take.")
-@click.option("--cadence", type=click.FloatRange(0), default=0.0, help="Seconds from one to the next; 0: no pause.")
+@click.option("--exposures", type=click.IntRange(1), default=1, help="Number of exposures.")
+@click.option(
+    "--cadence", type=click.FloatRange(0), default=0.0, help="Seconds from one exposure to the next; 0: no pause."
+)
 @click.option("--day-obs", type=click.IntRange(20200101, 20991231), help="Observing day YYYYMMDD; today by default.")
-@click.option("--first-seq", type=click.IntRange(1, 99999), help="First sequence number; by default one that is new.")
+@click.option("--first-seq", type=click.IntRange(1, 99999), help="First sequence number; by default an unused one.")
 @click.option("--order", type=click.Choice(ORDERS), default="natural", help="Order in which files are written.")
 @click.option("--duplicates", type=click.FloatRange(0, 1), default=0.0, help="Fraction of notifications to repeat.")
 @click.option("--no-sidecars", is_flag=True, help="Write no JSON beside the FITS files.")
-@click.option("--notify", metavar="URL", help="Post notifications there; by default that is left to the store.")
-@click.option("--image-type", type=click.Choice(IMAGE_TYPES), default="OBJECT", help="What the exposures are.")
+@click.option("--notify", metavar="URL", help="Post notifications to this URL; by default the store sends them.")
+@click.option("--image-type", type=click.Choice(IMAGE_TYPES), default="OBJECT", help="Image type of the exposures.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON, and no progress.")
 def simulate(
     bucket: str | None,
@@ -57,12 +59,12 @@ def simulate(
     image_type: str,
     as_json: bool,
 ) -> None:
-    """Be a camera: write LSSTCam exposures and send the notifications.
+    """Simulate a camera: write LSSTCam exposures and send the notifications.
 
-    An exposure is 205 FITS files, small in pixels, their sidecars and the list of sensors. The server of a bucket is
-    found as the Science Pipelines do (S3_ENDPOINT_URL, LSST_RESOURCES_S3_PROFILE_<profile>, AWS variables). Secrets
-    of notifications come from AUTOINGEST_NOTIFICATION_SECRETS, of which the first is used. Without --bucket and
-    --directory it sends to the development set-up that `autoingest run` has started in this folder.
+    An exposure consists of 205 FITS files with small images, their sidecars and the list of sensors. The S3 server is
+    taken from the variables that the Science Pipelines use: S3_ENDPOINT_URL, LSST_RESOURCES_S3_PROFILE_<profile> and
+    the AWS variables. Notifications carry the first secret in AUTOINGEST_NOTIFICATION_SECRETS. Without --bucket and
+    --directory, the exposures go to the development set-up that `autoingest run` has started in this folder.
 
     \b
     Examples:
@@ -73,9 +75,9 @@ def simulate(
             --notify http://127.0.0.1:8000/notify
     """  # noqa: D301 - click's mark is a real backspace
     if bucket and directory:
-        raise click.UsageError("--bucket and --directory exclude each other")
+        raise click.UsageError("give either --bucket or --directory, not both")
     if directory and notify:
-        raise click.UsageError("--notify needs --bucket: notifications name one")
+        raise click.UsageError("--notify needs --bucket instead of --directory: notifications name a bucket")
     if duplicates and not notify and (bucket or directory):
         raise click.UsageError("--duplicates needs --notify")
     if directory:
@@ -141,7 +143,7 @@ def simulate(
 
 
 def _development() -> str:
-    """Find the development set-up's store; return the URL that takes its notifications."""
+    """Set the environment for the store of the development set-up; return the URL for its notifications."""
     try:
         endpoint = (DEVELOPMENT_DATA / "s3" / "url").read_text()
         notify = (DEVELOPMENT_DATA / NOTIFY_URL).read_text()

@@ -1,4 +1,4 @@
-"""What the operators' commands share: the site that they look at, and how they speak."""
+"""What the operators' commands share: options, the site's configuration, Redis and progress."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def day(text: str) -> str:
     except ValueError:
         known = ""
     if known != text:
-        raise click.BadParameter(f"{text!r} is no day like 20251231")
+        raise click.BadParameter(f"{text!r} is not an observing day such as 20251231")
     return text
 
 
@@ -67,7 +67,7 @@ def chosen(config: Config, bucket: str | None, others: Sequence[str] = ()) -> li
     for name in known:
         if bucket in (name, name_on_server(name)):
             return [name]
-    raise ConfigurationError(f"bucket {bucket!r} is not configured; there are {', '.join(known)}")
+    raise ConfigurationError(f"bucket {bucket!r} is not configured; the configured buckets are {', '.join(known)}")
 
 
 @asynccontextmanager
@@ -86,8 +86,8 @@ async def open_redis(config: Config) -> AsyncIterator[redis.asyncio.Redis]:
     except REDIS_AWAY as err:
         where = config.redis.url.rpartition("@")[2]
         raise TransientError(
-            f"Redis at {where} does not do its work: {cause(err)}; see redis.url, AUTOINGEST_REDIS_PASSWORD and that "
-            "server's log"
+            f"Redis at {where} is not available: {cause(err)}; check redis.url, AUTOINGEST_REDIS_PASSWORD and "
+            "the log of that server"
         ) from err
     finally:
         await client.aclose()

@@ -334,4 +334,4 @@ def test_ctrl_c_at_a_question(place: Place) -> None:
     assert process.returncode == 130
     code, _, err = place.run("queue", "drop", "--all")
     assert code == 1
-    assert "not confirmed, so nothing was done" in err
+    assert "not confirmed; nothing was changed" in err

@@ -124,7 +124,7 @@ async def test_what_an_ended_one_left_is_removed(
         _, told = process.communicate(timeout=60)
     if number == signal.SIGINT:
         assert process.returncode == 130
-        assert told.strip() == "autoingest: interrupted; what was done stays done"
+        assert told.strip() == "autoingest: interrupted; changes made so far are kept"
     else:
         assert all(CANARY_FOLDER in key for key in left(owner))
         await results(redis_client, BUCKETS[:1])

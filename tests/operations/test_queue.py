@@ -36,7 +36,7 @@ def test_dead_letters(site: Site) -> None:
     assert "last by w1, etag e1" in text
     assert paths[0] not in text
 
-    assert "say which" in site.run("queue requeue", code=2)
+    assert "select records with" in site.run("queue requeue", code=2)
     assert site.json("queue requeue", "--older", "1h") == {"requeued": [paths[2]], "left": {}}
     assert site.queued == [paths[2]]
     assert site.json("queue requeue", paths[1], paths[2], code=1)["left"] == {paths[2]: "not dead, or not selected"}
