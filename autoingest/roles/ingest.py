@@ -1,4 +1,4 @@
-"""Role ingest: from the queues into the Butler."""
+"""Role ingest: takes files from the queues and writes them to the Butler."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ from ..queue.status import unfinished, waiting_files
 from ..queue.work import WorkQueue
 from ..store.profiles import resolve
 from ..store.reader import HeaderReader
-from .worker import LANES, Lane
+from .worker import WORKERS_PER_PROCESS, BatchWorker
 
 if TYPE_CHECKING:
     from ..butler.process import ButlerProcess
     from .exposure_webhook import ExposureWebhook
 
 SITE_INTERVAL = 2.0
-"""Seconds between two looks whether a bucket's queue belongs to this repository."""
+"""Seconds between two checks whether a bucket's queue belongs to this repository."""
 
 OWED_INTERVAL = 10.0
-"""Seconds between two looks for owed visits that are due."""
+"""Seconds between two checks for owed visits that are due."""
 
 log = structlog.get_logger(__name__)
 
 
 class IngestRole:
-    """Runs the Butler processes and their lanes.
+    """Runs the Butler processes and the workers that share them.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ class IngestRole:
         self._running = False
         self._foreign: dict[str, str] = {}
         self._reclaimer = Reclaimer(client, config.buckets, config.idle.old_worker_idle)
-        self._left: dict[str, str] = {}
+        self._guiders_left: dict[str, str] = {}
         self._reader = HeaderReader(config.ingest.header_requests)
         url = config.ingest.exposure_webhook
         self._webhook = _exposure_webhook(url) if url else None
@@ -92,7 +92,7 @@ class IngestRole:
         self._running = True
         settings = self._config.ingest
         groups = GroupKeys(self._redis, self._config.presence.expiry)
-        # Never the name of a worker before us: its list is the idle role's to judge.
+        # Never the name of an earlier worker: what is left on its list is for role idle to reclaim.
         owner = worker_name()
         async with asyncio.TaskGroup() as tasks:
             for bucket in self._config.buckets:
@@ -101,19 +101,19 @@ class IngestRole:
                 tasks.create_task(self._keep_open(butler, stop))
                 for bucket in self._config.buckets:
                     tasks.create_task(self._define_owed(butler, bucket, stop))
-                    for lane in range(LANES):
-                        name = f"{owner}-{number}{'ab'[lane]}"
+                    for letter in "ab"[:WORKERS_PER_PROCESS]:
                         queue = WorkQueue(
                             self._redis,
                             bucket,
-                            name,
+                            f"{owner}-{number}{letter}",
                             settings.lease,
                             settings.record_expiry,
                             settings.repo,
                             settings.max_dead,
                         )
-                        tasks.create_task(Lane(queue, butler, self._reader, groups, self._webhook, settings).run(stop))
-        for path, obs_id in sorted(self._left.items()):
+                        worker = BatchWorker(queue, butler, self._reader, groups, self._webhook, settings)
+                        tasks.create_task(worker.run(stop))
+        for path, obs_id in sorted(self._guiders_left.items()):
             log.warning("guider still waits for its exposure", path=path, obs_id=obs_id)
 
     async def _open(self, butler: ButlerProcess) -> bool:
@@ -138,7 +138,7 @@ class IngestRole:
             await pause(stop, backoff.next())
 
     async def _watch_site(self, bucket: str, stop: asyncio.Event) -> None:
-        """Tell whether a bucket's queue belongs to another repository; its lanes look for themselves."""
+        """Log and report while a bucket's queue belongs to another repository; its workers check that themselves."""
         while not stop.is_set():
             try:
                 await check_site(self._redis, bucket, self._config.ingest.repo)
@@ -147,7 +147,7 @@ class IngestRole:
                     log.error("nothing is taken from the queue", bucket=bucket, error=str(err))
                 self._foreign[bucket] = str(err)
             except REDIS_AWAY:
-                pass  # the lanes tell of it
+                pass  # which the workers report
             else:
                 if self._foreign.pop(bucket, None):
                     log.info("queue belongs to this repository now", bucket=bucket)
@@ -180,7 +180,7 @@ class IngestRole:
             result = await butler.define_visits(exposures, self._config.ingest.batch_timeout)
         except ButlerEndedError as err:
             log.warning("owed visits kept", bucket=bucket, exposures=len(exposures), error=str(err))
-            if len(exposures) > 1:  # the one that ends processes is to keep no other waiting
+            if len(exposures) > 1:  # one that ends the process must not delay the others
                 for exposure in exposures:
                     await self._define(butler, bucket, owed, [exposure])
             return
@@ -192,45 +192,45 @@ class IngestRole:
         log.info("owed visits looked at", bucket=bucket, settled=len(settled), owed=len(still))
 
     async def close(self) -> None:
-        """Close the exposure webhook's client; the Butler processes are not this role's to end."""
+        """Close the exposure webhook's client; the caller ends the Butler processes."""
         if self._webhook:
             await self._webhook.close()
 
     def unready_reasons(self) -> list[str]:
-        """Tell which Butler processes are not there yet, and from which buckets nothing can be read or taken."""
+        """Return which Butler processes are not ready, and from which buckets nothing can be read or claimed."""
         butlers = [f"Butler: {why}" for butler in self._butlers if (why := butler.unready_reason())]
         return butlers + self._reader.unready_reasons() + list(self._foreign.values())
 
     async def is_drained(self) -> bool:
-        """Tell whether only guiders are left that wait for their exposures.
+        """Return whether nothing is left but guiders that wait for their exposures.
 
-        Files whose time has come and those of dead workers are tried again: role idle need not run.
+        Files that are due and those of dead workers are returned to the queues first, so role idle need not run.
 
         Raises
         ------
         ForeignQueueError
-            If that is so, and a queue belongs to another repository.
+            If the role is drained, but a queue belongs to another repository.
         """
-        self._left = {}
+        self._guiders_left = {}
         await self._reclaimer.run_once()
         foreign = None
-        mine = []
+        own_buckets = []
         for bucket in self._config.buckets:
             try:
                 await check_site(self._redis, bucket, self._config.ingest.repo)
             except ForeignQueueError as err:
                 foreign = err
                 continue
-            mine.append(bucket)
-            self._left |= await waiting_files(self._redis, bucket)
-        is_done = all(self._left.values()) and not await unfinished(self._redis, mine)
+            own_buckets.append(bucket)
+            self._guiders_left |= await waiting_files(self._redis, bucket)
+        is_done = all(self._guiders_left.values()) and not await unfinished(self._redis, own_buckets)
         if is_done and foreign:
             raise foreign
         return is_done
 
 
 def worker_name() -> str:
-    """Return a name that no other process has or had; a colon in it would be taken for the end of a bucket's name."""
+    """Return a name that no other process has or had; it has no colon, which separates name and bucket in keys."""
     host = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())
     return f"{host}-{os.getpid()}-{secrets.token_hex(3)}"
 

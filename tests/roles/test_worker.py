@@ -1,4 +1,4 @@
-"""Lanes between Redis, the object store and a Butler that is busy for as long as the test wants."""
+"""Workers between Redis, the object store and a Butler that is busy for as long as the test wants."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from autoingest.queue.presence import GroupKeys
 from autoingest.queue.reclaim import Reclaimer
 from autoingest.queue.work import WorkQueue
 from autoingest.roles import worker
-from autoingest.roles.worker import Lane
+from autoingest.roles.worker import BatchWorker
 from autoingest.store.reader import HeaderReader
 from testing.redis import put, until, upcoming
 from testing.s3server import S3Server, Stored
@@ -79,9 +79,9 @@ async def paths(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[list[str]]:
 async def running(client: Redis, butler: Butler, batch_size: int) -> AsyncIterator[asyncio.Event]:
     config = Config.from_dict({"buckets": [BUCKET], "ingest": {"repo": "x", "batchSize": batch_size}}, "test").ingest
     queue = WorkQueue(client, BUCKET, "worker", 60)
-    taker = Lane(queue, butler, HeaderReader(8), GroupKeys(client, 60), None, config)  # type: ignore[arg-type]
+    batch_worker = BatchWorker(queue, butler, HeaderReader(8), GroupKeys(client, 60), None, config)  # type: ignore[arg-type]
     stop = asyncio.Event()
-    task = asyncio.create_task(taker.run(stop))
+    task = asyncio.create_task(batch_worker.run(stop))
     try:
         yield stop
     finally:
@@ -91,7 +91,7 @@ async def running(client: Redis, butler: Butler, batch_size: int) -> AsyncIterat
             await task
 
 
-async def test_presence_does_not_wait_for_another_lanes_batch(redis_client: Redis, paths: list[str]) -> None:
+async def test_presence_does_not_wait_for_another_workers_batch(redis_client: Redis, paths: list[str]) -> None:
     butler = Butler()
     async with running(redis_client, butler, 250):
         for count, path in enumerate(paths, 1):
@@ -149,7 +149,7 @@ async def test_paths_that_are_none_become_letters_and_stop_nothing(redis_client:
 async def test_a_version_that_came_while_another_was_in_hand_is_ingested_after_it(
     redis_client: Redis, paths: list[str]
 ) -> None:
-    """The lane itself claims it, and acknowledges only what it has written."""
+    """The worker itself claims it, and acknowledges only what it has written."""
     butler = Butler()
     async with running(redis_client, butler, 250):
         await put(redis_client, paths[0], bucket=BUCKET, size=1, etag="1")

@@ -1,4 +1,4 @@
-"""Lanes whose store does not serve some images, or nothing."""
+"""Workers whose store does not serve some images, or nothing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from autoingest.queue import keys
 from autoingest.queue.presence import GroupKeys
 from autoingest.queue.reclaim import Reclaimer
 from autoingest.queue.work import WorkQueue
-from autoingest.roles.worker import Lane
+from autoingest.roles.worker import BatchWorker
 from autoingest.store import profiles
 from autoingest.store.reader import HeaderReader
 from testing.redis import put, state, until
@@ -70,8 +70,8 @@ async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[S3Server]:
 
 
 @asynccontextmanager
-async def lanes(client: Redis, butler: Butler | None = None, **settings: Any) -> AsyncIterator[HeaderReader]:
-    """Two lanes of each bucket, and what brings waiting files back."""
+async def workers(client: Redis, butler: Butler | None = None, **settings: Any) -> AsyncIterator[HeaderReader]:
+    """Two workers of each bucket, and a task that returns deferred files to the queues."""
     config = Config.from_dict(
         {"buckets": BUCKETS, "ingest": {"repo": "x", "retryDelay": 0.05, "unreadableWait": 3600.0, **settings}}, "test"
     ).ingest
@@ -88,8 +88,8 @@ async def lanes(client: Redis, butler: Butler | None = None, **settings: Any) ->
     for bucket in BUCKETS:
         for name in "ab":
             queue = WorkQueue(client, bucket, f"worker-{name}", 60)
-            lane = Lane(queue, butler or Butler(), reader, groups, None, config)  # type: ignore[arg-type]
-            tasks.append(asyncio.create_task(lane.run(stop)))
+            worker = BatchWorker(queue, butler or Butler(), reader, groups, None, config)  # type: ignore[arg-type]
+            tasks.append(asyncio.create_task(worker.run(stop)))
     try:
         yield reader
     finally:
@@ -121,10 +121,10 @@ async def attempts(client: Redis, path: str) -> int:
 @pytest.mark.parametrize(
     "fault", [Fault(status=403), Fault(status=500), Fault(delay=30), Fault(cut=99), Fault(drip=0.2)], ids=repr
 )
-async def test_one_bad_image_in_each_lane_stops_nobody(redis_client: Redis, server: S3Server, fault: Fault) -> None:
+async def test_one_bad_image_in_each_worker_stops_nobody(redis_client: Redis, server: S3Server, fault: Fault) -> None:
     bad = [paths(number)[0] for number in (0, 1)]
     break_(server, fault, *bad)
-    async with lanes(redis_client, maxAttempts=100):
+    async with workers(redis_client, maxAttempts=100):
         for path in bad:
             await put(redis_client, path, bucket=BUCKET)
         for number in range(len(EXPOSURES)):
@@ -145,7 +145,7 @@ async def _counted(client: Redis, path: str) -> bool:
 async def test_refused_image_becomes_a_letter(redis_client: Redis, server: S3Server, fault: Fault) -> None:
     bad = paths(0)[0]
     break_(server, fault, bad)
-    async with lanes(redis_client):
+    async with workers(redis_client):
         await put(redis_client, *paths(0), bucket=BUCKET)
         await until(lambda: are(redis_client, "dead", bad))
         await until(lambda: are(redis_client, "ingested", *paths(0)[1:]))
@@ -160,7 +160,7 @@ async def test_errors_of_the_server_are_counted_over_a_long_time(
 ) -> None:
     bad = paths(0)[0]
     break_(server, fault, bad)
-    async with lanes(redis_client, unreadableWait=4.0):
+    async with workers(redis_client, unreadableWait=4.0):
         await put(redis_client, *paths(0), bucket=BUCKET)
         await until(lambda: are(redis_client, "dead", bad))
     letter = json.loads(await redis_client.hget(keys.dead(BUCKET), bad))
@@ -172,7 +172,7 @@ async def test_errors_of_the_server_are_counted_over_a_long_time(
 @pytest.mark.parametrize("fault", [Fault(status=403), Fault(status=503), Fault(delay=30)], ids=repr)
 async def test_outage_of_a_bucket_uses_up_no_attempt(redis_client: Redis, server: S3Server, fault: Fault) -> None:
     server.fault = lambda method, bucket, key: fault if bucket == BUCKET else None
-    async with lanes(redis_client) as reader:
+    async with workers(redis_client) as reader:
         await put(redis_client, *paths(0), bucket=BUCKET)
         await until(lambda: _told(reader))
         for number in range(3):
@@ -189,11 +189,11 @@ async def _told(reader: HeaderReader) -> bool:
     return any(text.startswith(f"bucket {BUCKET}: ") for text in reader.unready_reasons())
 
 
-async def test_one_image_that_nothing_is_known_about_keeps_no_lane(redis_client: Redis, server: S3Server) -> None:
+async def test_one_image_that_nothing_is_known_about_delays_no_worker(redis_client: Redis, server: S3Server) -> None:
     """The first image is refused, and so is listing: it may be the whole bucket, and is not."""
     bad = paths(0)[0]
     server.fault = lambda method, bucket, key: Fault(status=403) if f"{bucket}/{key}" == bad or not key else None
-    async with lanes(redis_client):
+    async with workers(redis_client):
         await put(redis_client, bad, bucket=BUCKET)
         await until(lambda: are(redis_client, "waiting", bad))
         await put(redis_client, *paths(1), bucket=BUCKET)
@@ -206,6 +206,6 @@ async def test_sidecar_that_makes_an_image_fail_is_left_out(redis_client: Redis,
     bad = paths(0)[0]
     server.buckets[BUCKET][EXPOSURES[0].sidecar_key(SENSORS[0])] = Stored(EXPOSURES[0].sidecar(SENSORS[0]), "e", 0.0)
     butler.refused = {bad}
-    async with lanes(redis_client, butler):
+    async with workers(redis_client, butler):
         await put(redis_client, bad, bucket=BUCKET)
         await until(lambda: are(redis_client, "ingested", bad))
