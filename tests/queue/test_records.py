@@ -92,14 +92,18 @@ async def test_a_redelivery_that_the_etag_does_not_tell(
     assert await redis_client.llen(keys.queue(BUCKET)) == 0
 
 
+def events_forgotten() -> float:
+    return metrics.REGISTRY.get_sample_value("autoingest_events_forgotten_total", {"bucket": BUCKET}) or 0.0
+
+
 async def test_events_of_a_file_are_bounded(intake: Intake, redis_client: Redis) -> None:
     """The oldest are forgotten; a redelivery of one of them only has the file looked at again."""
+    before = events_forgotten()
     for number in range(3 * MAX_EVENTS):
         await tell(intake, str(number), f"etag-{number}")
     fields = await redis_client.hkeys(FILE)
     assert sum(name.startswith("event:") for name in fields) == MAX_EVENTS
-    forgotten = metrics.REGISTRY.get_sample_value("autoingest_events_forgotten_total", {"bucket": BUCKET})
-    assert forgotten == 2 * MAX_EVENTS
+    assert events_forgotten() - before == 2 * MAX_EVENTS
     assert await redis_client.llen(keys.queue(BUCKET)) == 1
     for number in range(2 * MAX_EVENTS, 3 * MAX_EVENTS):
         assert await tell(intake, str(number), f"etag-{number}") == "duplicate"
