@@ -101,6 +101,9 @@ async def test_demoted_primary_is_left(tmp_path: Path, how: str) -> None:
             await asyncio.gather(*(client.set(f"key {n}", "1") for n in range(5)))
             blocked = asyncio.create_task(client.blmove("q", "q", 50, "RIGHT", "RIGHT"))
 
+            async def is_replicated() -> bool:
+                return await second.exists(*(f"key {n}" for n in range(5))) == 5
+
             async def is_blocked() -> bool:
                 return bool((await first.info("clients"))["blocked_clients"])
 
@@ -108,6 +111,7 @@ async def test_demoted_primary_is_left(tmp_path: Path, how: str) -> None:
                 found = await first.client_list()
                 return sum(item["cmd"] in ("get", "set", "blmove", "info") for item in found) <= 1
 
+            await until(is_replicated)
             await until(is_blocked)
             await swap(first, second)
             service.target = urlsplit(other).port or 0
