@@ -8,10 +8,10 @@ from itertools import islice
 from urllib.parse import parse_qs, urlsplit
 
 from autoingest.dev.simulator import SentFile
+from testing.proxy import Proxy, proxy
 
 from . import bench, program
 from .bench import FILES
-from .proxy import Proxy, proxy
 from .report import Row
 
 DISTANCES = (0.0, 1.0, 5.0)
