@@ -7,7 +7,8 @@ import os
 import re
 import threading
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from functools import wraps
+from typing import Any, TypeVar, cast
 
 import click
 
@@ -37,17 +38,29 @@ def duration(text: str) -> float:
 def timeout_option(default: str) -> Callable[[F], F]:
     """Make the option that limits a command's time, whatever it waits for."""
 
-    def begin(context: click.Context, _: click.Parameter, seconds: float) -> None:
+    def keep(context: click.Context, _: click.Parameter, seconds: float) -> None:
         context.meta[_TIMEOUT] = seconds
-        timer = threading.Timer(seconds + GRACE, _kill, (seconds,))
-        timer.daemon = True
-        timer.start()
-        context.call_on_close(timer.cancel)
 
-    return click.option(
-        "--timeout", type=duration, default=default, show_default=True, metavar="TIME", callback=begin,
+    option = click.option(
+        "--timeout", type=duration, default=default, show_default=True, metavar="TIME", callback=keep,
         expose_value=False, help="Give up after this time, such as 90s, 30m or 6h.",
     )  # fmt: skip
+
+    def decorate(command: F) -> F:
+        @wraps(command)
+        def limited(*args: Any, **options: Any) -> Any:
+            seconds: float = click.get_current_context().meta[_TIMEOUT]
+            timer = threading.Timer(seconds + GRACE, _kill, (seconds,))
+            timer.daemon = True
+            timer.start()
+            try:
+                return command(*args, **options)
+            finally:
+                timer.cancel()
+
+        return option(cast(F, limited))
+
+    return decorate
 
 
 def _kill(seconds: float) -> None:

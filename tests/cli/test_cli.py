@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -88,3 +89,15 @@ def test_run_refuses_clearly(tmp_path: Path, arguments: tuple[str, ...], message
     assert result.returncode == 2
     assert message in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_time_limit_begins_with_the_command() -> None:
+    """Parsing the arguments starts no timer: nobody would stop it, and it would end the process later."""
+    before = threading.active_count()
+    context = click.Context(cli)
+    audit = cli.get_command(context, "audit")
+    assert audit is not None
+    assert (
+        audit.make_context("audit", ["--config", __file__, "--timeout", "1h"], parent=context).params["limit"] == 1000
+    )
+    assert threading.active_count() == before
