@@ -140,4 +140,4 @@ class Watcher:
                 pipe.pttl(keys.group(bench.CAMERA, group, 0, sensor.name))
             asked = time.time()
             left = await pipe.execute()
-        return asked - bench.PRESENCE_EXPIRY + max(left) / 1000
+        return asked - bench.PRESENCE_EXPIRY + float(max(left)) / 1000

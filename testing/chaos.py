@@ -21,7 +21,8 @@ from typing import Any
 
 import psutil
 import psycopg
-import redis
+from redis import Redis
+from redis import asyncio as asyncio_redis
 
 from autoingest.butler.compare import compare
 from autoingest.dev import embedded
@@ -69,7 +70,7 @@ class RedisServer:
 
     def start(self) -> None:
         self._running.enter_context(embedded.valkey(self._folder, port=self._port))
-        with redis.Redis.from_url(self.url) as client:
+        with Redis.from_url(self.url) as client:
             client.config_set("appendfsync", "always")
 
     def close(self) -> None:
@@ -77,7 +78,7 @@ class RedisServer:
 
     @property
     def pid(self) -> int:
-        with redis.Redis.from_url(self.url) as client:
+        with Redis.from_url(self.url) as client:
             return int(client.info("server")["process_id"])
 
     def kill(self) -> None:
@@ -167,8 +168,8 @@ class Chaos:
         self.camera = Camera(self.store, self.shots, [], self.outcome.seed)
 
     @property
-    def client(self) -> redis.Redis:
-        return redis.Redis.from_url(self.redis.url, decode_responses=True, socket_timeout=10)
+    def client(self) -> Redis:
+        return Redis.from_url(self.redis.url, decode_responses=True, socket_timeout=10)
 
     def start(self, *members: str, ready: bool = True) -> list[Member]:
         """Start processes, each with its roles, and wait until all are ready."""
@@ -352,7 +353,7 @@ class Chaos:
         return str(repo)
 
     async def audit(self) -> AuditReport:
-        async with redis.asyncio.Redis.from_url(self.redis.url, decode_responses=True) as client:
+        async with asyncio_redis.Redis.from_url(self.redis.url, decode_responses=True) as client:
             return await Auditor(client).run()
 
     def autoingest(self, command: str, *options: str, codes: Sequence[int] = (0,)) -> Any:

@@ -91,7 +91,7 @@ def _serve(connection: Connection, kind: str) -> None:
         import lsst.obs.base
         import lsst.obs.lsst
 
-        from autoingest.butler.stack import StackEngine as Engine
+        from autoingest.butler.stack import StackEngine as Engine  # type: ignore[assignment]
 
         for module in (lsst.obs.base, lsst.obs.lsst):
             assert Path(module.__file__).is_relative_to(OFFICIAL_TASKS) == (kind == DOUBLE), module.__file__

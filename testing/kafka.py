@@ -19,7 +19,7 @@ QUIET = {"log_level": 0, "log.connection.close": False}
 try:
     import confluent_kafka
 except ImportError:
-    confluent_kafka = None
+    confluent_kafka = None  # type: ignore[assignment]
 
 
 @functools.cache

@@ -13,6 +13,7 @@ import urllib.parse
 from collections.abc import Mapping
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import cast
 
 import redis
 
@@ -21,6 +22,7 @@ from autoingest.butler.native import NativeEngine
 from autoingest.errors import TransientError
 from autoingest.queue import keys
 
+from .redis import texts
 from .repository import contents
 from .shots import Shot
 
@@ -145,7 +147,7 @@ class OldServices:
         engine = NativeEngine(self._repo)
         try:
             while not self._stop.is_set():
-                if batch := self._redis.lrange(mine, 0, -1):
+                if batch := texts(self._redis.lrange(mine, 0, -1)):
                     while self.hung.is_set() and not self._stop.is_set():
                         self.holding.set()
                         time.sleep(TICK)
@@ -153,7 +155,7 @@ class OldServices:
                         self._work(engine, mine, batch)
                     except TransientError:  # another writer holds SQLite's lock for long
                         continue
-                if self._redis.blmove(keys.queue(self._bucket), mine, TICK, "RIGHT", "LEFT") is None:
+                if self._redis.blmove(keys.queue(self._bucket), mine, cast(int, TICK), "RIGHT", "LEFT") is None:
                     continue
                 number = self._redis.llen(mine)
                 while number < self._batch and self._redis.lmove(keys.queue(self._bucket), mine, "RIGHT", "LEFT"):
@@ -165,7 +167,9 @@ class OldServices:
         shots = {path: self._shots.get(path) for path in dict.fromkeys(batch)}
         held = contents(self._repo)
         with self._redis.pipeline() as pipe:
-            for shot in filter(None, shots.values()):
+            for shot in shots.values():
+                if shot is None:
+                    continue
                 header = shot.exposure.header(shot.sensor)
                 if group := header.get("GROUPID"):
                     raft_sensor = f"{header['RAFTBAY']}_{header['CCDSLOT']}"

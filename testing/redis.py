@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Any
 
 from redis.asyncio import Redis
 
@@ -23,27 +24,41 @@ def image(number: int, detector: str = "R22_S11", seq: int = 1) -> str:
     return f"{BUCKET}/LSSTCam/20250415/{obs_id}/{obs_id}_{detector}-{number}.fits"
 
 
+def text(value: object) -> str:
+    """A value of Redis, which must be there: redis-py's types don't know that clients decode."""
+    assert isinstance(value, str)
+    return value
+
+
+def texts(values: Iterable[object]) -> list[str]:
+    """Values of Redis."""
+    return [text(value) for value in values]
+
+
 async def put(client: Redis, *paths: str, bucket: str = BUCKET, **fields: str | float) -> None:
     """Put paths onto the queue as enqueue does."""
+    record: dict[Any, Any] = {"state": "queued", "recv_time": 1.5, **fields}
     for path in paths:
-        await client.hset(keys.file(path), mapping={"state": "queued", "recv_time": 1.5, **fields})
+        await client.hset(keys.file(path), mapping=record)
         await client.expire(keys.file(path), keys.FILE_EXPIRY)
         await client.lpush(keys.queue(bucket), path)
 
 
 async def upcoming(client: Redis, bucket: str = BUCKET) -> list[str]:
     """Paths on the queue, the next to be taken first."""
-    return (await client.lrange(keys.queue(bucket), 0, -1))[::-1]
+    return texts(await client.lrange(keys.queue(bucket), 0, -1))[::-1]
 
 
 async def state(client: Redis, path: str) -> str | None:
     """State of a file."""
-    return await client.hget(keys.file(path), "state")
+    found = await client.hget(keys.file(path), "state")
+    return None if found is None else text(found)
 
 
 async def claim_of(client: Redis, path: str) -> Claimed:
     """The last claim of a file, as its worker got it."""
-    token, etag = await client.hmget(keys.file(path), "claim", "etag")
+    found: list[Any] = await client.hmget(keys.file(path), "claim", "etag")
+    token, etag = found
     return Claimed(path, token or "", time.time(), None, etag, None, None, 0, None, None)
 
 

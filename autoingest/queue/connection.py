@@ -151,7 +151,7 @@ class _Finder:
     def __init__(self, config: SentinelConfig, options: Mapping[str, Any]) -> None:
         self._config = config
         password = sentinel_password()
-        self._sentinel = Sentinel(  # type: ignore[no-untyped-call]
+        self._sentinel = Sentinel(
             [(host, int(port)) for host, _, port in (item.rpartition(":") for item in config.hosts)],
             sentinel_kwargs={
                 **options,
@@ -188,7 +188,7 @@ class _Pool(redis.asyncio.BlockingConnectionPool):
     def renew(self) -> None:
         """Have all connections opened anew before they are used again."""
         for connection in (*self._available_connections, *self._in_use_connections):
-            connection.mark_for_reconnect()  # type: ignore[no-untyped-call]
+            connection.mark_for_reconnect()
 
     def make_connection(self) -> AbstractConnection:
         connection: _Primary = super().make_connection()  # type: ignore[no-untyped-call]
@@ -196,7 +196,7 @@ class _Pool(redis.asyncio.BlockingConnectionPool):
         return connection
 
     async def ensure_connection(self, connection: AbstractConnection) -> None:
-        if connection.should_reconnect():  # type: ignore[no-untyped-call]
+        if connection.should_reconnect():
             await connection.disconnect(nowait=True)
         await super().ensure_connection(connection)
 

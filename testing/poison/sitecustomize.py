@@ -11,11 +11,17 @@ import signal
 import stat
 import sys
 import time
+from collections.abc import Callable, Sequence
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
 
 HARM = "POISON"
 
+_last_harm = [-1.0]
 
-def harm(what):
+
+def harm(what: Any) -> None:
     match what:
         case "exit":
             sys.stderr.write("the library gives up\n")
@@ -67,15 +73,12 @@ def harm(what):
             time.sleep(1e6)
         case "pair":
             now = time.monotonic()
-            if now - harm.last < 0.1:
+            if now - _last_harm[0] < 0.1:
                 os.abort()
-            harm.last = now
+            _last_harm[0] = now
         case str() if what.startswith("SIG"):
             os.kill(os.getpid(), signal.Signals[what])
             time.sleep(1e6)
-
-
-harm.last = -1.0
 
 
 class Finder(importlib.abc.MetaPathFinder):
@@ -83,24 +86,28 @@ class Finder(importlib.abc.MetaPathFinder):
 
     name = "autoingest.instruments"
 
-    def find_spec(self, fullname, path, target=None):
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
         if fullname != self.name:
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(fullname)
+        assert spec is not None
+        assert spec.loader is not None
         load = spec.loader.exec_module
 
-        def exec_module(module):
+        def exec_module(module: ModuleType) -> None:
             load(module)
             for name in ("identify", "identify_guider"):
                 setattr(module, name, poisoned(getattr(module, name)))
 
-        spec.loader.exec_module = exec_module
+        spec.loader.exec_module = exec_module  # type: ignore[method-assign]
         return spec
 
 
-def poisoned(function):
-    def call(header, url):
+def poisoned(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    def call(header: Any, url: Any) -> Any:
         harm(header.get(HARM))
         return function(header, url)
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import cast
 
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
@@ -11,7 +12,7 @@ from redis.asyncio import Redis
 from autoingest.app.config import Config, RedisConfig
 from autoingest.app.health import Admin
 from autoingest.dev import embedded
-from autoingest.queue.connection import connect
+from autoingest.queue.connection import Client, connect
 from autoingest.queue.work import WorkQueue
 from autoingest.roles import Role
 from testing.redis import BUCKET, claim_of, image, put
@@ -47,7 +48,7 @@ async def serving(client: Redis, *roles: Role) -> AsyncIterator[aiohttp.ClientSe
         },
         "test",
     )
-    admin = Admin(config, client, roles)
+    admin = Admin(config, cast(Client, client), roles)
     await admin.start()
     try:
         async with aiohttp.ClientSession(f"http://127.0.0.1:{admin.port}") as session:

@@ -20,7 +20,7 @@ from testing.command import run
 
 from .conftest import Repository
 
-EXPOSURE = {"instrument": "LSSTCam", "exposure": exposures.exposure_id(1)}
+EXPOSURE: dict[str, Any] = {"instrument": "LSSTCam", "exposure": exposures.exposure_id(1)}
 FILES = [*exposures.files(1, [93, 94, 95, *exposures.GUIDERS]), *exposures.files(2, [94], IMGTYPE="DARK")]
 
 

@@ -109,5 +109,5 @@ def test_lock_timeout_holds_for_the_transaction_alone(link: Proxy) -> None:
         connection.commit()
         raw = connection.connection.dbapi_connection
         assert raw is not None
-        assert raw.cursor().execute("SHOW lock_timeout").fetchone() == ("0",)  # type: ignore[attr-defined]
+        assert raw.cursor().execute("SHOW lock_timeout").fetchone() == ("0",)
     engine.dispose()

@@ -19,7 +19,7 @@ from .conftest import Repository
 
 OpenButler = Callable[[], Butler]
 REFINED = {"RASTART": 215.3, "DECSTART": -12.7, "ROTPA": 30.0, "DARKTIME": 31.5}
-KEY = {"instrument": "LSSTCam", "exposure": exposures.exposure_id(1)}
+KEY: dict[str, Any] = {"instrument": "LSSTCam", "exposure": exposures.exposure_id(1)}
 
 
 @pytest.fixture(params=["keep", "update", "fail"])
@@ -134,7 +134,7 @@ def test_whatever_is_not_identity_may_differ(site: NativeEngine, open_butler: Op
         assert [file.outcome for file in result.files] == ["ingested"]
     told = {entry["field"]: entry for entry in logs if entry["event"] == "stored exposure record kept"}
     assert sorted(told) == sorted(field for _, field in first.kept)
-    assert told[name] | {"stored": str(getattr(stored, name)), "header": header} == told[name]
+    assert {**told[name], "stored": str(getattr(stored, name)), "header": header} == told[name]
     assert len(logs) == len(told)
     assert not second.kept
     assert not third.kept

@@ -6,10 +6,11 @@ import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import sqlalchemy
+from astropy.time import Time
 from lsst.daf.butler import Butler, Timespan
 from lsst.daf.butler.direct_butler import DirectButler
 from lsst.sphgeom import LonLat, UnitVector3d
@@ -38,7 +39,7 @@ def test_header_that_can_not_be_translated(engine: NativeEngine) -> None:
                                    if not card.startswith(("DATE", "MJD"))})
         for file in exposures.files(1, [93, 94, 95, 96, 97])
     ]  # fmt: skip
-    other = replace(other, header=other.header | {"OBJECT": "another"})
+    other = replace(other, header={**other.header, "OBJECT": "another"})
     alone = engine.ingest([bad])
     assert [(item.outcome, item.reason) for item in alone.files] == [("failed", "metadata")]
     assert outcomes(engine.ingest([first, bad, good])) == {"ingested": 3}
@@ -52,6 +53,7 @@ def test_visit_is_what_the_official_tools_write(
     expected = json.loads((shared_data / "visits" / "LSSTCam_2025052100138.json").read_text())
     exposure = dict(expected["exposure"])
     span = Timespan(None, None, _nsec=(exposure.pop("timespan_begin"), exposure.pop("timespan_end")))
+    begin, end = cast(Time, span.begin), cast(Time, span.end)
     exposure |= {"timespan": span, "has_simulated": False, "can_see_sky": True}
     butler = engine.connect()
     noon = _tai("2025-05-21T12:00:00")
@@ -62,15 +64,16 @@ def test_visit_is_what_the_official_tools_write(
     insert("exposure", exposure)
     changes = {
         "OBSID": exposure["obs_id"], "DAYOBS": "20250521", "SEQNUM": 138, "GROUPID": exposure["group"],
-        "FILTER": "g_6", "OBJECT": exposure["target_name"], "PROGRAM": "BLOCK-365", "DATE-BEG": span.begin.isot,
-        "DATE": span.end.isot, "DATE-END": span.end.isot, "DATE-OBS": span.begin.isot,
+        "FILTER": "g_6", "OBJECT": exposure["target_name"], "PROGRAM": "BLOCK-365", "DATE-BEG": begin.isot,
+        "DATE": end.isot, "DATE-END": end.isot, "DATE-OBS": begin.isot,
     }  # fmt: skip
     [file] = exposures.files(138, [94], **changes)
     result = engine.ingest([replace(file, obs_id=exposure["obs_id"])])
     assert outcomes(result) == {"ingested": 1}
     assert result.visits == [("LSSTCam", 2025052100138)]
 
-    butler, key = open_butler(), {"instrument": "LSSTCam", "visit": 2025052100138}
+    butler = open_butler()
+    key: dict[str, Any] = {"instrument": "LSSTCam", "visit": 2025052100138}
     [visit] = butler.query_dimension_records("visit", **key)
     row = {name: value for name, value in visit.toDict().items() if name not in ("region", "timespan")}
     begin, end = expected["visit"].pop("timespan_begin"), expected["visit"].pop("timespan_end")

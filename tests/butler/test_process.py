@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import os
 import shutil
 import signal
@@ -389,9 +388,14 @@ async def test_flood_of_its_log_holds_nothing_up(poisoned: ButlerProcess) -> Non
     assert outcomes(await poisoned.ingest(exposures.files(1, [94], POISON="flood"), 60)) == {"ingested": 1}
 
 
+def deep(depth: int) -> object:
+    """A list within a list, and so on."""
+    return [deep(depth - 1)] if depth else 0
+
+
 @pytest.mark.parametrize(
     "value",
-    [2**64, "\udc80", b"bytes" * 4 * 2**20, "x" * (17 * 2**20), functools.reduce(lambda inner, _: [inner], range(300))],
+    [2**64, "\udc80", b"bytes" * 4 * 2**20, "x" * (17 * 2**20), deep(300)],
     ids=["integer", "surrogate", "bytes", "large", "nested"],
 )
 async def test_what_can_not_be_sent_is_one_files_failure(poisoned: ButlerProcess, value: object) -> None:

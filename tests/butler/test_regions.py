@@ -115,7 +115,7 @@ def test_queries_by_sky_find_repaired_visits(mistaken: Repository, open_butler: 
             where=f"visit_detector_region.region OVERLAPS POINT({place.getLon().asDegrees()!r}, "
             f"{place.getLat().asDegrees()!r})",
         )  # fmt: skip
-        return [ref.dataId["exposure"] for ref in refs]
+        return [int(ref.dataId["exposure"]) for ref in refs]
 
     assert found() == []
     assert run(mistaken.root, "--write").exit_code == 0

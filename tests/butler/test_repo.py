@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from lsst.daf.butler import Butler, CollectionType
+from lsst.daf.butler import Butler
+from lsst.daf.butler.registry import CollectionType  # type: ignore[attr-defined]
 
 from autoingest.butler.repo import create_repository
 

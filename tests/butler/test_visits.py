@@ -7,10 +7,11 @@ from contextlib import closing
 from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import sqlalchemy
+from astropy.time import Time
 from lsst.daf.butler import Butler, Timespan
 
 from autoingest.app.config import DifferingMetadata
@@ -61,10 +62,11 @@ def test_single_exposure_is_also_the_groups_visit(
     expected = json.loads((shared_data / "visits" / "LSSTCam_2025052100138.json").read_text())
     exposure = expected["exposure"]
     span = Timespan(None, None, _nsec=(exposure["timespan_begin"], exposure["timespan_end"]))
+    begin, end = cast(Time, span.begin), cast(Time, span.end)
     changes = {
         "OBSID": exposure["obs_id"], "DAYOBS": "20250521", "SEQNUM": 138, "GROUPID": exposure["group"],
-        "FILTER": "g_6", "OBJECT": exposure["target_name"], "PROGRAM": "BLOCK-365", "DATE-BEG": span.begin.isot,
-        "DATE": span.end.isot, "DATE-END": span.end.isot, "DATE-OBS": span.begin.isot,
+        "FILTER": "g_6", "OBJECT": exposure["target_name"], "PROGRAM": "BLOCK-365", "DATE-BEG": begin.isot,
+        "DATE": end.isot, "DATE-END": end.isot, "DATE-OBS": begin.isot,
     }  # fmt: skip
     [file] = exposures.files(138, [94], **changes)
     path = file.path.replace(exposures.obs_id(138), exposure["obs_id"]).replace("/20250714/", "/20250521/")
@@ -85,7 +87,7 @@ def _items(row: dict[str, Any]) -> list[tuple[str, Any]]:
 @pytest.mark.parametrize("repository", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("order", [*permutations((11, 12, 13)), ((11, 12, 13),)], ids=str)
 def test_snaps_in_any_order(by_counter: NativeEngine, open_butler: OpenButler, order: Iterable[Any]) -> None:
-    pointings = {11: {"AZSTART": 359.0}, 12: {"AZSTART": 1.0}, 13: {"AZSTART": 3.0}}
+    pointings: dict[int, dict[str, Any]] = {11: {"AZSTART": 359.0}, 12: {"AZSTART": 1.0}, 13: {"AZSTART": 3.0}}
     defined = []
     for numbers in order:
         batch = [

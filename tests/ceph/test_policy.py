@@ -13,7 +13,7 @@ def bucket(*grants: dict[str, Any]) -> BucketSpec:
 
 
 # A policy written by hand, with one statement for everything.
-BY_HAND = {
+BY_HAND: dict[str, Any] = {
     "Version": "2012-10-17",
     "Id": "read-policy",
     "Statement": [

@@ -56,7 +56,7 @@ def open_chaos(request: pytest.FixtureRequest, tmp_path: Path, made: Path) -> It
 
         def make(repo: str | None = None) -> Chaos:
             if repo is None:
-                repo = shutil.copytree(made, tmp_path / "repo")
+                repo = str(shutil.copytree(made, tmp_path / "repo"))
             store, server = S3Server(), RedisServer(tmp_path / "valkey")
             url = stack.enter_context(in_thread(store.run()))
             store.buckets[BUCKET] = {}

@@ -7,6 +7,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -67,7 +68,8 @@ def test_failover_by_sentinel(chaos: Chaos, replica: RedisServer, tmp_path: Path
         asked = redis.Redis(host, int(sentinel_port), decode_responses=True)
 
         def primary() -> int:
-            return int(asked.sentinel_get_master_addr_by_name("images")[1])
+            address: Any = asked.sentinel_get_master_addr_by_name("images")
+            return int(address[1])
 
         def replicas() -> int:
             return sum(not item["is_disconnected"] for item in asked.sentinel_slaves("images"))
@@ -81,11 +83,11 @@ def test_failover_by_sentinel(chaos: Chaos, replica: RedisServer, tmp_path: Path
             chaos.redis.kill()
             chaos.fault("SIGKILL of the primary")
             promoted = port(replica)
-            wait_for(lambda promoted=promoted: primary() == promoted, "the replica is the primary")
+            wait_for(lambda promoted=promoted: primary() == promoted, "the replica is the primary")  # type: ignore[misc]
             chaos.redis.start()
             with redis.Redis.from_url(chaos.redis.url, decode_responses=True) as old:
                 wait_for(
-                    lambda old=old: old.info("replication").get("master_link_status") == "up",
+                    lambda old=old: old.info("replication").get("master_link_status") == "up",  # type: ignore[misc]
                     "the old primary is a replica",
                 )
             chaos.redis, replica = replica, chaos.redis

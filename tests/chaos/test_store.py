@@ -70,7 +70,7 @@ def test_sidecars_later_than_images(chaos: Chaos) -> None:
     chaos.camera.start()
     for shot in chaos.shots:
         if chaos.chance.random() < 0.5:
-            wait_for(lambda shot=shot: shot.key in chaos.store.buckets[BUCKET], "the image is there")
+            wait_for(lambda shot=shot: shot.key in chaos.store.buckets[BUCKET], "the image is there")  # type: ignore[misc]
             put_sidecar(chaos.store, shot)
             chaos.fault("sidecar late")
     chaos.finish()

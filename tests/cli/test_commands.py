@@ -65,10 +65,11 @@ class Place:
             words = (*words, "--spec", "ceph.yaml", *(("--config", "site.yaml") if words[1] == "canary" else ()))
         options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL} | options
         environment = options.pop("env", {})
-        return subprocess.Popen(
+        process: subprocess.Popen[bytes] = subprocess.Popen(  # type: ignore[assignment]
             [sys.executable, "-m", "autoingest", *words],
             cwd=self.folder, env={**os.environ, **self.environment, **environment}, **options,
         )  # fmt: skip
+        return process
 
     def run(self, *words: str, **options: Any) -> tuple[int, str, str]:
         with self.start(*words, **options) as process:

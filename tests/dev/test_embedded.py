@@ -80,7 +80,7 @@ def test_url_is_told_while_it_runs(tmp_path: Path) -> None:
 
 def test_server_that_does_not_start_says_why(tmp_path: Path) -> None:
     with (
-        pytest.raises(embedded.ConfigurationError, match="InvalidBucketName"),
+        pytest.raises(ConfigurationError, match="InvalidBucketName"),
         embedded.s3(tmp_path, buckets=["x"], persist=False),
     ):
         pass

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import cast
 
 import pytest
 from redis.asyncio import Redis
 
 from autoingest.app.config import Config
 from autoingest.app.health import Admin
+from autoingest.queue.connection import Client
 from autoingest.roles.enqueue import EnqueueRole
 from autoingest.roles.presence import PresenceRole
 
@@ -27,7 +29,11 @@ async def listeners(client: Redis) -> AsyncIterator[tuple[int, int, int]]:
         {"buckets": ["b"], "ingest": {"repo": "/nowhere"}, "enqueue": listen, "presence": listen, "admin": listen},
         "test",
     )
-    admin, enqueue, presence = Admin(config, client, []), EnqueueRole(config, client), PresenceRole(config, client)
+    admin, enqueue, presence = (
+        Admin(config, cast(Client, client), []),
+        EnqueueRole(config, client),
+        PresenceRole(config, client),
+    )
     try:
         for listener in (admin, enqueue, presence):
             await listener.start()

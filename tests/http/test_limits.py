@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 import pytest
@@ -19,12 +19,13 @@ import structlog
 from aiohttp import web
 from redis.asyncio import Redis
 
-from autoingest.app.config import NOTIFICATION_SECRETS, Config, Listen
+from autoingest.app.config import NOTIFICATION_SECRETS, Config, Listen, Tls
 from autoingest.app.health import Admin
 from autoingest.app.pacing import MOST, PacedLog
 from autoingest.http import bodies, connections, listener, refusals
 from autoingest.http.listener import Listener
 from autoingest.notify.records import MalformedMessageError, RecordParser
+from autoingest.queue.connection import Client
 from autoingest.roles.enqueue import EnqueueRole
 from testing.messages import body, key, record
 from testing.tls import certificate
@@ -240,9 +241,9 @@ async def test_bearer_token_counts_as_the_secret_of_records(redis_client: Redis,
                 return response.status
 
         bare, signed = body(record()), body(record(secret=secret))
-        for authorization in (f"Bearer {secret}", "bearer old-secret", "BEARER  old-secret "):
-            assert await post(bare, authorization) == 200, authorization
-        for authorization in (
+        accepted = (f"Bearer {secret}", "bearer old-secret", "BEARER  old-secret ")
+        assert [await post(bare, authorization) for authorization in accepted] == [200] * 3
+        refused: tuple[str | None, ...] = (
             None,
             "",
             "Bearer",
@@ -251,7 +252,8 @@ async def test_bearer_token_counts_as_the_secret_of_records(redis_client: Redis,
             secret,
             f"Bearer {secret}x",
             "Bearer é",
-        ):
+        )
+        for authorization in refused:
             assert await post(bare, authorization) == 401, authorization
             assert await post(signed, authorization) == 200, authorization
 
@@ -438,13 +440,13 @@ async def test_who_does_not_read_is_let_go(tmp_path: Path, with_tls: bool) -> No
         return web.Response(body=bytes(64 * MIB))
 
     cert_file, key_file = certificate(tmp_path)
-    tls = {"certFile": str(cert_file), "keyFile": str(key_file)} if with_tls else None
+    tls = Tls(cert_file=cert_file, key_file=key_file) if with_tls else None
     context = ssl.create_default_context(cafile=str(cert_file)) if with_tls else None
     opened = Listener("test", Listen(host="127.0.0.1", port=0, tls=tls, patience=0.5), [("GET", "/", much)])
     await opened.open()
     async with asyncio.timeout(60):
         _, writer = await asyncio.open_connection("127.0.0.1", opened.port, ssl=context)
-        writer.transport.pause_reading()
+        cast(asyncio.ReadTransport, writer.transport).pause_reading()
         writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         await until(lambda: len(opened._connections.all) == 1)
         while opened._connections.all:  # that further requests come does not matter
@@ -505,7 +507,7 @@ async def test_administration_without_file_descriptors(redis_client: Redis, no_d
     config = Config.from_dict(
         {"buckets": ["b"], "ingest": {"repo": "r"}, "admin": {"listen": {"host": "127.0.0.1", "port": 0}}}, "t"
     )
-    admin = Admin(config, redis_client, [])
+    admin = Admin(config, cast(Client, redis_client), [])
     await admin.start()
     clients = [socket.socket() for _ in range(3)]
     try:

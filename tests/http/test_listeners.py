@@ -8,7 +8,7 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 import pytest
@@ -22,7 +22,7 @@ from autoingest.app.config import ADMIN_TOKEN, PRESENCE_TOKEN, Config, Listen, R
 from autoingest.app.health import Admin
 from autoingest.errors import ConfigurationError
 from autoingest.http.listener import Listener
-from autoingest.queue.connection import connect
+from autoingest.queue.connection import Client, connect
 from autoingest.roles.enqueue import EnqueueRole
 from autoingest.roles.presence import PresenceRole
 from testing.tls import certificate, tls_before
@@ -53,7 +53,7 @@ async def listening(client: Redis, name: str, **listen: Any) -> AsyncIterator[in
         case "presence":
             made = PresenceRole(config, client)
         case _:
-            made = Admin(config, client, [])
+            made = Admin(config, cast(Client, client), [])
     try:
         await made.start()
         yield made.port

@@ -62,6 +62,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     if report.when == "call":
         for name, value in report.user_properties:
             if name == PROPERTY:
+                assert isinstance(value, (tuple, list))
                 camera, header, part, fields = value
                 _table[camera, header][part] = fields
 

@@ -142,13 +142,13 @@ def test_comcam_that_calls_itself_another_camera() -> None:
 def test_simulated_pointing() -> None:
     found = record(comcamsim())
     assert (found.instrument, found.tracking_ra, found.tracking_dec) == ("LSSTComCamSim", 124.8, -14.9)
-    assert (found.azimuth, found.zenith_angle) == (0.0, pytest.approx(18.132797903871065))
+    assert [found.azimuth, found.zenith_angle] == [0.0, pytest.approx(18.132797903871065)]
     told = record(comcamsim(ELSTART=50.0, AZSTART=20.0))
     assert (told.azimuth, told.zenith_angle) == pytest.approx((20.0, 40.0))
     assert record(comcamsim(AMSTART=None)).azimuth is None
     assert record(comcamsim(AMSTART=0.9)).azimuth is None
     unknown = record(comcamsim(AMSTART=math.nan))
-    assert (unknown.azimuth, unknown.zenith_angle) == (0.0, pytest.approx(math.nan, nan_ok=True))
+    assert [unknown.azimuth, unknown.zenith_angle] == [0.0, pytest.approx(math.nan, nan_ok=True)]
     assert record(comcamsim(AMSTART=None, IMGTYPE="BIAS")).zenith_angle == 45.0
     assert record(comcamsim(VIGN_MIN=None)).can_see_sky is True
 

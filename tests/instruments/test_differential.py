@@ -20,10 +20,10 @@ def check(shared_data: Path, *options: str) -> None:
     folder = shared_data / "differential"
     command = [
         sys.executable,
-        folder / "check_cases.py",
-        folder / "cases.json.gz",
+        str(folder / "check_cases.py"),
+        str(folder / "cases.json.gz"),
         "--headers",
-        shared_data / "headers",
+        str(shared_data / "headers"),
     ]
     done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stdout + done.stderr

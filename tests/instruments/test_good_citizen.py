@@ -32,7 +32,7 @@ SEPARATION = {
 """Arcminutes by which the header's own altitude and boresight are apart, where that is more than one."""
 
 
-class Assertions(MetadataAssertHelper, unittest.TestCase):
+class Assertions(MetadataAssertHelper, unittest.TestCase):  # type: ignore[misc]
     pass
 
 
@@ -77,6 +77,7 @@ def info(**changes: Any) -> ObservationInfo:
 @pytest.mark.parametrize("frame", ["ICRS", "FK5", "FK4", "galactic", None])
 def test_boresight_is_in_the_headers_own_frame_at_its_time_and_place(frame: str | None) -> None:
     boresight = info(RADESYS=frame).tracking_radec
+    assert boresight is not None
     assert boresight.frame.name == (frame or "icrs").lower()
     assert boresight.obstime.tai.mjd == pytest.approx(60817.22044984951)
     assert boresight.location.geodetic.height.to_value("m") == pytest.approx(2663)

@@ -21,8 +21,10 @@ from lsst.resources import ResourcePath
 
 from autoingest.butler.private import file_records
 from autoingest.butler.repo import create_repository
-from autoingest.dev.simulator.fitsfile import BLOCK, format_cards, header_unit, image_extension
+from autoingest.dev.simulator.fitsfile import format_cards, header_unit, image_extension
+from autoingest.store.fits import BLOCK
 from testing.annex import CARDS, description_file
+from testing.redis import text
 from testing.repository import contents
 from testing.site import Site, wait_for
 
@@ -134,7 +136,7 @@ def test_the_annex_configuration(
         for key in (f"RECINSTR:{annex}:{instrument}", f"INGEST:{annex}:{instrument}"):
             assert client.hgetall(key) == {day: "1"}, name
     assert client.keys("GROUP:*") == client.keys("MAXSEQ:*") == []
-    letter = json.loads(client.hget(f"DEAD:{annex}", f"{annex}/{stranger}"))
+    letter = json.loads(text(client.hget(f"DEAD:{annex}", f"{annex}/{stranger}")))
     assert letter["reason"] == "metadata"
     assert "OBSID = 'GC104_O_20221208_000211'" in letter["exception"]
 

@@ -117,7 +117,7 @@ def test_redis_away_while_exposure_is_taken(summit: Summit) -> None:
     urls = summit.take_exposure(2, "guiders-first")
     wait_for(lambda: site.metric("autoingest_received_total") > received, "a notification held")
     summit.start_redis()
-    assert_all_in(summit, urls, ingested=before + 205)
+    assert_all_in(summit, urls, ingested=int(before) + 205)
     # 205 images, as many sidecars, one list of sensors. Ceph repeats at once whatever is refused.
     assert site.metric("autoingest_received_total") - received < 2 * 411
 

@@ -149,12 +149,10 @@ def test_the_reader_may_read_and_nothing_more(admin: Administration) -> None:
         owner.put_object(Bucket=BUCKET, Key=key, Body=b"")
     assert reader.list_objects_v2(Bucket=BUCKET)["KeyCount"] == 2
     reader.get_object(Bucket=BUCKET, Key="seen/a")["Body"].close()
-    for refused in (
-        lambda: reader.get_object(Bucket=BUCKET, Key="hidden/a"),
-        lambda: reader.put_object(Bucket=BUCKET, Key="seen/b", Body=b""),
-    ):
-        with pytest.raises(ClientError):
-            refused()
+    with pytest.raises(ClientError):
+        reader.get_object(Bucket=BUCKET, Key="hidden/a")
+    with pytest.raises(ClientError):
+        reader.put_object(Bucket=BUCKET, Key="seen/b", Body=b"")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LSST_RESOURCES_S3_PROFILE_owner", admin.reader.profile)
         result = CliRunner().invoke(command, ["verify", "--spec", str(admin.spec)])

@@ -20,6 +20,7 @@ import sqlalchemy
 from autoingest.butler.compare import compare
 from autoingest.butler.repo import create_repository
 from autoingest.queue import keys
+from testing.redis import text
 from testing.repository import contents
 from testing.site import Site, wait_for
 
@@ -109,7 +110,7 @@ def test_guiders_first(site: Site, client: redis.Redis, processes: tuple[str, ..
     assert_all_in(site, client, 2)
 
     (key, *_) = client.keys("GROUP:LSSTCam:*R22_S11")
-    _, _, rest = key.split(":", 2)
+    _, _, rest = text(key).split(":", 2)
     group, snap, detector = rest.rsplit(":", 2)
     url = f"http://127.0.0.1:{site.presence_port}/presence/LSSTCam/{group}/{snap}/{detector}"
     with urllib.request.urlopen(url) as response:

@@ -431,7 +431,7 @@ def test_exposure_webhook(site: Site, client: redis.Redis, store: Store) -> None
             receiver.mood = mood
             calls = receiver.calls
             announce(site, paths)
-            wait_for(lambda calls=calls: receiver.calls > calls, f"the receiver that {mood} is called")
+            wait_for(lambda calls=calls: receiver.calls > calls, f"the receiver that {mood} is called")  # type: ignore[misc]
     announce(site, first[15:])
     wait_for(lambda: ingested(client) == 25, "all ingested, whatever the receiver did")
     assert site.stop(process) == 0
@@ -446,6 +446,6 @@ def test_several_buckets(site: Site, client: redis.Redis, store: Store) -> None:
     process = site.start("enqueue,ingest,idle")
     announce(site, [path for pair in zip(*paths.values(), strict=True) for path in pair])
     for bucket in site.buckets:
-        wait_for(lambda bucket=bucket: ingested(client, bucket) == 10, f"{bucket} ingested")
+        wait_for(lambda bucket=bucket: ingested(client, bucket) == 10, f"{bucket} ingested")  # type: ignore[misc]
     assert site.stop(process) == 0
     assert contents(site.repo).raws == {f"s3://{path}" for part in paths.values() for path in part}

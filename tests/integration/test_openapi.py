@@ -19,7 +19,7 @@ from autoingest.app.config import Config
 from autoingest.app.health import Admin
 from autoingest.http.openapi import document
 from autoingest.model import objects
-from autoingest.notify.records import MAX_KEY
+from autoingest.model.objects import MAX_KEY
 from autoingest.queue.connection import connect
 from autoingest.roles.enqueue import EnqueueRole
 from autoingest.roles.presence import PresenceRole
@@ -60,7 +60,7 @@ async def ports(valkey_url: str, redis_client: Redis) -> AsyncIterator[dict[str,
         "test",
     )  # fmt: skip
     client = connect(config.redis)
-    started = {
+    started: dict[str, Any] = {
         "enqueue": EnqueueRole(config, client),
         "presence": PresenceRole(config, client),
         "admin": Admin(config, client, []),
@@ -87,7 +87,7 @@ async def test_does_as_it_is_written(ports: dict[str, int], name: str, mode: sch
     @settings(max_examples=number(100) if name in TAKING else 5, deadline=None, database=None,
               suppress_health_check=list(HealthCheck))  # fmt: skip
     @given(operation.as_strategy(generation_mode=mode))
-    def check(case: schemathesis.Case) -> None:
+    def check(case: schemathesis.Case[Any]) -> None:
         case.call_and_validate(base_url=url, checks=CHECKS, timeout=20)
 
     with structlog.testing.capture_logs():

@@ -124,7 +124,7 @@ async def test_trigger_needs_only_bucket_and_key() -> None:
     [("eventTime", "0.000000"), ("eventTime", 5), ("eventTime", "1970-01-01T00:00:00.000Z"), ("eventTime", "2026")],
 )
 async def test_time_that_is_none(field: str, value: object) -> None:
-    ((notice, _),) = (await parser().parse(body(record(**{field: value})))).notices
+    ((notice, _),) = (await parser().parse(body(record(**dict[str, Any]({field: value}))))).notices
     assert notice.created is None
 
 
@@ -208,7 +208,8 @@ async def test_bucket_of_a_tenant() -> None:
 
 async def test_secrets() -> None:
     parse = parser(secrets=("old", "nëw")).parse
-    wrong = [record(secret=secret) for secret in (None, "", "ol", "older", 5, ["old"])] + [7]
+    wrong_secrets: list[Any] = [None, "", "ol", "older", 5, ["old"]]
+    wrong = [record(secret=secret) for secret in wrong_secrets] + [7]
     message = await parse(body(*wrong, record(secret="old"), record(secret="nëw")))
     assert message.unauthentic == len(wrong)
     assert len(message.notices) == 2

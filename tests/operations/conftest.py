@@ -19,6 +19,7 @@ from autoingest.butler.engine import IngestFile
 from autoingest.butler.native import NativeEngine
 from autoingest.butler.repo import create_repository
 from testing import exposures
+from testing.redis import texts
 
 
 @dataclass
@@ -55,7 +56,7 @@ class Site:
     @property
     def queued(self) -> list[str]:
         """Paths on the queue, the next to be taken first."""
-        return self.redis.lrange(f"QUEUE:{self.bucket}", 0, -1)[::-1]
+        return texts(self.redis.lrange(f"QUEUE:{self.bucket}", 0, -1))[::-1]
 
     def run(self, command: str, *options: str, code: int = 0) -> str:
         """Run a command of the program; return what it prints."""

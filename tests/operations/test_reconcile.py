@@ -98,7 +98,8 @@ def test_what_old_services_took_is_healed_or_left(site: Site) -> None:
         {"ingest_time": "6"}, {"ing_fail_exc": "x", "ing_fail_count": "3"}, {"md_fail_exc": "x"}, {}, {}, {},
     ]  # fmt: skip
     for file, record in zip(files, records, strict=True):
-        site.redis.hset(f"FILE:{file.path}", mapping={"state": "queued", "recv_time": "5", **record})
+        fields: dict[Any, Any] = {"state": "queued", "recv_time": "5", **record}
+        site.redis.hset(f"FILE:{file.path}", mapping=fields)
     site.redis.lpush(f"WORKER:{site.bucket}:old", files[4].path)
     site.redis.lpush(f"QUEUE:{site.bucket}", files[5].path)
     assert site.json("trigger", obs_id(1), "--dry-run")["selected"] == [file.path for file in files[:4]]

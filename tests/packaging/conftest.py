@@ -53,9 +53,9 @@ def render(helm: Path, tmp_path: Path) -> Render:
         over = tmp_path / "values.yaml"
         over.write_text(yaml.safe_dump(values or {}))
         files = [CHART / "environments" / f"{environment}.yaml"] if environment else []
-        command = [helm, "template", "autoingest", CHART, "--kube-version", KUBERNETES, "--namespace", "site"]
+        command = [str(helm), "template", "autoingest", str(CHART), "--kube-version", KUBERNETES, "--namespace", "site"]
         for file in [*files, over]:
-            command += ["--values", file]
+            command += ["--values", str(file)]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             raise RefusedError(done.stderr)

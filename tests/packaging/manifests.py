@@ -47,7 +47,7 @@ def variables(manifests: Manifests, role: str) -> set[str]:
     return {item["name"] for item in container(manifests, role)["env"]}
 
 
-def service(manifests: Manifests, role: str) -> tuple[str | None, str | None, str | None] | None:
+def service(manifests: Manifests, role: str) -> tuple[str, str | None, str | None] | None:
     """Type, pool and address of a role's Service."""
     found = find(manifests, "Service", role)
     if found is None:

@@ -229,7 +229,7 @@ def test_autoscaling_and_monitoring(render: Render) -> None:
     from autoingest.app import metrics
 
     for gauge in (metrics.QUEUE_DEPTH, metrics.WORKING_FILES):
-        assert gauge.describe()[0].name + '{namespace="site"}' in query
+        assert next(iter(gauge.describe())).name + '{namespace="site"}' in query
     monitor = m.get(manifests, "ServiceMonitor", "autoingest")["spec"]
     service = m.get(manifests, "Service", "-admin")
     assert monitor["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
@@ -254,7 +254,16 @@ def test_configuration_of_valkey_is_taken_by_a_real_one(render: Render, tmp_path
     text = m.get(render(values=LEAST), "ConfigMap", "-redis")["data"]["valkey.conf"]
     file, port = tmp_path / "valkey.conf", free_port()
     file.write_text(text.replace("dir /data", f"dir {tmp_path}"))
-    command = [embedded.valkey_binary(), file, "--port", str(port), "--bind", "127.0.0.1", "--requirepass", "pass"]
+    command = [
+        str(embedded.valkey_binary()),
+        str(file),
+        "--port",
+        str(port),
+        "--bind",
+        "127.0.0.1",
+        "--requirepass",
+        "pass",
+    ]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         try:
             wait_for(lambda: embedded.listens(port), "Valkey listens")
@@ -271,7 +280,9 @@ def test_configuration_of_valkey_is_taken_by_a_real_one(render: Render, tmp_path
 def first_yaml(page: str) -> dict[str, Any]:
     """The first block of YAML on a page of the documentation."""
     block = re.search(r"^( *)```yaml\n(.*?)^\1```", (ROOT / "docs" / page).read_text(), re.DOTALL | re.MULTILINE)
-    return yaml.safe_load(textwrap.dedent(block[2]))
+    assert block is not None
+    loaded: dict[str, Any] = yaml.safe_load(textwrap.dedent(block[2]))
+    return loaded
 
 
 def test_values_of_the_guides_render(render: Render) -> None:
@@ -314,7 +325,7 @@ def test_canary_flies_to_redis_and_tells_a_wrong_one(render: Render, valkey_url:
         site.start("enqueue")
 
         def fly(config: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-            command = [sys.executable, script, site.notify_url, config]
+            command = [sys.executable, str(script), site.notify_url, str(config)]
             return subprocess.run(command, env={**os.environ, **variables}, capture_output=True, text=True)
 
         config = tmp_path / "process-0.yaml"

@@ -183,7 +183,7 @@ def test_roles_run_in_the_slim_image(slim: Image, valkey_url: str, s3_environmen
     )
     with _running(slim.command("-c", script, entrypoint=["sh"]), config, tmp_path / "log") as process:
         wait_for(lambda: process.poll() is not None or _is_ready(admin), "the roles are ready", 120)
-        canary = [sys.executable, CHART / "files" / "canary.py", f"http://127.0.0.1:{notify}/notify", file]
+        canary = [sys.executable, str(CHART / "files" / "canary.py"), f"http://127.0.0.1:{notify}/notify", str(file)]
         subprocess.run(canary, check=True)
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0, (tmp_path / "log").read_text()

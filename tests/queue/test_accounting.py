@@ -17,7 +17,7 @@ from autoingest.queue.intake import Intake
 from autoingest.queue.places import Locator
 from autoingest.queue.reclaim import Reclaimer
 from autoingest.queue.work import Claimed, Done, WorkQueue
-from testing.redis import BUCKET, image
+from testing.redis import BUCKET, image, text, texts
 
 PATHS = [image(number) for number in range(2)]
 OBS_ID = "MC_O_20250415_000001"
@@ -72,7 +72,7 @@ class Model:
 
     def held(self, name: str, path: str, old: bool) -> Claimed:
         """The last claim that a worker had of a path, or the first one, which may be of another version."""
-        claims = self.claims.get((name, path)) or [Claimed(path, "none", 0.0, *[None] * 4, 0, None, None)]
+        claims = self.claims.get((name, path)) or [Claimed(path, "none", 0.0, None, None, None, None, 0, None, None)]
         return claims[0 if old else -1]
 
     async def renew(self, name: str, _: int) -> None:
@@ -114,12 +114,12 @@ class Model:
         await self.client.lmove(keys.queue(BUCKET), keys.worker(BUCKET, "old"), "RIGHT", "LEFT")
 
     async def check(self) -> None:
-        places = Counter(await self.client.lrange(keys.queue(BUCKET), 0, -1))
-        places.update(await self.client.lrange(keys.worker(BUCKET, "old"), 0, -1))
-        places.update(await self.client.zrange(keys.waiting(BUCKET), 0, -1))
-        places.update(await self.client.hkeys(keys.dead(BUCKET)))
+        places = Counter(texts(await self.client.lrange(keys.queue(BUCKET), 0, -1)))
+        places.update(texts(await self.client.lrange(keys.worker(BUCKET, "old"), 0, -1)))
+        places.update(texts(await self.client.zrange(keys.waiting(BUCKET), 0, -1)))
+        places.update(texts(await self.client.hkeys(keys.dead(BUCKET))))
         for name in WORKERS:
-            for path in await self.client.lrange(keys.worker(BUCKET, name), 0, -1):
+            for path in texts(await self.client.lrange(keys.worker(BUCKET, name), 0, -1)):
                 # A copy that the file has overtaken is nowhere: whatever its worker does, it only vanishes.
                 if await self.client.hmget(keys.file(path), "state", "worker") == ["working", name]:
                     places[path] += 1
@@ -154,7 +154,7 @@ class Beside(Model):
 
     async def old_ends(self, field: str) -> None:
         if path := await self.client.rpop(keys.worker(BUCKET, "old")):
-            await self.client.hset(keys.file(path), field, time.time())
+            await self.client.hset(keys.file(text(path)), field, time.time())
 
     async def old_idle(self, name: str) -> None:
         while await self.client.lmove(keys.worker(BUCKET, name), keys.queue(BUCKET), "RIGHT", "LEFT"):

@@ -128,7 +128,7 @@ async def test_a_live_system_is_consistent(redis_client: Redis) -> None:
     assert sum(final.counts[BUCKET].values()) == len(paths)
 
 
-async def test_many_suspects_are_looked_at_again_together(redis_client: Redis, monkeypatch) -> None:
+async def test_many_suspects_are_looked_at_again_together(redis_client: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "FEW", 3)
     await put(redis_client, *(image(number) for number in range(50)))
     await redis_client.delete(keys.queue(BUCKET))

@@ -81,7 +81,7 @@ async def pair(folder: Path) -> AsyncIterator[tuple[str, str, redis.asyncio.Redi
             await second.replicaof("127.0.0.1", urlsplit(one).port)
 
             async def in_step() -> bool:
-                return (await second.info("replication"))["master_link_status"] == "up"
+                return bool((await second.info("replication"))["master_link_status"] == "up")
 
             await until(in_step)
             yield one, other, first, second
@@ -99,7 +99,7 @@ async def test_demoted_primary_is_left(tmp_path: Path, how: str) -> None:
         service = Service(urlsplit(one).port or 0)
         async with service.run() as url, connected(url, socket_timeout=60) as client:
             await asyncio.gather(*(client.set(f"key {n}", "1") for n in range(5)))
-            blocked = asyncio.create_task(client.blmove("q", "q", 50, "RIGHT", "RIGHT"))
+            blocked = asyncio.ensure_future(client.blmove("q", "q", 50, "RIGHT", "RIGHT"))
 
             async def is_replicated() -> bool:
                 return await second.exists(*(f"key {n}" for n in range(5))) == 5

@@ -7,18 +7,22 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import redis.asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 
 from autoingest.app import metrics
 from autoingest.model.notices import Notice, Rejection
-from autoingest.model.objects import parse
+from autoingest.model.objects import ExposureObject, LfaObject, parse
 from autoingest.queue import keys
 from autoingest.queue.coalescing import MOST
 from autoingest.queue.dead_letters import drop_rejected
 from autoingest.queue.intake import MAX_STEPS, Intake
 from autoingest.queue.statistics import MAX_ANNEX_INSTRUMENTS
+from testing.redis import text
 
 BUCKET = "embargo@rubin-summit"
 FOLDER = f"{BUCKET}/LSSTCam/20251231/MC_O_20251231_000010"
@@ -36,7 +40,7 @@ async def intake(redis_client: redis.asyncio.Redis) -> AsyncIterator[Intake]:
 
 def notice(
     event_id: str | None = "1", etag: str | None = "e1", path: str = PATH, created: float = 1795166820.696242
-) -> tuple[Notice, object]:
+) -> tuple[Notice, ExposureObject | LfaObject]:
     bucket, _, key = path.partition("/")
     size, time = (10, created) if etag else (None, None)
     return Notice(bucket, key, path, event_id, etag, size, time), parse(path)
@@ -58,7 +62,7 @@ async def put_on_record(client: redis.asyncio.Redis, state: str | None, etag: st
     await client.delete(QUEUE)
     await client.hdel(FILE, "state", "etag", "size", "created")
     fields = {"recv_time": "5", "ing_fail_count": "2", "ing_fail_exc": "no"}
-    await client.hset(FILE, mapping=fields)
+    await client.hset(FILE, mapping=dict[Any, Any](fields))
     if state:
         await client.hset(FILE, "state", state)
     if etag:
@@ -80,7 +84,7 @@ async def test_new_object(intake: Intake, redis_client: redis.asyncio.Redis) -> 
     assert await redis_client.lrange(QUEUE, 0, -1) == [PATH]
     record = await redis_client.hgetall(FILE)
     assert before - 1 < float(record.pop("recv_time")) < time.time() + 1
-    assert [record.pop(name) for name in list(record) if name.startswith("event:")]
+    assert [record.pop(name) for name in list(record) if text(name).startswith("event:")]
     assert record == {
         "state": "queued",
         "etag": "e1",
@@ -198,7 +202,7 @@ async def test_what_old_services_took_is_where_the_lists_say(
     """They change no state: another event of the same version is a duplicate only if the file is on its way, or in."""
     assert await intake.accept([notice("1", "e1")]) == ["queued"]
     await redis_client.delete(QUEUE)
-    await redis_client.hset(FILE, mapping={"state": state, "recv_time": "5", **fields})
+    await redis_client.hset(FILE, mapping=dict[Any, Any](fields) | {"state": state, "recv_time": "5"})
     assert await intake.accept([notice("1", "e1")]) == ["duplicate"], "a redelivery"
     assert await intake.accept([notice("2", "e1")]) == [outcome]
     assert await redis_client.lrange(QUEUE, 0, -1) == [PATH] * (outcome == "queued")
@@ -314,7 +318,7 @@ async def test_half_a_step_is_completed_by_its_repetition(valkey_url: str, redis
 @pytest.mark.parametrize("number", [1, MOST + 1])
 @pytest.mark.parametrize("by_deadline", [True, False])
 async def test_who_waits_no_longer_is_forgotten(number: int, by_deadline: bool) -> None:
-    away = redis.asyncio.Redis(port=1, retry=None)
+    away = redis.asyncio.Redis(port=1, retry=Retry(NoBackoff(), 0))
     intake = Intake(away)
     deadline = asyncio.get_running_loop().time() + 0.1 if by_deadline else None
     with pytest.raises(TimeoutError):
@@ -332,7 +336,7 @@ async def test_rejected_records_are_counted(intake: Intake, redis_client: redis.
     await asyncio.gather(*(intake.reject([rejection] * 2) for _ in range(10)))
     await intake.reject([Rejection(BUCKET, 'a "b".fits', "filename", "ObjectCreated:Put")])
     await intake.reject([Rejection("-", "other/x.fits", "bucket is not configured", None)])
-    entry = json.loads(await redis_client.hget(keys.rejected(BUCKET), 'a "b".fits'))
+    entry = json.loads(text(await redis_client.hget(keys.rejected(BUCKET), 'a "b".fits')))
     assert before - 1 < entry.pop("first_time") < entry.pop("last_time") < time.time() + 1
     assert entry == {"key": 'a "b".fits', "reason": "filename", "event": "ObjectCreated:Put", "count": 21}
     assert await redis_client.hkeys(keys.rejected("-")) == ["other/x.fits"]

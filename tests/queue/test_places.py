@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from redis.asyncio import Redis
 
@@ -38,7 +40,7 @@ PATH = image(1)
     ],
 )
 async def test_a_file_on_no_list(redis_client: Redis, fields: dict[str, str], place: str | None) -> None:
-    await redis_client.hset(keys.file(PATH), mapping={"recv_time": "5", **fields})
+    await redis_client.hset(keys.file(PATH), mapping=dict[Any, Any](fields) | {"recv_time": "5"})
     (status,) = await file_statuses(redis_client, BUCKET, [PATH])
     assert (status.place, status.on_the_way) == (place, False)
     report = await audit(redis_client)

@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError
 
 from autoingest.model.notices import Notice, Rejection
-from autoingest.model.objects import parse
+from autoingest.model.objects import ExposureObject, LfaObject, parse
 from autoingest.model.text import printable
 from autoingest.queue import keys
 from autoingest.queue.dead_letters import Selection, dead_letters, drop, rejected_records, requeue
@@ -23,7 +23,7 @@ from autoingest.queue.presence import Arrival, GroupKeys
 from autoingest.queue.reclaim import Reclaimed, Reclaimer
 from autoingest.queue.status import queue_status
 from autoingest.queue.work import Done, WorkQueue
-from testing.redis import BUCKET, claim_of, done, image, put, state, upcoming
+from testing.redis import BUCKET, claim_of, done, image, put, state, text, texts, upcoming
 
 OBS_ID = "MC_O_20250415_000001"
 PATHS = [image(number) for number in range(5)]
@@ -39,7 +39,7 @@ async def spoil(client: Redis, key: str) -> None:
         await client.set(key, "x")
 
 
-def notice(path: str) -> tuple[Notice, object]:
+def notice(path: str) -> tuple[Notice, ExposureObject | LfaObject]:
     return Notice(BUCKET, path.removeprefix(f"{BUCKET}/"), path, f"id of {path}", "e", 1, 1e9), parse(path)
 
 
@@ -49,11 +49,11 @@ async def places(client: Redis) -> list[str]:
     async for key in client.scan_iter("*"):
         match key.partition(":")[0], await client.type(key):
             case "QUEUE" | "WORKER", "list":
-                found += await client.lrange(key, 0, -1)
+                found += texts(await client.lrange(key, 0, -1))
             case "WAITING", "zset":
-                found += await client.zrange(key, 0, -1)
+                found += texts(await client.zrange(key, 0, -1))
             case "DEAD", "hash":
-                found += await client.hkeys(key)
+                found += texts(await client.hkeys(key))
             case "FILE", "hash" if await client.hget(key, "state") == "ingested":
                 found.append(key.removeprefix("FILE:"))
     return sorted(found)
@@ -245,7 +245,7 @@ async def test_path_that_is_none_goes_all_ways(redis_client: Redis, path: str) -
 
 
 @pytest.mark.parametrize(
-    "text",
+    "value",
     [
         "",
         "x",
@@ -260,10 +260,12 @@ async def test_path_that_is_none_goes_all_ways(redis_client: Redis, path: str) -
         '{"a": 99999999999999999999999}',
     ],
 )
-async def test_texts_that_are_no_json(redis_client: Redis, text: str) -> None:
-    await redis_client.hset(keys.dead(BUCKET), PATHS[0], text)
-    await redis_client.hset(keys.rejected(BUCKET), "key", text)
-    await redis_client.hset(keys.owed(BUCKET), mapping={"LSSTCam/2025041500001": text, "LSSTCam/x": text, text: "{}"})
+async def test_texts_that_are_no_json(redis_client: Redis, value: str) -> None:
+    await redis_client.hset(keys.dead(BUCKET), PATHS[0], value)
+    await redis_client.hset(keys.rejected(BUCKET), "key", value)
+    await redis_client.hset(
+        keys.owed(BUCKET), mapping={"LSSTCam/2025041500001": value, "LSSTCam/x": value, value: "{}"}
+    )
     (letter,) = [item async for item in dead_letters(redis_client, [BUCKET], Selection())]
     assert letter.path == PATHS[0]
     assert await requeue(redis_client, BUCKET, [PATHS[0]]) == PATHS[:1]
@@ -273,7 +275,7 @@ async def test_texts_that_are_no_json(redis_client: Redis, text: str) -> None:
     (record,) = [item async for item in rejected_records(redis_client, [BUCKET], Selection())]
     assert (record.reason, record.count) == ("why", 1)
     assert ("LSSTCam", 2025041500001) in await PendingVisits(redis_client, BUCKET, 100).claim()
-    entry = json.loads(await redis_client.hget(keys.owed(BUCKET), "LSSTCam/2025041500001"))
+    entry = json.loads(text(await redis_client.hget(keys.owed(BUCKET), "LSSTCam/2025041500001")))
     assert entry["due"] == pytest.approx(time.time() + 100, abs=10)
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -147,13 +148,14 @@ async def test_files_that_wait_for_exposures_are_released_a_few_at_a_time(
     assert await upcoming(redis_client) == [*guiders[:slice_], *plain]
     assert await redis_client.zcard(keys.waiting(BUCKET)) == len(guiders) - slice_
     seconds, _ = await redis_client.time()
-    last = (await redis_client.zrange(keys.waiting(BUCKET), -1, -1, withscores=True))[0]
+    last: Any = (await redis_client.zrange(keys.waiting(BUCKET), -1, -1, withscores=True))[0]
     assert last[0] == guiders[-1]
     assert 0 < last[1] - seconds <= interval * (len(guiders) / slice_ + 1)
 
     # At the next look the next slice is due, and no more; while the queue is long, only one file.
     async def shift() -> None:
-        for path, score in await redis_client.zrange(keys.waiting(BUCKET), 0, -1, withscores=True):
+        waiting: Any = await redis_client.zrange(keys.waiting(BUCKET), 0, -1, withscores=True)
+        for path, score in waiting:
             await redis_client.zadd(keys.waiting(BUCKET), {path: score - interval})
 
     await shift()

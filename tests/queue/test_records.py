@@ -17,7 +17,7 @@ from autoingest.queue.audit import audit
 from autoingest.queue.intake import MAX_CANARIES, MAX_EVENTS, Intake
 from autoingest.queue.statistics import counted_as
 from autoingest.queue.work import Done, WorkQueue
-from testing.redis import BUCKET, image, put
+from testing.redis import BUCKET, image, put, text
 
 KEY = "LSSTCam/20251231/MC_O_20251231_000010/MC_O_20251231_000010_R22_S11.fits"
 PATH = f"{BUCKET}/{KEY}"
@@ -59,7 +59,7 @@ async def test_an_ingested_file_takes_little(intake: Intake, redis_client: Redis
     record = await redis_client.hgetall(FILE)
     assert record.keys() == AT_REST
     assert (record["state"], record["etag"], record["size"]) == ("ingested", ETAGS[0], "14400")
-    assert await redis_client.memory_usage(FILE) < 400
+    assert (await redis_client.memory_usage(FILE) or 400) < 400
     for event_id in ("1795166820.696242.0123456789abcdef", "another"):
         assert await tell(intake, event_id, ETAGS[0]) == "duplicate"
     assert await redis_client.hget(FILE, "ingest_time") == record["ingest_time"]
@@ -102,7 +102,7 @@ async def test_events_of_a_file_are_bounded(intake: Intake, redis_client: Redis)
     for number in range(3 * MAX_EVENTS):
         await tell(intake, str(number), f"etag-{number}")
     fields = await redis_client.hkeys(FILE)
-    assert sum(name.startswith("event:") for name in fields) == MAX_EVENTS
+    assert sum(text(name).startswith("event:") for name in fields) == MAX_EVENTS
     assert events_forgotten() - before == 2 * MAX_EVENTS
     assert await redis_client.llen(keys.queue(BUCKET)) == 1
     for number in range(2 * MAX_EVENTS, 3 * MAX_EVENTS):
@@ -140,7 +140,7 @@ async def test_dead_letters_are_bounded_and_lose_no_object(intake: Intake, redis
         False,
     ]
     assert all(len(letter["exception"]) < MAX_EXCEPTION + 100 for letter in letters.values())
-    assert len(await redis_client.hget(keys.file(image(1)), "ing_fail_exc")) < MAX_EXCEPTION + 100
+    assert len(text(await redis_client.hget(keys.file(image(1)), "ing_fail_exc"))) < MAX_EXCEPTION + 100
     assert not await redis_client.hexists(keys.file(image(3)), "ing_fail_exc")
     assert not await redis_client.exists(keys.file(image(2)))
     report = await audit(redis_client)

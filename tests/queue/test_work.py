@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from autoingest.queue import keys
 from autoingest.queue.reclaim import Reclaimer
 from autoingest.queue.work import Claimed, Done, WorkQueue
-from testing.redis import BUCKET, claim_of, done, image, put, state, until, upcoming
+from testing.redis import BUCKET, claim_of, done, image, put, state, text, texts, until, upcoming
 
 OBS_ID = "MC_O_20250415_000001"
 
@@ -24,7 +24,7 @@ def lane(client: Redis, name: str = "a", lease: float = 60.0) -> WorkQueue:
 
 
 async def held(client: Redis, name: str = "a") -> list[str]:
-    return (await client.lrange(keys.worker(BUCKET, name), 0, -1))[::-1]
+    return texts(await client.lrange(keys.worker(BUCKET, name), 0, -1))[::-1]
 
 
 async def test_claim_takes_oldest_first_with_lease_and_tells_what_is_known(redis_client: Redis) -> None:
@@ -114,7 +114,7 @@ async def test_cancelled_claims_lose_nothing(valkey_url: str, redis_client: Redi
 
 
 async def blocked(client: Redis, number: int) -> bool:
-    return (await client.info("clients"))["blocked_clients"] >= number
+    return bool((await client.info("clients"))["blocked_clients"] >= number)
 
 
 async def test_wait_wakes_every_waiter_and_takes_nothing(valkey_url: str, redis_client: Redis) -> None:
@@ -129,7 +129,9 @@ async def test_wait_wakes_every_waiter_and_takes_nothing(valkey_url: str, redis_
 
 async def test_wait_leaves_the_object_to_an_old_worker_that_blocks_behind_it(redis_client: Redis) -> None:
     waiter = asyncio.create_task(lane(redis_client).wait(20))
-    old = asyncio.create_task(redis_client.blmove(keys.queue(BUCKET), keys.worker(BUCKET, "old"), 20, "RIGHT", "LEFT"))
+    old = asyncio.ensure_future(
+        redis_client.blmove(keys.queue(BUCKET), keys.worker(BUCKET, "old"), 20, "RIGHT", "LEFT")
+    )
     await until(partial(blocked, redis_client, 2))
     await put(redis_client, image(0))
     async with asyncio.timeout(60):
@@ -350,7 +352,7 @@ async def test_failures_are_retried_later_and_later_then_dead(redis_client: Redi
         == "dead"
     )
 
-    letter = json.loads(await redis_client.hget(keys.dead(BUCKET), path))
+    letter = json.loads(text(await redis_client.hget(keys.dead(BUCKET), path)))
     assert 0 <= letter["last_time"] - letter["first_time"] < 60
     assert abs(letter.pop("last_time") - time.time()) < 5
     del letter["first_time"]
@@ -370,7 +372,7 @@ async def test_give_up_of_a_path_of_unknown_shape(redis_client: Redis) -> None:
     queue = lane(redis_client)
     await queue.claim(1)
     assert await queue.give_up(await claim_of(redis_client, path), "unknown", "no such shape")
-    letter = json.loads(await redis_client.hget(keys.dead(BUCKET), path))
+    letter = json.loads(text(await redis_client.hget(keys.dead(BUCKET), path)))
     assert (letter["reason"], letter["etag"], letter["attempts"]) == ("unknown", None, 1)
     assert await redis_client.keys("FAIL:*") == []
 
@@ -391,7 +393,7 @@ async def test_guider_is_woken_to_the_front_by_its_exposure(redis_client: Redis)
     assert await upcoming(redis_client) == [guider, rest]
     assert not await redis_client.exists(keys.waiting(BUCKET), keys.waiting_for(BUCKET, OBS_ID))
     (claimed,) = await queue.claim(1)
-    assert claimed.first_wait == pytest.approx(float(since))
+    assert claimed.first_wait == pytest.approx(float(text(since)))
     assert await queue.defer(await claim_of(redis_client, guider), 0, OBS_ID) == "waiting"
     assert await redis_client.hget(keys.file(guider), "first_wait") == since
     assert await queue.ingested([]) == []

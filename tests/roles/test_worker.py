@@ -96,7 +96,7 @@ async def test_presence_does_not_wait_for_another_workers_batch(redis_client: Re
     async with running(redis_client, butler, 250):
         for count, path in enumerate(paths, 1):
             await put(redis_client, path, bucket=BUCKET, size=1)
-            await until(lambda count=count: _arrived(redis_client, count))
+            await until(lambda count=count: _arrived(redis_client, count))  # type: ignore[misc]
         assert butler.batches == []
         butler.release()
         await until(lambda: _done(redis_client, len(paths)))
@@ -170,7 +170,7 @@ async def _all_dead(client: Redis, wanted: list[str]) -> bool:
 
 async def test_differences_that_were_kept_are_counted(redis_client: Redis, paths: list[str]) -> None:
     def counted() -> float:
-        return metrics.DIFFERENCES_KEPT.labels("LSSTCam", "target_name")._value.get()
+        return float(metrics.DIFFERENCES_KEPT.labels("LSSTCam", "target_name")._value.get())
 
     butler, before = Butler(), counted()
     butler.kept = [("LSSTCam", "target_name")] * 2

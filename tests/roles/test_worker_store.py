@@ -22,7 +22,7 @@ from autoingest.queue.work import WorkQueue
 from autoingest.roles.worker import BatchWorker
 from autoingest.store import profiles
 from autoingest.store.reader import HeaderReader
-from testing.redis import put, state, until
+from testing.redis import put, state, text, until
 from testing.s3server import Fault, S3Server, Stored
 
 BUCKETS = ["rubin-summit", "other"]
@@ -130,9 +130,9 @@ async def test_one_bad_image_in_each_worker_stops_nobody(redis_client: Redis, se
         for number in range(len(EXPOSURES)):
             good = [path for path in paths(number) if path not in bad]
             await put(redis_client, *good, bucket=BUCKET)
-            await until(lambda good=good: are(redis_client, "ingested", *good), 20)
+            await until(lambda good=good: are(redis_client, "ingested", *good), 20)  # type: ignore[misc]
         for path in bad:
-            await until(lambda path=path: _counted(redis_client, path))
+            await until(lambda path=path: _counted(redis_client, path))  # type: ignore[misc]
         break_(server, None)
         await until(lambda: are(redis_client, "ingested", *bad))
 
@@ -149,7 +149,7 @@ async def test_refused_image_becomes_a_letter(redis_client: Redis, server: S3Ser
         await put(redis_client, *paths(0), bucket=BUCKET)
         await until(lambda: are(redis_client, "dead", bad))
         await until(lambda: are(redis_client, "ingested", *paths(0)[1:]))
-    letter = json.loads(await redis_client.hget(keys.dead(BUCKET), bad))
+    letter = json.loads(text(await redis_client.hget(keys.dead(BUCKET), bad)))
     assert (letter["reason"], letter["attempts"]) == ("unreadable", 3)
     assert "other objects of the bucket can be read" in letter["exception"]
 
@@ -163,7 +163,7 @@ async def test_errors_of_the_server_are_counted_over_a_long_time(
     async with workers(redis_client, unreadableWait=4.0):
         await put(redis_client, *paths(0), bucket=BUCKET)
         await until(lambda: are(redis_client, "dead", bad))
-    letter = json.loads(await redis_client.hget(keys.dead(BUCKET), bad))
+    letter = json.loads(text(await redis_client.hget(keys.dead(BUCKET), bad)))
     assert letter["reason"] == "unreadable"
     assert letter["attempts"] > 3
     assert letter["last_time"] - letter["first_time"] >= 4.0
@@ -178,7 +178,7 @@ async def test_outage_of_a_bucket_uses_up_no_attempt(redis_client: Redis, server
         for number in range(3):
             others = paths(number, "other")
             await put(redis_client, *others, bucket="other")
-            await until(lambda others=others: are(redis_client, "ingested", *others), 20)
+            await until(lambda others=others: are(redis_client, "ingested", *others), 20)  # type: ignore[misc]
         assert [await attempts(redis_client, path) for path in paths(0)] == [0] * len(SENSORS)
         server.fault = lambda method, bucket, key: None
         await until(lambda: are(redis_client, "ingested", *paths(0)))

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import boto3
 import pytest
@@ -146,7 +146,7 @@ def _error_of_boto(url: str) -> Exception:
     try:
         client.list_objects_v2(Bucket="b")
     except BotoCoreError as err:
-        return err
+        return cast(Exception, err)
     finally:
         client.close()
     raise AssertionError("there was an answer")

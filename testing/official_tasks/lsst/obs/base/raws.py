@@ -46,7 +46,7 @@ class RawIngestConfig:
     failFast: bool = False
 
 
-def read_header(file: ResourcePath) -> dict[str, Any]:
+def read_header(file: ResourcePath) -> Any:
     """Read a file's sidecar, or the file if that is not there or can't be read."""
     sidecar = file.updatedExtension(".json")
     if sidecar.exists():

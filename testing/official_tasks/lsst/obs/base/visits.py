@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from lsst.daf.butler import Butler, DimensionRecord
 
@@ -22,7 +22,7 @@ class DefineVisitsTask:
     def __init__(self, config: DefineVisitsConfig, *, butler: Butler) -> None:
         self.config = config
         self.butler = butler
-        self._visits = Visits(butler, config.groupExposures)
+        self._visits = Visits(butler, cast(Any, config.groupExposures))
 
     def run(
         self,
@@ -38,7 +38,9 @@ class DefineVisitsTask:
             if isinstance(item, DimensionRecord):
                 exposures.append(item)
             else:
-                exposures.append(registry.expandDataId(item, dimensions=["exposure"]).records["exposure"])
+                record = registry.expandDataId(item, dimensions=["exposure"]).records["exposure"]
+                assert record is not None
+                exposures.append(record)
         if not exposures:
             raise RuntimeError("No exposures given.")
         if len(found := {exposure.instrument for exposure in exposures}) > 1:
