@@ -18,7 +18,7 @@ import redis.asyncio
 import sqlalchemy
 
 from autoingest.app.config import PresenceConfig, RedisConfig
-from autoingest.butler.repo import create_repository
+from autoingest.butler.create import create_repository
 from autoingest.dev import embedded
 from autoingest.dev.simulator import BucketSink, Exposure, SentFile, Simulator, notification
 from autoingest.model.notices import Notice

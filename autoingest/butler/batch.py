@@ -14,7 +14,7 @@ from ..instruments import ExposureRecord, GuiderIdentity, Identity, exposure_rec
 from ..model.objects import parse_obs_id
 from ..model.text import exception_text
 from .engine import FileResult, IngestFile, Key
-from .exposures import Digest, Exposures
+from .exposures import Exposures, Fingerprint
 from .outage import is_outage
 
 NUMBERS, DAYS = 100_000, 10_000_000
@@ -54,10 +54,10 @@ class Item:
         return self.file.is_guider, self.identity.instrument, self.identity.obs_id, self.identity.detector
 
     @cached_property
-    def digest(self) -> Digest:
+    def fingerprint(self) -> Fingerprint:
         """The values of its cards that tell of the exposure.
 
-        A file of the same exposure and digest as another is neither translated again nor compared with the record.
+        A file of the same exposure and fingerprint as another is neither translated again nor compared with the record.
         """
         get = self.file.header.get
         values = tuple(map(get, self.decisive)), tuple(map(get, REFINED_CARDS))
@@ -68,11 +68,11 @@ class Item:
         return values
 
 
-Wanted = dict[tuple[Key, Digest], ExposureRecord]
+TranslatedHeaders = dict[tuple[Key, Fingerprint], ExposureRecord]
 """Translated headers that the stored exposures have to be compared with or made from."""
 
 
-def identified(
+def identify_files(
     files: Sequence[IngestFile],
     admit: Callable[[str], None],
     results: dict[str, FileResult],
@@ -100,18 +100,19 @@ def identified(
             _check_key(file, identity)
             admit(identity.instrument)
             item = Item(file, identity, (*DECISIVE_CARDS, *instruments.get(identity.instrument).decisive_cards))
-            _ = item.digest  # a header may hold what can't even be shown
+            _ = item.fingerprint  # a header may hold what can't even be shown
         except BaseException as err:  # whatever a library raises is the file's failure alone
             if is_outage(err):
                 raise
-            reason, exception = described(err)
+            reason, exception = failure_text(err)
             results[file.path] = FileResult(file.path, "failed", reason=reason, exception=exception)
         else:
             items.append(item)
     # An exposure's record is made from the first of its files: one whose header is like that of most others.
-    alike = Counter((item.exposure, item.digest) for item in items)
+    alike = Counter((item.exposure, item.fingerprint) for item in items)
     return sorted(
-        items, key=lambda item: (*item.order[:2], item.exposure or (), -alike[item.exposure, item.digest], item.order)
+        items,
+        key=lambda item: (*item.order[:2], item.exposure or (), -alike[item.exposure, item.fingerprint], item.order),
     )
 
 
@@ -140,7 +141,9 @@ def _check_key(file: IngestFile, identity: Identity | GuiderIdentity) -> None:
         )
 
 
-def translated(items: Sequence[Item], exposures: Exposures, results: dict[str, FileResult], *, lenient: bool) -> Wanted:
+def translate_headers(
+    items: Sequence[Item], exposures: Exposures, results: dict[str, FileResult], *, lenient: bool
+) -> TranslatedHeaders:
     """Translate one header of each exposure, and of each of its files that tells something else.
 
     A header that can't be translated fails its file only if no other file can stand in.
@@ -156,34 +159,38 @@ def translated(items: Sequence[Item], exposures: Exposures, results: dict[str, F
     lenient
         Whether a file whose pointing and times differ can stand in.
     """
-    wanted: Wanted = {}
-    failures: dict[tuple[Key, Digest], list[FileResult]] = defaultdict(list)
+    headers: TranslatedHeaders = {}
+    failures: dict[tuple[Key, Fingerprint], list[FileResult]] = defaultdict(list)
     for item in items:
-        if (key := item.exposure) is None or (key, item.digest) in wanted or exposures.agreed(key, item.digest):
+        if (
+            (key := item.exposure) is None
+            or (key, item.fingerprint) in headers
+            or exposures.agreed(key, item.fingerprint)
+        ):
             continue
         try:
-            wanted[key, item.digest] = exposure_record(item.file.header, item.file.url)
+            headers[key, item.fingerprint] = exposure_record(item.file.header, item.file.url)
         except BaseException as err:  # as above
             if is_outage(err):
                 raise
-            failures[key, item.digest].append(failure(item, err))
+            failures[key, item.fingerprint].append(failure(item, err))
     for about, failed in failures.items():
-        if about in wanted or (lenient and _stood_in(*about, wanted, exposures)):
+        if about in headers or (lenient and _find_stand_in(*about, headers, exposures)):
             continue
         results |= {failure.path: failure for failure in failed}
-    return wanted
+    return headers
 
 
-def _stood_in(key: Key, digest: Digest, wanted: Wanted, exposures: Exposures) -> bool:
+def _find_stand_in(key: Key, fingerprint: Fingerprint, headers: TranslatedHeaders, exposures: Exposures) -> bool:
     """Let another file of an exposure stand in for one whose pointing or times can't be read, if there is one."""
-    for (other, told), record in wanted.items():
-        if (other, told[0]) == (key, digest[0]):
-            wanted[key, digest] = record
+    for (other, cards), record in headers.items():
+        if (other, cards[0]) == (key, fingerprint[0]):
+            headers[key, fingerprint] = record
             return True
     known = exposures.get(key)
-    if known is None or all(told[0] != digest[0] for told in known.agreed):
+    if known is None or all(cards[0] != fingerprint[0] for cards in known.agreed):
         return False
-    known.agreed.add(digest)
+    known.agreed.add(fingerprint)
     return True
 
 
@@ -207,10 +214,10 @@ def unsuccessful(
 
 def failure(item: Item, error: BaseException) -> FileResult:
     """Return the result of a file that failed with an error."""
-    return unsuccessful(item, "failed", *described(error))
+    return unsuccessful(item, "failed", *failure_text(error))
 
 
-def described(error: BaseException) -> tuple[str, str]:
+def failure_text(error: BaseException) -> tuple[str, str]:
     """Return reason and exception of a failure."""
     known = isinstance(error, PermanentError)
     text = exception_text(str(error) if known else f"{type(error).__name__}: {error}")

@@ -1,4 +1,4 @@
-"""What a Butler process and its owner say to each other: messages as JSON, each after its length.
+"""How a Butler process and its owner exchange messages: as JSON, each after its length.
 
 A message is one of the data classes that both ends name, or an error. The receiver says which it can take: nothing that
 comes makes it build anything else.
@@ -11,7 +11,6 @@ import ctypes
 import os
 import signal
 import sys
-from dataclasses import dataclass
 from functools import cache
 from typing import Any, BinaryIO
 
@@ -19,59 +18,10 @@ import orjson
 from pydantic import BaseModel, TypeAdapter
 
 from .. import errors
-from ..app.config import DifferingMetadata, Grouping, LoggingConfig
 from ..errors import AutoingestError
-from .engine import IngestFile, Key
 
 SIZE_BYTES = 8
 """Bytes of the length in front of each message."""
-
-
-@dataclass(frozen=True, slots=True)
-class Setup:
-    """First message to the process.
-
-    Its answer is `Started`. Each further message is `Batch` or `DefineVisits`, answered by
-    `autoingest.butler.engine.BatchResult` or by an `autoingest.errors.AutoingestError`.
-    """
-
-    repo: str
-    visits: Grouping
-    differing: DifferingMetadata
-    logging: LoggingConfig
-    owner: int
-    """Process id of the owner."""
-    instruments: tuple[str, ...] = ()
-    """Files and folders that describe a site's instruments."""
-    lock_timeout: float = 20.0
-    """Seconds that a statement may wait for somebody else's lock."""
-
-
-@dataclass(frozen=True, slots=True)
-class Started:
-    """The process is ready."""
-
-    pid: int
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Asks for files to be ingested."""
-
-    files: list[IngestFile]
-    timeout: float
-    """Seconds after which the owner ends the process."""
-    cautious: bool = False
-    """Whether these files may have ended a process before: they get little memory beyond what is used already."""
-
-
-@dataclass(frozen=True, slots=True)
-class DefineVisits:
-    """Asks for the visits of exposures."""
-
-    exposures: list[Key]
-    timeout: float
-    """As for `Batch`."""
 
 
 def pack(message: object) -> bytes:

@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from ..errors import AutoingestError, ConfigurationError
 from ..instruments.geometry import separation
 from . import private
-from .repo import open_repository
+from .repository import open_repository
 
 BY_INSTRUMENT = ("instrument", "detector", "physical_filter", "visit_system")
 BY_DAY = (

@@ -24,15 +24,15 @@ from . import private
 from .engine import IngestFile
 from .exposures import Exposure
 from .formatters import GUIDER_FORMATTER, named_formatter
-from .repo import GUIDER_RAW, RAW_DIMENSIONS, run_name
+from .register import GUIDER_RAW, RAW_DIMENSIONS, run_name
 from .resources import KnownObject
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
-    """A file with its place in the repository."""
+class FileToIngest:
+    """A file with its dataset."""
 
     file: IngestFile
     ref: DatasetRef
@@ -54,7 +54,7 @@ class Datasets:
         self._types: dict[str, DatasetType] = {}
         self._detectors: dict[str, dict[int, DimensionRecord]] = {}
 
-    def place(self, file: IngestFile, exposure: Exposure, detector: int) -> Placed:
+    def file_to_ingest(self, file: IngestFile, exposure: Exposure, detector: int) -> FileToIngest:
         """Work out a file's dataset.
 
         Raises
@@ -78,9 +78,9 @@ class Datasets:
             run=run_name(name, instrument),
             id_generation_mode=DatasetIdGenEnum.DATAID_TYPE_RUN,
         )
-        return Placed(file, ref, KnownObject.of(file.url, file.size))
+        return FileToIngest(file, ref, KnownObject.of(file.url, file.size))
 
-    def ingest(self, placed: Sequence[Placed]) -> dict[str, bool]:
+    def ingest(self, files: Sequence[FileToIngest]) -> dict[str, bool]:
         """Put files into the repository; within a transaction.
 
         Returns
@@ -88,7 +88,7 @@ class Datasets:
         duplicates
             Paths of the files whose dataset was in already, each with whether its object has been replaced since.
         """
-        new, duplicates = self.sift(placed)
+        new, duplicates = self.find_new(files)
         self._register([item.ref for item in new])
         private.record_files(self._butler, map(_file_dataset, new))
         return duplicates
@@ -106,8 +106,8 @@ class Datasets:
         for run in sorted(runs):  # in the same order in every writer, so that they do not deadlock
             private.insert_datasets(self._butler, runs[run])
 
-    def sift(self, placed: Sequence[Placed]) -> tuple[list[Placed], dict[str, bool]]:
-        """Tell the files that the repository lacks from the others, of which it learns the present size.
+    def find_new(self, files: Sequence[FileToIngest]) -> tuple[list[FileToIngest], dict[str, bool]]:
+        """Find the files that the repository lacks; record the present size of the others.
 
         Returns
         -------
@@ -116,11 +116,11 @@ class Datasets:
         duplicates
             Paths of all others, each with whether its object has been replaced by one of another size.
         """
-        recorded = self.recorded([item.ref for item in placed])
-        new: dict[object, Placed] = {}
+        recorded = self.recorded([item.ref for item in files])
+        new: dict[object, FileToIngest] = {}
         duplicates: dict[str, bool] = {}
         changed = []
-        for item in placed:
+        for item in files:
             if (first := new.get(item.ref.id)) is not None:
                 stored_path, stored_size = str(first.resource), first.file.size
             elif (stored := recorded.get(item.ref.id)) is not None:
@@ -162,7 +162,7 @@ class Datasets:
         return self._detectors[instrument][number]
 
 
-def _file_dataset(item: Placed) -> FileDataset:
+def _file_dataset(item: FileToIngest) -> FileDataset:
     name = (
         GUIDER_FORMATTER if item.file.is_guider else instruments.get(str(item.ref.dataId["instrument"])).raw_formatter
     )

@@ -27,13 +27,13 @@ IDENTITY = frozenset({"obs_id", "day_obs", "group", "physical_filter"})
 REMEMBERED = 4000
 """Exposures kept in memory, about two nights."""
 
-Digest = tuple[tuple[object, ...], tuple[object, ...]]
-"""The values of a header's cards that tell of the exposure: those that are never refined, and pointing and times."""
+Fingerprint = tuple[tuple[object, ...], tuple[object, ...]]
+"""The values of the cards that describe the exposure: those that are never refined, and pointing and times."""
 
 log = structlog.get_logger(__name__)
 
 
-class Kept:
+class KeptDifferences:
     """The differences between stored records and headers that were kept: each is logged and counted once."""
 
     def __init__(self) -> None:
@@ -68,8 +68,8 @@ class Exposure:
 
     coordinate: DataCoordinate
     """Instrument and exposure, with the records of both and of all they imply."""
-    agreed: set[Digest] = field(default_factory=set)
-    """Digests of headers that have been found to agree with the record."""
+    agreed: set[Fingerprint] = field(default_factory=set)
+    """Fingerprints of headers that have been found to agree with the record."""
 
     @property
     def record(self) -> DimensionRecord:
@@ -89,10 +89,10 @@ class Exposures:
     policy
         What happens where a header differs from the stored record.
     kept
-        Is told the differences that the policy ``keep`` leaves.
+        Collects the differences that the policy ``keep`` leaves.
     """
 
-    def __init__(self, butler: Butler, policy: DifferingMetadata, kept: Kept) -> None:
+    def __init__(self, butler: Butler, policy: DifferingMetadata, kept: KeptDifferences) -> None:
         self._kept = kept
         self._butler = butler
         self._registry = butler.registry
@@ -104,10 +104,10 @@ class Exposures:
         """Return an exposure that is known to be complete: record and, if it is due one, visit are committed."""
         return self._complete.get(key)
 
-    def agreed(self, key: Key, digest: Digest) -> bool:
+    def agreed(self, key: Key, fingerprint: Fingerprint) -> bool:
         """Tell whether a header's exposure is complete and its record known to agree with it."""
         exposure = self._complete.get(key)
-        return exposure is not None and digest in exposure.agreed
+        return exposure is not None and fingerprint in exposure.agreed
 
     def remember(self, exposures: Iterable[Exposure]) -> None:
         """Take note of exposures whose records are committed, with their visits."""
@@ -130,8 +130,8 @@ class Exposures:
             return exposure
         records = self._butler.query_dimension_records(
             "exposure",
-            where="exposure.obs_id = wanted",
-            bind={"wanted": obs_id},
+            where="exposure.obs_id = name",
+            bind={"name": obs_id},
             instrument=instrument,
             explain=False,
         )
@@ -140,25 +140,25 @@ class Exposures:
         self._by_obs_id[instrument, obs_id] = exposure
         return exposure
 
-    def ensure(self, wanted: ExposureRecord) -> Exposure:
+    def ensure(self, header: ExposureRecord) -> Exposure:
         """Write an exposure's records, as far as they are missing; within a transaction.
 
         Returns
         -------
         exposure
-            As it is stored, which may differ from what was wanted: see `check`.
+            As it is stored, which may differ from the header: see `check`.
         """
-        exposure = self.stored(wanted.instrument, wanted.id)
+        exposure = self.stored(header.instrument, header.id)
         if exposure is None:
             # Another writer may be as far as we are. Whoever comes second waits here until the first has committed,
             # inserts nothing, and finds record and visit.
-            for element, row in rows(wanted).items():
+            for element, row in rows(header).items():
                 self._registry.insertDimensionData(element, row, skip_existing=True)
-            exposure = self.stored(wanted.instrument, wanted.id)
+            exposure = self.stored(header.instrument, header.id)
             assert exposure is not None
         return exposure
 
-    def check(self, exposure: Exposure, wanted: ExposureRecord) -> Exposure | None:
+    def check(self, exposure: Exposure, header: ExposureRecord) -> Exposure | None:
         """Compare the stored record with a header's; within a transaction.
 
         Returns
@@ -171,7 +171,7 @@ class Exposures:
         ConflictError
             If they differ in what the policy does not cover.
         """
-        row = rows(wanted)["exposure"]
+        row = rows(header)["exposure"]
         differing = self._differing(exposure.record, row)
         if not differing:
             return None
@@ -179,10 +179,10 @@ class Exposures:
             self._kept.note(exposure.record, row, differing)
             return None
         self._registry.syncDimensionData("exposure", row, update=True)
-        log.info("stored exposure record updated", exposure=wanted.id, differs=sorted(differing))
-        return self.stored(wanted.instrument, wanted.id)
+        log.info("stored exposure record updated", exposure=header.id, differs=sorted(differing))
+        return self.stored(header.instrument, header.id)
 
-    def reconciled(self, wanted: DimensionRecord) -> DimensionRecord:
+    def reconciled(self, header: DimensionRecord) -> DimensionRecord:
         """Return the stored record of an exposure in place of a header's, if it may stay.
 
         Raises
@@ -190,13 +190,13 @@ class Exposures:
         ConflictError
             If they differ in what the policy does not cover.
         """
-        exposure = self.stored(wanted.instrument, wanted.id)
+        exposure = self.stored(header.instrument, header.id)
         if exposure is None:
-            return wanted
-        row = wanted.toDict()
+            return header
+        row = header.toDict()
         differing = self._differing(exposure.record, row)
         if differing and self._policy == "update":
-            return wanted
+            return header
         self._kept.note(exposure.record, row, differing)
         return exposure.record
 
@@ -219,11 +219,11 @@ class Exposures:
             return None
 
 
-def _same(name: str, stored: object, wanted: object) -> bool:
-    if isinstance(wanted, float) and math.isnan(wanted):  # SQLite stores NaN as NULL
+def _same(name: str, stored: object, value: object) -> bool:
+    if isinstance(value, float) and math.isnan(value):  # SQLite stores NaN as NULL
         return stored is None or stored != stored
-    if isinstance(stored, float) and isinstance(wanted, float | int) and math.isfinite(wanted):
+    if isinstance(stored, float) and isinstance(value, float | int) and math.isfinite(value):
         if name == "sky_angle":
-            return math.isclose((stored - wanted + 180.0) % 360.0, 180.0, abs_tol=1e-9)
-        return math.isclose(stored, wanted, rel_tol=1e-9)
-    return stored == wanted
+            return math.isclose((stored - value + 180.0) % 360.0, 180.0, abs_tol=1e-9)
+        return math.isclose(stored, value, rel_tol=1e-9)
+    return stored == value

@@ -20,7 +20,8 @@ from ..errors import ConfigurationError, TransientError
 from ..instruments import Camera
 from ..instruments.geometry import VisitRegions, separation, visit_regions
 from .outage import cause, is_outage
-from .repo import open_repository, registered
+from .register import registered
+from .repository import open_repository
 
 TOLERANCE = 1e-6
 """Arcseconds up to which regions are the same."""

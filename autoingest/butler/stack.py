@@ -13,17 +13,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import structlog
-from lsst.daf.butler import Butler, DimensionRecord
+from lsst.daf.butler import DimensionRecord
 
 from ..errors import ConflictError, PermanentError
-from .base import ButlerEngine
-from .batch import Item, failure, identified, unsuccessful
-from .datasets import Placed
-from .engine import BatchResult, FileResult, IngestFile, Key
+from .batch import Item, failure, identify_files, unsuccessful
+from .butler_engine import BatchProgress, ButlerEngine, OpenRepository
+from .datasets import FileToIngest
+from .engine import FileResult, IngestFile, Key
 from .exposures import Exposure
 from .outage import is_outage
 from .resources import KnownImage
-from .tasks import Tasks, Told
+from .tasks import TaskReport, Tasks
 
 SNAP_VISITS = 2
 """Visits of an exposure that is one of several snaps: its own and the group's."""
@@ -31,26 +31,30 @@ SNAP_VISITS = 2
 log = structlog.get_logger(__name__)
 
 
-_Task = Callable[[list[KnownImage], Told], object]
+_Task = Callable[[list[KnownImage], TaskReport], object]
 
 
-class StackEngine(ButlerEngine):
+class StackWriter:
     """Writes files, exposures and visits by `lsst.obs.base` and `lsst.obs.lsst`.
 
     It takes the cameras that `autoingest.instruments` knows.
     """
 
-    def connect(self) -> Butler:
-        """Open the repository unless it is open; see `ButlerEngine.connect`."""
-        if self._butler is None:
-            self._tasks = Tasks()
-            butler = super().connect()
-            self._tasks.bind(butler, self._exposures.reconciled, self._grouping, update=self._policy == "update")
-        return super().connect()
-
-    def _batch(self, files: Sequence[IngestFile], results: dict[str, FileResult], done: BatchResult) -> None:
-        items = identified(files, self._admit, results)
+    def __init__(self, repository: OpenRepository) -> None:
+        self._tasks = Tasks()
+        self._repository = repository
+        self._exposures = repository.exposures
+        self._visits = repository.visits
+        self._datasets = repository.datasets
+        self._updates = repository.policy == "update"
         self._stored: dict[Key, Exposure] = {}
+        self._tasks.bind(repository.butler, self._exposures.reconciled, repository.grouping, update=self._updates)
+
+    def write(self, files: Sequence[IngestFile], progress: BatchProgress) -> None:
+        """Write raws, then visits, then guiders."""
+        results = progress.results
+        items = identify_files(files, self._repository.admit, results)
+        self._stored = {}
         changed: set[Key] = set()
         for alike in _alike(items):
             changed |= self._write(alike, self._tasks.ingest_raws, results)
@@ -59,46 +63,59 @@ class StackEngine(ButlerEngine):
             if key in changed or self._exposures.get(key) is None:
                 exposure = self._exposures.stored(*key)
                 assert exposure is not None
-                self._define(exposure, done, update=key in changed and self._policy == "update")
+                progress.define_visits(self.define_visits, exposure.record, update=key in changed and self._updates)
                 self._stored[key] = exposure
-        owed = {(visit.instrument, visit.exposure_id) for visit in done.owed}
-        self._exposures.remember(self._stored[key] for key in keys & self._stored.keys() - owed)
+        self._exposures.remember(self._stored[key] for key in keys & self._stored.keys() - progress.owed.keys())
         self._write([item for item in items if item.exposure is None], self._tasks.ingest_guiders, results)
+
+    def define_visits(self, exposure: DimensionRecord, *, update: bool) -> list[Key]:
+        """Define the visits of an exposure that are missing, or all of them anew; return those that are new."""
+        # The task writes regions anew that are there, and they may have been refined since.
+        if not self._visits.due(exposure):
+            return []
+        before = self._definitions(exposure)
+        known = [row for row in before if row.exposure == exposure.id]
+        expected = SNAP_VISITS if self._visits.is_snap(exposure) else 1
+        if len(known) >= expected and not update:
+            return []
+        self._tasks.define_visits(exposure, update=update)
+        new = {row.visit for row in self._definitions(exposure)} - {row.visit for row in before}
+        return sorted((exposure.instrument, visit) for visit in new)
 
     def _write(self, items: Sequence[Item], task: _Task, results: dict[str, FileResult]) -> set[Key]:
         """Have a task write files, again and again until the bad ones are alone; return the exposures it wrote."""
-        new = self._sift(items, results)
+        new = self._missing(items, results)
         if not new:
             return set()
-        told, error = self._run(task, new)
+        report, error = self._run(task, new)
         left = []
         for url, item in new.items():
             path = item.file.path
-            if url in told.ingested:
+            if url in report.ingested:
                 results[path] = self._ingested(item)
-            elif url in told.waiting:
+            elif url in report.waiting:
                 results[path] = unsuccessful(item, "waiting")
-            elif unreadable := told.unreadable.get(url):
+            elif unreadable := report.unreadable.get(url):
                 results[path] = unsuccessful(item, "failed", "metadata", f"{type(unreadable).__name__}: {unreadable}")
             else:
-                error = told.failed.get(url, error)
+                error = report.failed.get(url, error)
                 left.append(item)
         if len(new) == 1:
             # Another writer may just have been faster with it.
-            for item in self._sift(left, results).values():
+            for item in self._missing(left, results).values():
                 results[item.file.path] = failure(item, error)
-            return told.exposures
+            return report.exposures
         if not left:
-            return told.exposures
+            return report.exposures
         log.warning("batch divided", files=len(new), left=len(left), error=repr(error))
         exposures = defaultdict(list)
         for item in left:
             exposures[item.identity.instrument, item.identity.obs_id].append(item)
         if len(exposures) == 1:
-            return told.exposures | self._divide(left, error, task, results)
+            return report.exposures | self._divide(left, error, task, results)
         for part in exposures.values():
-            told.exposures |= self._write(part, task, results)
-        return told.exposures
+            report.exposures |= self._write(part, task, results)
+        return report.exposures
 
     def _divide(self, items: list[Item], error: BaseException, task: _Task, results: dict[str, FileResult]) -> set[Key]:
         """Have files of one exposure that failed together written in parts, unless they will all fail again.
@@ -118,30 +135,30 @@ class StackEngine(ButlerEngine):
         middle = (len(rest) + 1) // 2
         return written | self._write(rest[:middle], task, results) | self._write(rest[middle:], task, results)
 
-    def _run(self, task: _Task, items: dict[str, Item]) -> tuple[Told, BaseException]:
+    def _run(self, task: _Task, items: dict[str, Item]) -> tuple[TaskReport, BaseException]:
         """Run a task; return what it told, and the error of the files that it told nothing of."""
-        told, paths = Told(), []
+        report, paths = TaskReport(), []
         for item in items.values():
             path = KnownImage.of(item.file.url, item.file.size)
             path.header = item.file.header
             paths.append(path)
         error: BaseException = PermanentError("the task said nothing about this file")
         try:
-            task(paths, told)
+            task(paths, report)
         except BaseException as err:
             # At its end a task raises an error if anything failed, whatever it has told before.
             error = err
-        for each in (*told.failed.values(), *told.unreadable.values(), error):
+        for each in (*report.failed.values(), *report.unreadable.values(), error):
             if is_outage(each):
                 raise each
-        return told, error
+        return report, error
 
-    def _sift(self, items: Sequence[Item], results: dict[str, FileResult]) -> dict[str, Item]:
+    def _missing(self, items: Sequence[Item], results: dict[str, FileResult]) -> dict[str, Item]:
         """Return the files that the repository lacks, by URL; leave the results of the others."""
         if not items:
             return {}
         new: dict[str, Item] = {}
-        placed: dict[object, tuple[Item, Placed]] = {}
+        known: dict[object, tuple[Item, FileToIngest]] = {}
         for item in items:
             try:
                 self._datasets.detector(item.identity.instrument, item.identity.detector)
@@ -150,13 +167,13 @@ class StackEngine(ButlerEngine):
                 continue
             new[str(KnownImage.of(item.file.url, item.file.size))] = item
             if exposure := self._exposure(item):
-                place = self._datasets.place(item.file, exposure, item.identity.detector)
-                placed.setdefault(place.ref.id, (item, place))
-        with self.connect().transaction():
-            _, duplicates = self._datasets.sift([place for _, place in placed.values()])
-        for item, place in placed.values():
+                file = self._datasets.file_to_ingest(item.file, exposure, item.identity.detector)
+                known.setdefault(file.ref.id, (item, file))
+        with self._repository.butler.transaction():
+            _, duplicates = self._datasets.find_new([file for _, file in known.values()])
+        for item, file in known.values():
             if item.file.path in duplicates:
-                del new[str(place.resource)]
+                del new[str(file.resource)]
                 replaced = duplicates[item.file.path]
                 results[item.file.path] = replace(self._ingested(item), duplicate=True, replaced=replaced)
         return new
@@ -182,22 +199,9 @@ class StackEngine(ButlerEngine):
             day_obs=record.day_obs,
         )
 
-    def _define_visits_of(self, exposure: DimensionRecord, *, update: bool) -> list[Key]:
-        # The task writes regions anew that are there, and they may have been refined since.
-        if not self._visits.due(exposure):
-            return []
-        before = self._definitions(exposure)
-        known = [row for row in before if row.exposure == exposure.id]
-        expected = SNAP_VISITS if self._visits.is_snap(exposure) else 1
-        if len(known) >= expected and not update:
-            return []
-        self._tasks.define_visits(exposure, update=update)
-        new = {row.visit for row in self._definitions(exposure)} - {row.visit for row in before}
-        return sorted((exposure.instrument, visit) for visit in new)
-
     def _definitions(self, exposure: DimensionRecord) -> list[DimensionRecord]:
         """Return which exposures make up which visits, for an exposure or all snaps of its group."""
-        query = self.connect().query_dimension_records
+        query = self._repository.butler.query_dimension_records
         if not self._visits.is_snap(exposure):
             return query("visit_definition", instrument=exposure.instrument, exposure=exposure.id, explain=False)
         return query(
@@ -217,7 +221,7 @@ def _alike(items: Sequence[Item]) -> list[list[Item]]:
     told: dict[Key, dict[object, list[Item]]] = defaultdict(lambda: defaultdict(list))
     for item in items:
         if item.exposure:
-            told[item.exposure][item.digest].append(item)
+            told[item.exposure][item.fingerprint].append(item)
     rounds: list[list[Item]] = []
     for variants in told.values():
         for index, variant in enumerate(variants.values()):
@@ -225,3 +229,11 @@ def _alike(items: Sequence[Item]) -> list[list[Item]]:
                 rounds.append([])
             rounds[index] += variant
     return rounds
+
+
+class StackEngine(ButlerEngine):
+    """Ingests by `StackWriter`."""
+
+    def make_writer(self, repository: OpenRepository) -> StackWriter:
+        """Return the writer for an open repository."""
+        return StackWriter(repository)

@@ -1,4 +1,4 @@
-"""The Science Pipelines' tasks: importing them, running them, and what they tell while they run.
+"""The Science Pipelines' tasks: importing them, running them, and what they report while they run.
 
 Their interfaces are those of June 2026.
 """
@@ -19,7 +19,7 @@ from .resources import KnownImage
 
 
 @dataclass(slots=True)
-class Told:
+class TaskReport:
     """What the callbacks of one run were given, files by their URL.
 
     They only take note: an error raised in a callback ends the task.
@@ -119,28 +119,28 @@ class Tasks:
             config.groupExposures = grouping
             self._define = self._define_visits(config=config, butler=butler)
 
-    def ingest_raws(self, paths: list[KnownImage], told: Told) -> None:
-        """Ingest images; errors at the end are those that `told` holds."""
+    def ingest_raws(self, paths: list[KnownImage], report: TaskReport) -> None:
+        """Ingest images; errors at the end are those that `report` holds."""
         task = self._ingest(
             config=self._config,
             butler=self._butler,
-            on_success=told.success,
-            on_metadata_failure=told.metadata_failure,
-            on_ingest_failure=told.exposure_failure,
-            on_exposure_record=told.exposure_record,
+            on_success=report.success,
+            on_metadata_failure=report.metadata_failure,
+            on_ingest_failure=report.exposure_failure,
+            on_exposure_record=report.exposure_record,
         )
         task.run(paths, track_file_attrs=True, search_indexes=False, update_exposure_records=self._update)
 
-    def ingest_guiders(self, paths: list[KnownImage], told: Told) -> None:
-        """Ingest guiders; errors at the end are those that `told` holds."""
+    def ingest_guiders(self, paths: list[KnownImage], report: TaskReport) -> None:
+        """Ingest guiders; errors at the end are those that `report` holds."""
         self._ingest_guider(
             self._butler,
             paths,
             transfer="direct",
-            on_success=told.success,
-            on_metadata_failure=told.metadata_failure,
-            on_undefined_exposure=told.undefined_exposure,
-            on_ingest_failure=told.guider_failure,
+            on_success=report.success,
+            on_metadata_failure=report.metadata_failure,
+            on_undefined_exposure=report.undefined_exposure,
+            on_ingest_failure=report.guider_failure,
         )
 
     def define_visits(self, exposure: DimensionRecord, *, update: bool) -> None:

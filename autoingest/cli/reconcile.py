@@ -13,7 +13,7 @@ import orjson
 from rich.table import Column, Table
 
 from ..app.config import Config
-from ..butler.query_client import open_reader
+from ..butler.reader import open_reader
 from ..errors import ConfigurationError
 from ..operations.reconcile import Reconciler, last_days
 from ..operations.selection import Sieve

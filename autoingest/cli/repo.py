@@ -54,7 +54,7 @@ def create(root: str, registry: str | None, schema: str | None, names: tuple[str
         autoingest repo create ./main --instrument AllSky \\
             --describe allsky.yaml
     """  # noqa: D301 - click's mark is a real backspace
-    from ..butler.repo import create_repository
+    from ..butler.create import create_repository
 
     _check_instruments(names, files, "--instrument")
     report = create_repository(root, registry_url=registry, schema=schema, cameras=names or None)
@@ -81,7 +81,7 @@ def register_instrument(
         autoingest repo register-instrument ./repo LSSTCam LATISS
         autoingest repo register-instrument s3://rubin-summit-users --all
     """  # noqa: D301 - click's mark is a real backspace
-    from ..butler.repo import register
+    from ..butler.register import register
 
     known = _check_instruments(names, files, "INSTRUMENT")
     if everything == bool(names):

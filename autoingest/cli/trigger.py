@@ -11,7 +11,7 @@ import click
 import orjson
 
 from ..app.config import Config, notification_secrets
-from ..butler.query_client import open_reader
+from ..butler.reader import open_reader
 from ..operations.remote import open_sink
 from ..operations.selection import Sieve
 from ..operations.trigger import IntakeSink, Sink, Target, Trigger, TriggerReport

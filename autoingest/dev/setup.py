@@ -52,7 +52,7 @@ def development(data: Path, *, first_port: int | None, quiet: bool = False) -> I
     ConfigurationError
         If another set-up runs in the folder, a port is in use, or a server does not start.
     """
-    from ..butler.repo import create_repository
+    from ..butler.create import create_repository
 
     # What the servers and this process write here is nobody else's, whatever the umask of the shell says.
     with ExitStack() as stack:

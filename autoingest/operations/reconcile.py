@@ -15,7 +15,8 @@ import redis.asyncio
 import structlog
 
 from .. import instruments
-from ..butler.query_client import ButlerReader, HeldExposure
+from ..butler.messages import ButlerExposure
+from ..butler.reader import ButlerReader
 from ..errors import TransientError
 from ..model.objects import CAMERA_CODES, ExposureObject
 from ..queue.file_status import file_statuses, replaced
@@ -114,7 +115,7 @@ class Reconciler:
         return reports
 
     async def _judge(
-        self, listing: Listing, exposure: StoredExposure, held: HeldExposure | None
+        self, listing: Listing, exposure: StoredExposure, held: ButlerExposure | None
     ) -> tuple[ExposureReport, list[Candidate]]:
         now = time.time()
         report = ExposureReport(
@@ -150,7 +151,7 @@ class Reconciler:
         report.missing = len(missing)
         return report, missing
 
-    async def _heal(self, report: ExposureReport, missing: list[Candidate], held: HeldExposure | None) -> None:
+    async def _heal(self, report: ExposureReport, missing: list[Candidate], held: ButlerExposure | None) -> None:
         assert self._intake is not None
         if missing:
             outcomes = await self._intake.accept([(image.notice(), image.obj) for image in missing])
@@ -177,8 +178,8 @@ def last_days(seconds: float, now: datetime | None = None) -> list[str]:
     return days
 
 
-def _held(image: Candidate, held: HeldExposure | None) -> bool:
-    return held is not None and isinstance(image.obj, ExposureObject) and held.holds(image.obj, image.stored.size)
+def _held(image: Candidate, held: ButlerExposure | None) -> bool:
+    return held is not None and isinstance(image.obj, ExposureObject) and held.has(image.obj, image.stored.size)
 
 
 async def _expected(listing: Listing, exposure: StoredExposure) -> set[str] | None:

@@ -9,7 +9,8 @@ from typing import Protocol
 
 import redis.asyncio
 
-from ..butler.query_client import ButlerReader, HeldExposure
+from ..butler.messages import ButlerExposure
+from ..butler.reader import ButlerReader
 from ..errors import ConfigurationError
 from ..model.objects import ExposureObject
 from ..queue.file_status import file_statuses, replaced
@@ -179,7 +180,7 @@ class Trigger:
             return candidates
         etags = {candidate.stored.path: candidate.stored.etag for candidate in candidates}
         other = await replaced(self._redis, etags) if self._redis else {}
-        held: dict[tuple[str, str], HeldExposure] = {}
+        held: dict[tuple[str, str], ButlerExposure] = {}
         for instrument, obs_ids in by_exposure(candidates).items():
             found = await self._reader.exposures(instrument, sorted(obs_ids))
             held |= {(instrument, obs_id): exposure for obs_id, exposure in found.items()}
@@ -190,7 +191,7 @@ class Trigger:
                 candidate.stored.path not in other
                 and isinstance(candidate.obj, ExposureObject)
                 and (exposure := held.get((candidate.obj.instrument, candidate.obj.obs_id)))
-                and exposure.holds(candidate.obj, candidate.stored.size)
+                and exposure.has(candidate.obj, candidate.stored.size)
             )
         ]
 

@@ -13,7 +13,7 @@ import structlog
 from ..app import metrics
 from ..app.config import Config
 from ..app.retry import end, pause
-from ..butler.query_client import open_reader
+from ..butler.reader import open_reader
 from ..errors import AutoingestError
 from ..operations.reconcile import Reconciler, last_days
 from ..operations.selection import Sieve

@@ -12,8 +12,8 @@ import pytest
 import sqlalchemy
 from lsst.daf.butler import Butler
 
+from autoingest.butler.create import create_repository
 from autoingest.butler.native import NativeEngine
-from autoingest.butler.repo import create_repository
 
 
 @dataclass(frozen=True)

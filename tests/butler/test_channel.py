@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from autoingest import errors
 from autoingest.app.config import LoggingConfig
-from autoingest.butler.channel import Batch, DefineVisits, Setup, Started, pack, read, send, write
+from autoingest.butler.channel import pack, read, send, write
 from autoingest.butler.engine import BatchResult, FileResult, OwedVisit
-from autoingest.butler.query_client import Held, HeldExposure
+from autoingest.butler.messages import Batch, ButlerExposure, DefineVisits, FoundExposures, Setup, Started
 from autoingest.store.fits import BLOCK, CARD, parse_header
 from testing import exposures
 from testing.examples import number
@@ -45,16 +45,16 @@ def sent(message: object, *kinds: type) -> Any:
             [OwedVisit("LATISS", 6, "X: y")],
             [("LSSTCam", "can_see_sky")],
         ),
-        Held(
-            [HeldExposure("LSSTCam", 1, "o", {"b/k": -1}, frozenset({("R22_S11", True), ("R22_S12", False)}), "owed")]
+        FoundExposures(
+            [ButlerExposure("LSSTCam", 1, "o", {"b/k": -1}, frozenset({("R22_S11", True), ("R22_S12", False)}), "owed")]
         ),
     ],
     ids=lambda message: type(message).__name__,
 )
 def test_what_is_sent_arrives(message: object) -> None:
-    received = sent(message, Batch, DefineVisits, Setup, Started, BatchResult, Held)
+    received = sent(message, Batch, DefineVisits, Setup, Started, BatchResult, FoundExposures)
     assert received == message
-    assert repr(received) == repr(message) or isinstance(message, Held)  # True and 1 are equal
+    assert repr(received) == repr(message) or isinstance(message, FoundExposures)  # True and 1 are equal
 
 
 CARDS = st.dictionaries(

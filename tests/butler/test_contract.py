@@ -377,7 +377,7 @@ def test_lost_database_connection(
 
 
 def test_camera_that_is_not_registered(host: EngineHost, bare: Repository) -> None:
-    from autoingest.butler.repo import create_repository
+    from autoingest.butler.create import create_repository
 
     create_repository(bare.root, registry_url=bare.registry_url, schema=bare.schema, cameras=[])
     with closing(host.open(bare.root)) as engine:

@@ -19,8 +19,8 @@ import pytest
 import sqlalchemy
 from lsst.daf.butler import Butler
 
+from autoingest.butler.create import create_repository
 from autoingest.butler.native import NativeEngine
-from autoingest.butler.repo import create_repository
 from autoingest.dev import embedded
 from autoingest.dev.embedded import free_port
 from testing import exposures
@@ -191,7 +191,7 @@ def own_schema(postgres_url: str) -> Iterator[str]:
 
 FORKS = multiprocessing.get_context("forkserver")
 """Forks from a process without threads: a fork of this one may inherit a lock that nobody releases."""
-FORKS.set_forkserver_preload(["autoingest.butler.repo"])
+FORKS.set_forkserver_preload(["autoingest.butler.create"])
 
 
 def create_and_die(environment: dict[str, str], statement: int, root: str, url: str | None, schema: str | None) -> None:
@@ -262,14 +262,14 @@ def test_instruments_registered_by_several_at_once(bare: Any, tmp_path: Path) ->
     script = """
 import sys, time
 from autoingest.butler.native import NativeEngine
-from autoingest.butler.repo import register
+from autoingest.butler.register import register
 engine = NativeEngine(sys.argv[1], "one-to-one-and-by-counter")
 engine.connect()
 print("ready", flush=True)
 sys.stdin.readline()
 register(sys.argv[1], ["LSSTCam", "LATISS"])
-assert engine._register("LSSTCam")
-assert engine._register("LATISS")
+assert engine.connect().prepare("LSSTCam")
+assert engine.connect().prepare("LATISS")
 engine.close()
 """
     processes = [

@@ -82,7 +82,7 @@ def test_update_writes_exposure_and_visit_anew(site: NativeEngine, open_butler: 
 @pytest.mark.parametrize("repository", ["sqlite"], indirect=True)
 def test_update_undoes_a_refinement_that_was_made_meanwhile(site: NativeEngine, open_butler: OpenButler) -> None:
     ingest(site, 94)
-    butler = site.connect()
+    butler = site.connect().butler
     butler.registry.syncDimensionData("exposure", exposure(butler).toDict() | {"tracking_ra": 215.2}, update=True)
     ingest(site, 95)
     assert exposure(open_butler()).tracking_ra == 215.0

@@ -55,7 +55,7 @@ def test_visit_is_what_the_official_tools_write(
     span = Timespan(None, None, _nsec=(exposure.pop("timespan_begin"), exposure.pop("timespan_end")))
     begin, end = cast(Time, span.begin), cast(Time, span.end)
     exposure |= {"timespan": span, "has_simulated": False, "can_see_sky": True}
-    butler = engine.connect()
+    butler = engine.connect().butler
     noon = _tai("2025-05-21T12:00:00")
     day = {"instrument": "LSSTCam", "id": 20250521, "timespan": Timespan(noon, _tai("2025-05-22T12:00:00"))}
     insert = butler.registry.insertDimensionData
@@ -111,8 +111,8 @@ def test_batch_is_all_or_nothing(
     """Whatever a library raises, nothing is half written, and the file that it comes with is told."""
     genuine = Datasets.ingest
 
-    def crash(self: Datasets, placed: Any) -> set[str]:
-        genuine(self, placed)
+    def crash(self: Datasets, prepared: Any) -> set[str]:
+        genuine(self, prepared)
         raise error
 
     monkeypatch.setattr(Datasets, "ingest", crash)
@@ -228,14 +228,14 @@ def test_most_files_of_a_batch_make_the_exposures_record(engine: NativeEngine, c
 def test_exposures_that_can_not_be_written_cost_the_others_no_second_try(
     engine: NativeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However many there are, each other file is placed twice at the most."""
-    genuine, placed = Datasets.place, list[str]()
+    """However many there are, each other file is prepared twice at the most."""
+    genuine, prepared = Datasets.file_to_ingest, list[str]()
 
-    def place(self: Datasets, file: IngestFile, *more: Any) -> Any:
-        placed.append(file.path)
+    def file_to_ingest(self: Datasets, file: IngestFile, *more: Any) -> Any:
+        prepared.append(file.path)
         return genuine(self, file, *more)
 
-    monkeypatch.setattr(Datasets, "place", place)
+    monkeypatch.setattr(Datasets, "file_to_ingest", file_to_ingest)
     ensure = Exposures.ensure
 
     def refuse(self: Exposures, wanted: ExposureRecord) -> Exposure:
@@ -249,4 +249,4 @@ def test_exposures_that_can_not_be_written_cost_the_others_no_second_try(
         files += [*exposures.files(number, [94, 95]), *exposures.files(number + 1, [94], OBJECT="odd")]
     result = engine.ingest(files)
     assert outcomes(result) == {"ingested": 20, "failed": 10}
-    assert max(Counter(placed).values()) <= 2
+    assert max(Counter(prepared).values()) <= 2

@@ -155,10 +155,10 @@ async def test_no_thread_for_its_log_is_an_outage(process: ButlerProcess, monkey
         while process.pid is not None:
             await asyncio.sleep(0.01)
     with monkeypatch.context() as patch:
-        patch.setattr("autoingest.butler.pipe.threading.Thread.start", no_thread)
+        patch.setattr("autoingest.butler.process_log.threading.Thread.start", no_thread)
         descriptors = len(os.listdir("/proc/self/fd"))
         with pytest.raises(TransientError, match="can't start new thread"):
-            await process._launch()
+            await process._child.launch()
         assert len(os.listdir("/proc/self/fd")) == descriptors
     assert outcomes(await process.ingest(exposures.files(1, [94]), 60)) == {"ingested": 1}
 

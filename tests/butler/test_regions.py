@@ -124,7 +124,7 @@ def test_queries_by_sky_find_repaired_visits(mistaken: Repository, open_butler: 
 
 def test_refined_regions_are_left_alone(mistaken: Repository, open_butler: OpenButler) -> None:
     with closing(NativeEngine(mistaken.root)) as engine:
-        registry = engine.connect().registry
+        registry = engine.connect().butler.registry
         [exposure] = open_butler().query_dimension_records("exposure", instrument="LATISS", exposure=VISITS[0])
         moved = {**exposure.toDict(), "tracking_dec": exposure.tracking_dec + 1 / 3600}
         registry.syncDimensionData("exposure", moved, update=True)
@@ -138,7 +138,7 @@ def test_refined_regions_are_left_alone(mistaken: Repository, open_butler: OpenB
 def test_regions_of_another_kind_are_left_alone(mistaken: Repository, open_butler: OpenButler) -> None:
     circle = Circle(UnitVector3d(1, 0, 0), Angle.fromDegrees(1))
     with closing(NativeEngine(mistaken.root)) as engine:
-        registry = engine.connect().registry
+        registry = engine.connect().butler.registry
         for number, region in zip(VISITS, (circle, None), strict=False):
             [visit] = open_butler().query_dimension_records("visit", instrument="LATISS", visit=number)
             registry.syncDimensionData("visit", visit.toDict() | {"region": region}, update=True)

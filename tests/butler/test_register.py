@@ -7,7 +7,7 @@ from click.testing import Result
 from lsst.daf.butler import Butler
 
 from autoingest import instruments
-from autoingest.butler.repo import create_repository
+from autoingest.butler.create import create_repository
 from autoingest.errors import ConfigurationError
 from testing.command import run
 

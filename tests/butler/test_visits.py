@@ -192,7 +192,7 @@ def test_visit_that_can_not_be_defined_is_owed(
 
 def test_pointing_that_is_no_number_keeps_no_file_from_the_repository(by_counter: NativeEngine) -> None:
     result = by_counter.ingest(exposures.files(1, [94]))
-    butler = by_counter.connect()
+    butler = by_counter.connect().butler
     record = one(butler, "exposure", exposure=exposures.exposure_id(1)).toDict()
     butler.registry.insertDimensionData(
         "exposure", record | {"id": exposures.exposure_id(2), "obs_id": exposures.obs_id(2), "sky_angle": float("inf")}

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from autoingest.butler.repo import create_repository
+from autoingest.butler.create import create_repository
 from testing.chaos import INGEST, Chaos, Outcome, PostgresServer, RedisServer
 from testing.postgres import postgres_folder
 from testing.s3server import S3Server

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy
 
-from autoingest.butler.repo import create_repository
+from autoingest.butler.create import create_repository
 from autoingest.dev import embedded
 from testing.chaos import Chaos, Member, PostgresServer
 from testing.requirements import missing

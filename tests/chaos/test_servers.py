@@ -12,7 +12,7 @@ import psutil
 import psycopg
 import pytest
 
-from autoingest.butler.repo import create_repository
+from autoingest.butler.create import create_repository
 from testing.chaos import Chaos, PostgresServer
 from testing.requirements import missing
 from testing.site import wait_for

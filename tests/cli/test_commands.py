@@ -18,7 +18,7 @@ import pytest
 import redis
 import yaml
 
-from autoingest.butler.repo import create_repository
+from autoingest.butler.create import create_repository
 from autoingest.dev import embedded
 
 NOBODY = "127.0.0.1:9"

@@ -19,8 +19,8 @@ import yaml
 from lsst.daf.butler import Butler
 from lsst.resources import ResourcePath
 
+from autoingest.butler.create import create_repository
 from autoingest.butler.private import file_records
-from autoingest.butler.repo import create_repository
 from autoingest.dev.simulator.fitsfile import format_cards, header_unit, image_extension
 from autoingest.store.fits import BLOCK
 from testing.annex import CARDS, description_file

@@ -15,7 +15,7 @@ import pytest
 import redis
 from lsst.daf.butler import Butler
 
-from autoingest.butler.repo import create_repository
+from autoingest.butler.create import create_repository
 from autoingest.dev import embedded
 from testing.ceph import TICK, Ceph
 from testing.site import Site, wait_for

@@ -16,8 +16,8 @@ import redis
 from astropy.io import fits
 from lsst.daf.butler import Butler
 
+from autoingest.butler.create import create_repository
 from autoingest.butler.private import file_records
-from autoingest.butler.repo import create_repository
 from autoingest.dev.simulator import SentFile, notification
 from testing.site import Site, wait_for
 

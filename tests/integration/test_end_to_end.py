@@ -18,7 +18,7 @@ import redis
 import sqlalchemy
 
 from autoingest.butler.compare import compare
-from autoingest.butler.repo import create_repository
+from autoingest.butler.create import create_repository
 from autoingest.queue import keys
 from testing.redis import text
 from testing.repository import contents

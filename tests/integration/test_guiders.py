@@ -15,8 +15,8 @@ import pytest
 import redis
 from lsst.daf.butler import Butler
 
+from autoingest.butler.create import create_repository
 from autoingest.butler.private import file_records
-from autoingest.butler.repo import create_repository
 from autoingest.dev.simulator import SentFile, notification
 from autoingest.queue import keys
 from testing.site import Site, wait_for

@@ -25,7 +25,7 @@ import redis
 import yaml
 from aiohttp import web
 
-from autoingest.butler.repo import create_repository
+from autoingest.butler.create import create_repository
 from autoingest.dev import embedded
 from autoingest.dev.simulator import Exposure, sensors
 from autoingest.queue import keys

@@ -12,7 +12,7 @@ from typing import Any
 
 import redis
 
-from autoingest.butler.repo import create_repository
+from autoingest.butler.create import create_repository
 from testing.repository import contents
 from testing.site import Site, wait_for
 

@@ -13,8 +13,8 @@ import pytest
 import redis
 from lsst.daf.butler import Butler
 
+from autoingest.butler.create import create_repository
 from autoingest.butler.records import rows
-from autoingest.butler.repo import create_repository
 from autoingest.instruments import exposure_record
 from autoingest.queue import keys
 from testing import exposures

@@ -20,7 +20,7 @@ import psutil
 import pytest
 import redis
 
-from autoingest.butler.repo import create_repository
+from autoingest.butler.create import create_repository
 from autoingest.dev import embedded
 from autoingest.dev.simulator import Exposure, sensors
 from testing.kafka import kafka

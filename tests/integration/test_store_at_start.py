@@ -14,7 +14,7 @@ import redis
 import sqlalchemy
 from click.testing import CliRunner
 
-from autoingest.butler.repo import create_repository
+from autoingest.butler.create import create_repository
 from autoingest.cli.simulate import simulate
 from autoingest.dev import embedded
 from testing.repository import contents

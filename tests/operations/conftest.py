@@ -15,9 +15,9 @@ import pytest
 import redis
 import yaml
 
+from autoingest.butler.create import create_repository
 from autoingest.butler.engine import IngestFile
 from autoingest.butler.native import NativeEngine
-from autoingest.butler.repo import create_repository
 from testing import exposures
 from testing.redis import texts
 

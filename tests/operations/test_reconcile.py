@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 
 from autoingest.app.config import Config, LoggingConfig
 from autoingest.app.metrics import REGISTRY
-from autoingest.butler.query_client import open_reader
+from autoingest.butler.reader import open_reader
 from autoingest.errors import ConfigurationError
 from autoingest.operations.reconcile import last_days
 from autoingest.roles.reconcile import ReconcileRole

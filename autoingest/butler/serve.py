@@ -1,4 +1,4 @@
-"""What a Butler process does."""
+"""What a Butler process does: open a repository, and answer one request after the other."""
 
 from __future__ import annotations
 
@@ -8,56 +8,81 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
 from ..app.log import configure_logging
 from ..errors import AutoingestError
 from ..instruments import describe
-from .channel import Batch, DefineVisits, Setup, Started, die_with, read, write
+from .channel import die_with, read, write
+from .engine import BatchResult, Engine
+from .messages import Batch, DefineVisits, FindExposures, ListObsIds, Setup, Started
 
 if TYPE_CHECKING:
-    from .base import ButlerEngine
+    from .butler_engine import ButlerEngine
 
 LOGGED = 500
 """Characters of a request that are logged when it makes the process fail."""
 
 TELL = 0.8
-"""Part of a request's time after which the process writes to its log where it is; see `autoingest.butler.pipe`."""
+"""Part of a request's time after which the process writes to its log where it is; see
+`autoingest.butler.process_log`."""
 
 LEAST_GROWTH, MOST_GROWTH = 64 * 2**20, 256 * 2**20
 """Bytes that a cautious request may take beyond what is used already: half of what is free, within these bounds."""
 
 
+class Service(Protocol):
+    """An open repository that answers requests."""
+
+    def answer(self, request: Batch | DefineVisits | ListObsIds | FindExposures) -> object:
+        """Return the answer to a request."""
+        ...
+
+
+class EngineService:
+    """Writes batches and visits."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def answer(self, request: Batch | DefineVisits | ListObsIds | FindExposures) -> BatchResult:
+        """Return what became of the files or exposures of a request."""
+        match request:
+            case Batch(files, cautious=True):
+                with _little_memory():
+                    return self._engine.ingest(files)
+            case Batch(files):
+                return self._engine.ingest(files)
+            case DefineVisits(exposures):
+                return self._engine.define_visits(exposures)
+        raise TypeError(f"an engine does not answer {type(request).__name__}")
+
+
 def main() -> None:
-    """Serve batches from standard input until it is closed."""
+    """Answer requests from standard input until it is closed."""
     # The owner decides when to end: it closes the pipe once the batch is done.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     # Answers get a descriptor of their own; whatever a library prints goes to the log.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    faulthandler.enable()  # whoever is on call sees where it crashed
+    faulthandler.enable()  # the log shows where it crashed
     requests = sys.stdin.buffer
-    make = _engine_class(sys.argv[1])
+    make = _service(sys.argv[1])
     setup: Setup | None = read(requests, Setup)
     if setup is None:
         return
     die_with(setup.owner)
     configure_logging(setup.logging)
     log = structlog.get_logger(__name__)
-
-    from .database import set_lock_timeout
-
-    set_lock_timeout(setup.lock_timeout)
-    engine = make(setup.repo, setup.visits, setup.differing)
     try:
         describe(setup.instruments)
-        engine.connect()
+        service = make(setup)
     except AutoingestError as err:
         write(answers, err)
         return
@@ -65,20 +90,14 @@ def main() -> None:
     gc.freeze()
     gc.enable()
     write(answers, Started(os.getpid()))
-    while (request := read(requests, Batch, DefineVisits)) is not None:
+    while (request := read(requests, Batch, DefineVisits, ListObsIds, FindExposures)) is not None:
         faulthandler.dump_traceback_later(TELL * request.timeout)
         try:
-            if isinstance(request, DefineVisits):
-                answer: object = engine.define_visits(request.exposures)
-            elif request.cautious:
-                with _little_memory():
-                    answer = engine.ingest(request.files)
-            else:
-                answer = engine.ingest(request.files)
+            answer = service.answer(request)
         except AutoingestError as err:
             answer = err
         except Exception:
-            # Not foreseen: nothing can be said about the batch, and nothing about the state of this process either.
+            # Not foreseen: nothing can be said about the request, and nothing about the state of this process either.
             log.exception("butler process fails", request=repr(request)[:LOGGED])
             sys.exit(1)
         finally:
@@ -86,8 +105,8 @@ def main() -> None:
         try:
             write(answers, answer)
         except BrokenPipeError:
-            # The owner was killed. What is committed is found done by whoever gets the batch next; there is nobody to
-            # tell, and the interpreter's own end would try once more.
+            # The owner was killed. What is committed is found done by the worker that gets the batch next; the
+            # interpreter's own end would try to write once more.
             os._exit(0)
 
 
@@ -121,12 +140,24 @@ def _free_memory() -> int:
         return free
 
 
-def _engine_class(name: str) -> type[ButlerEngine]:
-    """Import the engine that was chosen, with the Butler; the other's code is not imported."""
-    if name == "stack":
-        from .stack import StackEngine
+def _service(kind: str) -> Callable[[Setup], Service]:
+    """Import what the process is to be, with the Butler and nothing else; return what opens the repository."""
+    if kind == "reader":
+        from .repository_reader import RepositoryReader
 
-        return StackEngine
-    from .native import NativeEngine
+        return RepositoryReader
+    from .database import set_lock_timeout
 
-    return NativeEngine
+    engine_class: type[ButlerEngine]
+    if kind == "stack":
+        from .stack import StackEngine as engine_class
+    else:
+        from .native import NativeEngine as engine_class
+
+    def make(setup: Setup) -> EngineService:
+        set_lock_timeout(setup.lock_timeout)
+        engine = engine_class(setup.repo, setup.visits, setup.differing)
+        engine.connect()
+        return EngineService(engine)
+
+    return make

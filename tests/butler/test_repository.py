@@ -3,7 +3,7 @@ from __future__ import annotations
 from lsst.daf.butler import Butler
 from lsst.daf.butler.registry import CollectionType  # type: ignore[attr-defined]
 
-from autoingest.butler.repo import create_repository
+from autoingest.butler.create import create_repository
 
 from .conftest import Repository
 

@@ -20,7 +20,7 @@ _WAITS_FOR_SERVER = ("/psycopg/", "/psycopg_binary/", "/sqlalchemy/", "/socket.p
 """Parts of the paths of modules that wait for database or store."""
 
 
-class Log:
+class ProcessLog:
     """A pipe that is emptied by a thread of its own, so that no flood holds up either process.
 
     The thread writes to this process's standard error, and ends when the last writer has closed its end.

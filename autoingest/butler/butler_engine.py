@@ -1,0 +1,214 @@
+"""What both engines have in common: a repository that is kept open, and what tells an outage from bad data."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import structlog
+from lsst.daf.butler import Butler, DimensionRecord
+
+from .. import instruments
+from ..app.config import DifferingMetadata, Grouping
+from ..errors import MetadataError
+from .datasets import Datasets
+from .engine import BatchResult, FileResult, IngestFile, Key, OwedVisit
+from .exposures import Exposures, KeptDifferences
+from .outage import is_outage, outage
+from .register import check_storage_classes, despite_others, prepare, registered
+from .repository import open_repository
+from .visits import Visits
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class BatchProgress:
+    """What has become of a batch so far."""
+
+    results: dict[str, FileResult] = field(default_factory=dict)
+    """By path."""
+    visits: list[Key] = field(default_factory=list)
+    """Visits that are new."""
+    owed: dict[Key, OwedVisit] = field(default_factory=dict)
+    """Exposures whose visits could not be defined."""
+    is_doubtful: bool = False
+    """Whether what is remembered of the repository may be out of date: somebody may have removed an exposure."""
+
+    def add(self, other: BatchProgress) -> None:
+        """Add what another part of the batch has come to."""
+        self.results |= other.results
+        self.visits += other.visits
+        self.owed |= other.owed
+        self.is_doubtful |= other.is_doubtful
+
+    def define_visits(
+        self, define: Callable[..., list[Key]], exposure: DimensionRecord, *, update: bool = False
+    ) -> None:
+        """Define an exposure's visits; they are owed if that fails, and the exposure stays."""
+        try:
+            self.visits += define(exposure, update=update)
+        except BaseException as err:  # whatever a library raises, the exposure stays
+            if is_outage(err):
+                raise
+            log.warning("visit owed", instrument=exposure.instrument, exposure=exposure.id, error=repr(err))
+            self.owed[exposure.instrument, exposure.id] = OwedVisit(
+                exposure.instrument, exposure.id, f"{type(err).__name__}: {err}"
+            )
+
+
+class OpenRepository:
+    """A repository that is open for writing, with what is remembered of it.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is no such repository, or it lacks something that this program needs.
+    TransientError
+        If its database is away.
+    """
+
+    def __init__(self, repo: str, grouping: Grouping, policy: DifferingMetadata, kept: KeptDifferences) -> None:
+        self.butler: Butler = open_repository(repo, writeable=True)
+        check_storage_classes(self.butler)
+        self.grouping = grouping
+        self.policy = policy
+        self.exposures = Exposures(self.butler, policy, kept)
+        self.visits = Visits(self.butler, grouping)
+        self.datasets = Datasets(self.butler)
+        self._ready: set[str] = set()
+        self._refused: set[str] = set()
+
+    def begin_batch(self) -> None:
+        """Forget exposures that are too many, and which instruments were not registered."""
+        self.exposures.trim()
+        self._refused.clear()
+
+    def admit(self, instrument: str) -> None:
+        """Make sure, once, that the repository is ready for an instrument.
+
+        Raises
+        ------
+        MetadataError
+            If the repository doesn't know the instrument.
+        """
+        if instrument in self._ready:
+            return
+        if instrument not in self._refused and not self.prepare(instrument):
+            self._refused.add(instrument)
+        if instrument in self._refused:
+            raise MetadataError(f"{instrument} is not registered in the repository; 'autoingest repo create' adds it")
+        self._ready.add(instrument)
+
+    def prepare(self, instrument: str) -> bool:
+        """Register what the repository lacks for an instrument; return False if it doesn't know the instrument."""
+        if instrument not in registered(self.butler):
+            self.butler.registry.refresh()  # somebody may have registered it since we opened the repository
+            if instrument not in registered(self.butler):
+                return False
+        despite_others(self.butler, lambda: prepare(self.butler, instruments.get(instrument)))
+        despite_others(self.butler, lambda: self.visits.register(instrument))
+        return True
+
+
+class Writer(Protocol):
+    """Writes batches into an open repository."""
+
+    def write(self, files: Sequence[IngestFile], progress: BatchProgress) -> None:
+        """Write files; leave the result of each, and new and owed visits, in `progress`.
+
+        Errors that are not a single file's may be raised, also those that say that the database is away.
+        """
+        ...
+
+    def define_visits(self, exposure: DimensionRecord, *, update: bool) -> list[Key]:
+        """Define the visits of an exposure that are missing, or all of them anew; return those that are new."""
+        ...
+
+
+class ButlerEngine(ABC):
+    """An engine with a Butler of its own.
+
+    An instance is for one thread.
+
+    Parameters
+    ----------
+    repo
+        Butler repository: directory, URL or label.
+    visits
+        How exposures on the sky are grouped into visits.
+    differing
+        What happens where a header differs from the stored record.
+    """
+
+    def __init__(self, repo: str, visits: Grouping = "one-to-one", differing: DifferingMetadata = "keep") -> None:
+        self._settings = (repo, visits, differing)
+        self._kept = KeptDifferences()
+        self._repository: OpenRepository | None = None
+        self._writer: Writer | None = None
+
+    def connect(self) -> OpenRepository:
+        """Open the repository unless it is open.
+
+        Raises
+        ------
+        ConfigurationError
+            If there is no such repository, or this engine can't run here.
+        TransientError
+            If its database is away.
+        """
+        if self._repository is None:
+            self._repository = OpenRepository(*self._settings, self._kept)
+            try:
+                self._writer = self.make_writer(self._repository)
+            except BaseException:
+                self.close()
+                raise
+        return self._repository
+
+    @abstractmethod
+    def make_writer(self, repository: OpenRepository) -> Writer:
+        """Return what writes into the repository that has just been opened."""
+
+    def close(self) -> None:
+        """Close the repository; the next batch opens it again."""
+        repository, self._repository, self._writer = self._repository, None, None
+        if repository is not None:
+            repository.butler.close()
+
+    def ingest(self, files: Sequence[IngestFile]) -> BatchResult:
+        """Write a batch of files; see `autoingest.butler.engine.Engine.ingest`."""
+        progress = BatchProgress()
+        with self._closed_by_errors():
+            self.connect().begin_batch()
+            assert self._writer is not None
+            self._writer.write(files, progress)
+        if progress.is_doubtful:
+            self.close()
+        results = [progress.results[file.path] for file in files]
+        return BatchResult(results, progress.visits, list(progress.owed.values()), self._kept.take())
+
+    def define_visits(self, exposures: Sequence[Key]) -> BatchResult:
+        """Define visits of stored exposures; see `autoingest.butler.engine.Engine.define_visits`."""
+        progress = BatchProgress()
+        with self._closed_by_errors():
+            repository = self.connect()
+            assert self._writer is not None
+            for instrument, exposure_id in exposures:
+                if repository.prepare(instrument) and (found := repository.exposures.stored(instrument, exposure_id)):
+                    progress.define_visits(self._writer.define_visits, found.record)
+        return BatchResult(visits=progress.visits, owed=list(progress.owed.values()))
+
+    @contextmanager
+    def _closed_by_errors(self) -> Iterator[None]:
+        """Close the repository after an error; raise what says that the database is away as `TransientError`."""
+        try:
+            yield
+        except Exception as err:
+            self.close()
+            if is_outage(err):
+                raise outage(err, "the Butler repository can't be written now") from err
+            raise

@@ -1,0 +1,76 @@
+"""What a Butler has, asked in a process of its own: see `autoingest.butler.child_process` for why."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from ..app.config import IngestConfig, LoggingConfig
+from .channel import pack
+from .child_process import ChildProcess
+from .messages import ButlerExposure, FindExposures, FoundExposures, ListObsIds, ObsIds, Setup
+
+
+class ButlerReader:
+    """Asks the process, one question at a time; one that fails to answer is replaced for the next question."""
+
+    def __init__(self, process: ChildProcess) -> None:
+        self._process = process
+        self._turn = asyncio.Lock()
+
+    async def obs_ids(self, instrument: str, day_obs: int) -> list[str]:
+        """Return the names of a day's exposures that the Butler knows.
+
+        Raises
+        ------
+        TransientError
+            If the database is away or does not answer.
+        """
+        answer: ObsIds = await self._ask(ListObsIds(instrument, day_obs), ObsIds)
+        return answer.obs_ids
+
+    async def exposures(self, instrument: str, obs_ids: Sequence[str]) -> dict[str, ButlerExposure]:
+        """Return what the Butler has of exposures, by obs_id; nothing of those that it does not know.
+
+        Raises
+        ------
+        TransientError
+            As `obs_ids` does.
+        """
+        answer: FoundExposures = await self._ask(FindExposures(instrument, list(obs_ids)), FoundExposures)
+        return {exposure.obs_id: exposure for exposure in answer.exposures}
+
+    async def _ask(self, question: ListObsIds | FindExposures, kind: type) -> Any:
+        async with self._turn:
+            await self._process.open()
+            return await self._process.call(pack(question), question.timeout, kind)
+
+
+@asynccontextmanager
+async def open_reader(config: IngestConfig, logging: LoggingConfig) -> AsyncIterator[ButlerReader]:
+    """Open a repository for questions; the process is ended at the end.
+
+    Parameters
+    ----------
+    config
+        Repository, and how visits are grouped.
+    logging
+        The process logs as this one does.
+
+    Raises
+    ------
+    ConfigurationError
+        If the repository can't be used.
+    TransientError
+        If its database is away.
+    """
+    setup = Setup(config.repo, config.visits, config.differing_metadata, logging, os.getpid(), config.instruments)
+    process = ChildProcess("reader", setup)
+    try:
+        await process.open()
+        yield ButlerReader(process)
+    finally:
+        await process.close()
