@@ -13,14 +13,11 @@ import orjson
 from rich.table import Column, Table
 
 from ..app.config import Config
-from ..butler.reader import open_reader
 from ..errors import ConfigurationError
-from ..operations.reconcile import Reconciler, last_days
-from ..operations.selection import Sieve
-from ..operations.verdict import AMISS, VERDICTS, ExposureReport
+from ..operations.reconcile import last_days, open_reconciler
+from ..operations.verdict import NEEDS_ATTENTION, VERDICTS, ExposureReport
 from ..queue.intake import Intake
-from ..queue.site import check_site
-from ..store.listing import is_lfa, open_listing
+from ..store.listing import is_lfa
 from .limits import duration, run, timeout_option
 from .output import console, echo
 from .site import bucket_option, chosen, config_option, day, json_option, load, open_redis, progress
@@ -33,10 +30,10 @@ _NUMBERS = ("expected", "in_store", "in_butler", "on_the_way", "dead", "young", 
 @click.option("--day", "days", type=day, metavar="YYYYMMDD", multiple=True, help="This observing day.")
 @click.option("--last", type=duration, metavar="TIME", help="The observing days of the last 6h, 2d, ...")
 @bucket_option
-@click.option("--heal", is_flag=True, help="Queue what is missing, and note visits that are owed.")
-@click.option("--grace", type=duration, metavar="TIME", help="Leave objects alone that are younger than this; by "
-              "default the configuration's.")  # fmt: skip
-@click.option("--all", "everything", is_flag=True, help="Show the complete exposures, too.")
+@click.option("--heal", is_flag=True, help="Queue what is missing, and record visits that are owed.")
+@click.option("--grace", type=duration, metavar="TIME", help="Leave objects younger than this alone. Default: "
+              "reconcile.grace of the configuration.")  # fmt: skip
+@click.option("--all", "everything", is_flag=True, help="Also show exposures that are complete.")
 @json_option
 @timeout_option("6h")
 def reconcile(
@@ -77,12 +74,12 @@ def reconcile(
             "objects of the Large File Annex belong to no exposure, and can't be reconciled; "
             "autoingest trigger --day queues what was lost"
         )
-    wanted = sorted({*days, *(last_days(last) if last is not None else ())})
-    reports = run(_reconcile(config, buckets, wanted, heal, grace, everything, as_json))
+    all_days = sorted({*days, *(last_days(last) if last is not None else ())})
+    reports = run(_reconcile(config, buckets, all_days, heal, grace, everything, as_json))
     counts = Counter(report.verdict for report in reports.shown) + reports.hidden
     if as_json:
         content = {
-            "days": wanted,
+            "days": all_days,
             "verdicts": {verdict: counts[verdict] for verdict in VERDICTS},
             "healed": sum(report.healed for report in reports.shown),
             "exposures": [{**dataclasses.asdict(report), "verdict": report.verdict} for report in reports.shown],
@@ -90,7 +87,7 @@ def reconcile(
         echo(orjson.dumps(content, option=orjson.OPT_INDENT_2))
     else:
         _show(reports.shown, counts)
-    sys.exit(1 if any(report.verdict in AMISS and not _healed(report) for report in reports.shown) else 0)
+    sys.exit(1 if any(report.verdict in NEEDS_ATTENTION and not _healed(report) for report in reports.shown) else 0)
 
 
 @dataclasses.dataclass
@@ -106,24 +103,15 @@ async def _reconcile(
     async with AsyncExitStack() as stack:
         bar = stack.enter_context(progress(quiet))
         client = await stack.enter_async_context(open_redis(config))
-        if heal:
-            for bucket in buckets:
-                await check_site(client, bucket, config.ingest.repo)
-        reader = await stack.enter_async_context(open_reader(config.ingest, config.logging))
         intake = Intake(client, hold=False)
         stack.push_async_callback(intake.close)
-        listings = [await stack.enter_async_context(open_listing(bucket)) for bucket in buckets]
-        reconciler = Reconciler(
-            client,
-            reader,
-            Sieve(config.enqueue.filter),
-            config.reconcile.grace if grace is None else grace,
-            intake if heal else None,
+        reconciled = await stack.enter_async_context(
+            open_reconciler(config, client, buckets, intake if heal else None, grace)
         )
         for name in days:
             task = bar.add_task(name, total=None, text="")
             number = 0
-            async for report in reconciler.run(listings, name):
+            async for report in reconciled(name):
                 if everything or report.verdict != "complete":
                     reports.shown.append(report)
                 else:

@@ -12,8 +12,8 @@ import orjson
 
 from ..app.config import Config, notification_secrets
 from ..butler.reader import open_reader
+from ..operations.object_filter import ObjectFilter
 from ..operations.remote import open_sink
-from ..operations.selection import Sieve
 from ..operations.trigger import IntakeSink, Sink, Target, Trigger, TriggerReport
 from ..queue.intake import Intake
 from ..queue.site import check_site
@@ -114,7 +114,7 @@ async def _trigger(
                 stack.push_async_callback(intake.close)
                 sink = IntakeSink(intake)
         reader = None if force else await stack.enter_async_context(open_reader(config.ingest, config.logging))
-        worker = Trigger(partial(Sieve, config.enqueue.filter), sink, reader, None if force else client, show)
+        worker = Trigger(partial(ObjectFilter, config.enqueue.filter), sink, reader, None if force else client, show)
         for bucket in buckets:
             bar.update(task, description=bucket)
             await worker.run(await stack.enter_async_context(open_listing(bucket)), targets, report)

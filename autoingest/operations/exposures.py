@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from ..errors import UnknownObjectError
 from ..model.objects import ExposureObject, parse
 from ..store.listing import Listing, StoredObject
-from .selection import Candidate, Sieve
+from .object_filter import ObjectFilter, StoredFile
 
 _EXPECTED = "_expectedSensors.json"
 
@@ -20,7 +20,7 @@ class StoredExposure:
     instrument: str
     day_obs: str
     obs_id: str
-    images: list[Candidate] = field(default_factory=list)
+    images: list[StoredFile] = field(default_factory=list)
     """Objects that are to be ingested."""
     expected_key: str | None = None
     """Key of the list of its sensors, if there is one."""
@@ -31,13 +31,15 @@ class StoredExposure:
     def detectors(self) -> set[str]:
         """Names of the detectors of which there are images."""
         return {
-            candidate.obj.raft_sensor
-            for candidate in self.images
-            if isinstance(candidate.obj, ExposureObject) and candidate.obj.raft_sensor
+            file.obj.raft_sensor
+            for file in self.images
+            if isinstance(file.obj, ExposureObject) and file.obj.raft_sensor
         }
 
 
-async def stored_exposures(listing: Listing, prefix: str, sieve: Sieve) -> AsyncIterator[list[StoredExposure]]:
+async def stored_exposures(
+    listing: Listing, prefix: str, object_filter: ObjectFilter
+) -> AsyncIterator[list[StoredExposure]]:
     """Yield whole exposures, some at a time, in order of their keys.
 
     A listing is in order, so the objects of an exposure come one after the other, and no more than one page and one
@@ -46,14 +48,14 @@ async def stored_exposures(listing: Listing, prefix: str, sieve: Sieve) -> Async
     exposures: dict[str, StoredExposure] = {}
     async for page in listing.objects(prefix):
         for stored in page:
-            _sort(stored, exposures, sieve)
+            _sort(stored, exposures, object_filter)
         # The last one may go on.
         if whole := list(exposures)[:-1]:
             yield [exposures.pop(obs_id) for obs_id in whole]
     yield list(exposures.values())
 
 
-def _sort(stored: StoredObject, exposures: dict[str, StoredExposure], sieve: Sieve) -> None:
+def _sort(stored: StoredObject, exposures: dict[str, StoredExposure], object_filter: ObjectFilter) -> None:
     try:
         obj = parse(stored.path)
     except UnknownObjectError:
@@ -64,4 +66,4 @@ def _sort(stored: StoredObject, exposures: dict[str, StoredExposure], sieve: Sie
     exposure.newest = max(exposure.newest, stored.modified)
     if obj.filename == obj.obs_id + _EXPECTED:
         exposure.expected_key = stored.path.partition("/")[2]
-    exposure.images += sieve([stored]).candidates
+    exposure.images += object_filter([stored]).files

@@ -7,24 +7,28 @@ from __future__ import annotations
 
 import codecs
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import orjson
 import redis.asyncio
 import structlog
 
 from .. import instruments
+from ..app.config import Config
 from ..butler.messages import ButlerExposure
-from ..butler.reader import ButlerReader
+from ..butler.reader import ButlerReader, open_reader
 from ..errors import TransientError
 from ..model.objects import CAMERA_CODES, ExposureObject
 from ..queue.file_status import file_statuses, replaced
 from ..queue.intake import Intake
 from ..queue.pending_visits import note_pending
-from ..store.listing import Listing, exposure_prefixes, is_lfa
+from ..queue.site import check_site
+from ..store.listing import Listing, exposure_prefixes, is_lfa, open_listing
 from .exposures import StoredExposure, stored_exposures
-from .selection import Candidate, Sieve
+from .object_filter import ObjectFilter, StoredFile
 from .verdict import ExposureReport
 
 AT_ONCE = 20
@@ -34,33 +38,33 @@ log = structlog.get_logger(__name__)
 
 
 class Reconciler:
-    """Looks at exposures, and heals.
+    """Compares exposures, and heals them.
 
     Parameters
     ----------
     client
         Redis client that decodes responses.
     reader
-        Knows what the Butler holds.
-    sieve
-        Makes candidates of the store's objects.
+        Knows what the Butler has.
+    object_filter
+        Selects the objects that are to be ingested.
     grace
-        Seconds for which an object is left alone after it was written: its notification may be under way.
+        Seconds for which an object is left alone after it was written: its notification may still arrive.
     intake
-        Takes what is missing; None only looks.
+        Queues what is missing; None only looks.
     """
 
     def __init__(
         self,
         client: redis.asyncio.Redis,
         reader: ButlerReader,
-        sieve: Sieve,
+        object_filter: ObjectFilter,
         grace: float,
         intake: Intake | None = None,
     ) -> None:
         self._redis = client
         self._reader = reader
-        self._sieve = sieve
+        self._object_filter = object_filter
         self._grace = grace
         self._intake = intake
 
@@ -83,7 +87,7 @@ class Reconciler:
         listed: dict[str, set[str]] = {instrument: set() for instrument in CAMERA_CODES}
         for listing in listings:
             for prefix in exposure_prefixes(None, f"{day_obs}/"):
-                async for exposures in stored_exposures(listing, prefix, self._sieve):
+                async for exposures in stored_exposures(listing, prefix, self._object_filter):
                     for first in range(0, len(exposures), AT_ONCE):
                         for exposure, report in await self._compare(listing, exposures[first : first + AT_ONCE]):
                             listed[exposure.instrument].add(exposure.obs_id)
@@ -92,9 +96,9 @@ class Reconciler:
             known = await self._reader.obs_ids(instrument, int(day_obs))
             unlisted = sorted(set(known) - listed.get(instrument, set()))
             for first in range(0, len(unlisted), AT_ONCE):
-                held = await self._reader.exposures(instrument, unlisted[first : first + AT_ONCE])
+                found = await self._reader.exposures(instrument, unlisted[first : first + AT_ONCE])
                 for listing in listings:
-                    for item in held.values():
+                    for item in found.values():
                         if number := sum(path.startswith(listing.bucket + "/") for path in item.files):
                             yield ExposureReport(
                                 listing.bucket, instrument, day_obs, item.obs_id, in_butler=number, visit=item.visit
@@ -104,10 +108,10 @@ class Reconciler:
         self, listing: Listing, exposures: Sequence[StoredExposure]
     ) -> list[tuple[StoredExposure, ExposureReport]]:
         instrument = exposures[0].instrument
-        held = await self._reader.exposures(instrument, [exposure.obs_id for exposure in exposures])
+        found = await self._reader.exposures(instrument, [exposure.obs_id for exposure in exposures])
         reports = []
         for exposure in exposures:
-            known = held.get(exposure.obs_id)
+            known = found.get(exposure.obs_id)
             report, missing = await self._judge(listing, exposure, known)
             if self._intake:
                 await self._heal(report, missing, known)
@@ -115,8 +119,8 @@ class Reconciler:
         return reports
 
     async def _judge(
-        self, listing: Listing, exposure: StoredExposure, held: ButlerExposure | None
-    ) -> tuple[ExposureReport, list[Candidate]]:
+        self, listing: Listing, exposure: StoredExposure, known: ButlerExposure | None
+    ) -> tuple[ExposureReport, list[StoredFile]]:
         now = time.time()
         report = ExposureReport(
             listing.bucket,
@@ -125,18 +129,18 @@ class Reconciler:
             exposure.obs_id,
             in_store=len(exposure.images),
             recent=now - exposure.newest < self._grace,
-            visit=held.visit if held else "unknown",
+            visit=known.visit if known else "unknown",
         )
         expected = await _expected(listing, exposure)
         if expected is not None:
             report.expected = len(expected)
-            in_butler = {name for name, _ in held.detectors} if held else set()
+            in_butler = {name for name, _ in known.detectors} if known else set()
             report.absent = tuple(sorted(expected - exposure.detectors - in_butler))
-        kept = {image.stored.path: image.stored.etag for image in exposure.images if _held(image, held)}
-        for path in await replaced(self._redis, kept):
-            del kept[path]
-        rest = [image for image in exposure.images if image.stored.path not in kept]
-        report.in_butler = len(kept)
+        ingested = {image.stored.path: image.stored.etag for image in exposure.images if _is_in(image, known)}
+        for path in await replaced(self._redis, ingested):
+            del ingested[path]
+        rest = [image for image in exposure.images if image.stored.path not in ingested]
+        report.in_butler = len(ingested)
         missing = []
         found = await file_statuses(self._redis, listing.bucket, [image.stored.path for image in rest])
         for image, status in zip(rest, found, strict=True):
@@ -151,7 +155,7 @@ class Reconciler:
         report.missing = len(missing)
         return report, missing
 
-    async def _heal(self, report: ExposureReport, missing: list[Candidate], held: ButlerExposure | None) -> None:
+    async def _heal(self, report: ExposureReport, missing: list[StoredFile], known: ButlerExposure | None) -> None:
         assert self._intake is not None
         if missing:
             outcomes = await self._intake.accept([(image.notice(), image.obj) for image in missing])
@@ -160,10 +164,61 @@ class Reconciler:
                 "missing files queued", bucket=report.bucket, obs_id=report.obs_id, files=report.healed,
                 first=missing[0].stored.path,
             )  # fmt: skip
-        if held and report.verdict == "visit-owed":
-            await note_pending(self._redis, report.bucket, held.instrument, held.exposure_id, "found by reconcile")
+        if known and report.verdict == "visit-owed":
+            await note_pending(self._redis, report.bucket, known.instrument, known.exposure_id, "found by reconcile")
             report.healed += 1
             log.warning("visit owed", bucket=report.bucket, obs_id=report.obs_id)
+
+
+@asynccontextmanager
+async def open_reconciler(
+    config: Config,
+    client: redis.asyncio.Redis,
+    buckets: Sequence[str],
+    intake: Intake | None = None,
+    grace: float | None = None,
+) -> AsyncIterator[Callable[[str], AsyncIterator[ExposureReport]]]:
+    """Open the Butler and the store for a reconciliation.
+
+    Parameters
+    ----------
+    config
+        The whole configuration.
+    client
+        Redis client that decodes responses.
+    buckets
+        Buckets to compare.
+    intake
+        Queues what is missing; None only looks.
+    grace
+        See `Reconciler`; by default the configuration's.
+
+    Yields
+    ------
+    run
+        Takes an observing day, and yields its exposures as `Reconciler.run` does.
+
+    Raises
+    ------
+    ConfigurationError
+        If the Butler or the store can't be used, or if a bucket belongs to another site.
+    TransientError
+        If the Butler, the store or Redis is away.
+    """
+    if intake is not None:
+        for bucket in buckets:
+            await check_site(client, bucket, config.ingest.repo)
+    async with AsyncExitStack() as stack:
+        reader = await stack.enter_async_context(open_reader(config.ingest, config.logging))
+        listings = [await stack.enter_async_context(open_listing(bucket)) for bucket in buckets]
+        reconciler = Reconciler(
+            client,
+            reader,
+            ObjectFilter(config.enqueue.filter),
+            config.reconcile.grace if grace is None else grace,
+            intake,
+        )
+        yield partial(reconciler.run, listings)
 
 
 def last_days(seconds: float, now: datetime | None = None) -> list[str]:
@@ -178,8 +233,8 @@ def last_days(seconds: float, now: datetime | None = None) -> list[str]:
     return days
 
 
-def _held(image: Candidate, held: ButlerExposure | None) -> bool:
-    return held is not None and isinstance(image.obj, ExposureObject) and held.has(image.obj, image.stored.size)
+def _is_in(image: StoredFile, known: ButlerExposure | None) -> bool:
+    return known is not None and isinstance(image.obj, ExposureObject) and known.has(image.obj, image.stored.size)
 
 
 async def _expected(listing: Listing, exposure: StoredExposure) -> set[str] | None:
@@ -210,12 +265,12 @@ def expected_sensors(content: bytes) -> set[str]:
     Raises
     ------
     ValueError
-        If it is no such list: an object or an array of texts, which names at least one.
+        If it is not an object or array of strings, or is empty.
     """
     message = orjson.loads(content.removeprefix(codecs.BOM_UTF8))
     sensors = message.get("expectedSensors") if isinstance(message, dict) else None
     if not isinstance(sensors, dict | list) or not sensors:
-        raise ValueError("expectedSensors is no object and no list, or empty")
+        raise ValueError("expectedSensors is neither an object nor a list, or is empty")
     if not all(isinstance(value, str) for value in (sensors.values() if isinstance(sensors, dict) else sensors)):
-        raise ValueError("expectedSensors holds something else than texts")
+        raise ValueError("expectedSensors holds something other than strings")
     return set(sensors)

@@ -15,7 +15,7 @@ from ..app.config import NOTIFICATION_SECRETS
 from ..app.retry import Backoff
 from ..errors import ConfigurationError, TransientError
 from ..model.buckets import name_on_server
-from .selection import Candidate
+from .object_filter import StoredFile
 
 RECORDS = 250
 """Records of one request."""
@@ -42,7 +42,7 @@ class NotifySink:
         self._url = url
         self._secret = secret
 
-    async def send(self, candidates: Sequence[Candidate]) -> tuple[int, int]:
+    async def send(self, files: Sequence[StoredFile]) -> tuple[int, int]:
         """Post objects.
 
         Returns
@@ -58,8 +58,8 @@ class NotifySink:
             If nothing answers.
         """
         queued = duplicate = 0
-        for first in range(0, len(candidates), RECORDS):
-            records = [self._record(candidate.stored.path) for candidate in candidates[first : first + RECORDS]]
+        for first in range(0, len(files), RECORDS):
+            records = [self._record(file.stored.path) for file in files[first : first + RECORDS]]
             answer = await self._post(orjson.dumps({"Records": records}))
             queued += len(answer.get("queued", ()))
             duplicate += len(answer.get("duplicate", ()))

@@ -16,7 +16,7 @@ from ..model.objects import ExposureObject
 from ..queue.file_status import file_statuses, replaced
 from ..queue.intake import Intake
 from ..store.listing import Listing, day_prefixes, exposure_prefixes, is_lfa
-from .selection import Candidate, Sieve, by_exposure
+from .object_filter import ObjectFilter, StoredFile, obs_ids_by_instrument
 
 _TARGET = re.compile(r"(?P<obs_id>(?P<code>[A-Z]{2})_[A-Z]_(?P<day>\d{8})_\d{6})(_(?P<raft_sensor>R\d{2}_S[\dGW]\d))?")
 
@@ -86,7 +86,7 @@ class TriggerReport:
 class Sink(Protocol):
     """Takes the objects that are to be ingested."""
 
-    async def send(self, candidates: Sequence[Candidate]) -> tuple[int, int]:
+    async def send(self, files: Sequence[StoredFile]) -> tuple[int, int]:
         """Return how many were queued, and how many were on the queue already."""
 
 
@@ -96,9 +96,9 @@ class IntakeSink:
     def __init__(self, intake: Intake) -> None:
         self._intake = intake
 
-    async def send(self, candidates: Sequence[Candidate]) -> tuple[int, int]:
+    async def send(self, files: Sequence[StoredFile]) -> tuple[int, int]:
         """Queue objects."""
-        outcomes = await self._intake.accept([(candidate.notice(), candidate.obj) for candidate in candidates])
+        outcomes = await self._intake.accept([(file.notice(), file.obj) for file in files])
         queued = outcomes.count("queued")
         return queued, len(outcomes) - queued
 
@@ -108,8 +108,8 @@ class Trigger:
 
     Parameters
     ----------
-    sieve
-        Makes candidates of the objects listed, for a target's detector.
+    object_filter
+        Makes files of the objects listed, for a target's detector.
     sink
         Where they go; None only looks.
     reader
@@ -122,13 +122,13 @@ class Trigger:
 
     def __init__(
         self,
-        sieve: Callable[[str | None], Sieve],
+        object_filter: Callable[[str | None], ObjectFilter],
         sink: Sink | None,
         reader: ButlerReader | None,
         client: redis.asyncio.Redis | None,
         progress: Callable[[TriggerReport], None] = lambda report: None,
     ) -> None:
-        self._sieve = sieve
+        self._object_filter = object_filter
         self._sink = sink
         self._reader = reader
         self._redis = client
@@ -152,65 +152,63 @@ class Trigger:
             If the store or the Butler do not answer; what was sent before stays sent.
         """
         for target in targets:
-            async for candidates in self._pages(listing, target, report):
-                await self._send(listing.bucket, candidates, report)
+            async for files in self._pages(listing, target, report):
+                await self._send(listing.bucket, files, report)
                 self._progress(report)
 
-    async def _pages(self, listing: Listing, target: Target, report: TriggerReport) -> AsyncIterator[list[Candidate]]:
-        sieve = self._sieve(target.raft_sensor)
+    async def _pages(self, listing: Listing, target: Target, report: TriggerReport) -> AsyncIterator[list[StoredFile]]:
+        object_filter = self._object_filter(target.raft_sensor)
         for prefix in await target.prefixes(listing):
             async for page in listing.objects(prefix):
-                sifted = sieve(page)
-                report.ignored += sifted.ignored
-                report.unknown += sifted.unknown
-                yield sifted.candidates
+                filtered = object_filter(page)
+                report.ignored += filtered.ignored
+                report.unknown += filtered.unknown
+                yield filtered.files
 
-    async def _send(self, bucket: str, candidates: list[Candidate], report: TriggerReport) -> None:
-        missing = await self._without_held(candidates)
-        report.in_butler += len(candidates) - len(missing)
-        selected = await self._without_moving(bucket, missing, report)
-        report.selected += [candidate.stored.path for candidate in selected]
+    async def _send(self, bucket: str, files: list[StoredFile], report: TriggerReport) -> None:
+        missing = await self._not_in_butler(files)
+        report.in_butler += len(files) - len(missing)
+        selected = await self._not_on_the_way(bucket, missing, report)
+        report.selected += [file.stored.path for file in selected]
         if self._sink and selected:
             queued, duplicate = await self._sink.send(selected)
             report.queued += queued
             report.duplicate += duplicate
 
-    async def _without_held(self, candidates: list[Candidate]) -> list[Candidate]:
+    async def _not_in_butler(self, files: list[StoredFile]) -> list[StoredFile]:
         if self._reader is None:
-            return candidates
-        etags = {candidate.stored.path: candidate.stored.etag for candidate in candidates}
+            return files
+        etags = {file.stored.path: file.stored.etag for file in files}
         other = await replaced(self._redis, etags) if self._redis else {}
         held: dict[tuple[str, str], ButlerExposure] = {}
-        for instrument, obs_ids in by_exposure(candidates).items():
+        for instrument, obs_ids in obs_ids_by_instrument(files).items():
             found = await self._reader.exposures(instrument, sorted(obs_ids))
             held |= {(instrument, obs_id): exposure for obs_id, exposure in found.items()}
         return [
-            candidate
-            for candidate in candidates
+            file
+            for file in files
             if not (
-                candidate.stored.path not in other
-                and isinstance(candidate.obj, ExposureObject)
-                and (exposure := held.get((candidate.obj.instrument, candidate.obj.obs_id)))
-                and exposure.has(candidate.obj, candidate.stored.size)
+                file.stored.path not in other
+                and isinstance(file.obj, ExposureObject)
+                and (exposure := held.get((file.obj.instrument, file.obj.obs_id)))
+                and exposure.has(file.obj, file.stored.size)
             )
         ]
 
-    async def _without_moving(self, bucket: str, candidates: list[Candidate], report: TriggerReport) -> list[Candidate]:
+    async def _not_on_the_way(self, bucket: str, files: list[StoredFile], report: TriggerReport) -> list[StoredFile]:
         if self._redis is None:
-            return candidates
+            return files
         remaining = []
-        found = await file_statuses(self._redis, bucket, [candidate.stored.path for candidate in candidates])
-        for candidate, status in zip(candidates, found, strict=True):
-            etag = candidate.stored.etag
+        found = await file_statuses(self._redis, bucket, [file.stored.path for file in files])
+        for file, status in zip(files, found, strict=True):
+            etag = file.stored.etag
             if status.on_the_way:
                 report.on_the_way += 1
             elif (
-                not isinstance(candidate.obj, ExposureObject)
-                and status.place == "ingested"
-                and status.etag in (None, etag)
+                not isinstance(file.obj, ExposureObject) and status.place == "ingested" and status.etag in (None, etag)
             ):
                 # What the Butler holds of the annex can't be asked for by exposure; Redis remembers it for a while.
                 report.in_butler += 1
             else:
-                remaining.append(candidate)
+                remaining.append(file)
         return remaining

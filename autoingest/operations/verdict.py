@@ -1,4 +1,4 @@
-"""What is to be said of an exposure once store, Butler and Redis have been asked."""
+"""The state of an exposure, judged from the store, the Butler and Redis."""
 
 from __future__ import annotations
 
@@ -17,40 +17,40 @@ VERDICTS: dict[Verdict, str] = {
 }
 """Every verdict with its meaning."""
 
-AMISS: tuple[Verdict, ...] = ("missing", "dead", "visit-owed", "incomplete", "not-in-store")
-"""Verdicts that want somebody's attention."""
+NEEDS_ATTENTION: tuple[Verdict, ...] = ("missing", "dead", "visit-owed", "incomplete", "not-in-store")
+"""Verdicts that an operator should look at."""
 
 
 @dataclass(slots=True)
 class ExposureReport:
-    """How one exposure stands; numbers of image files."""
+    """The state of one exposure; counts are of image files."""
 
     bucket: str
     instrument: str
     day_obs: str
     obs_id: str
     expected: int | None = None
-    """Images that it should have; None if neither the store nor the program know."""
+    """Images that it should have; None if neither the store nor this program knows."""
     in_store: int = 0
     in_butler: int = 0
     on_the_way: int = 0
     dead: int = 0
     young: int = 0
-    """Neither in the Butler nor on the way, but written so recently that their notifications may be under way."""
+    """Neither in the Butler nor on the way, but so recent that their notifications may still arrive."""
     missing: int = 0
-    """In the store, and neither in the Butler nor on the way nor dead nor young."""
+    """In the store, but not in the Butler, on the way, dead or young."""
     absent: tuple[str, ...] = ()
     """Expected detectors without an image in the store or in the Butler."""
     recent: bool = False
-    """Whether more files may come to the store."""
+    """Whether more files may still arrive in the store."""
     visit: Literal["defined", "owed", "none", "unknown"] = "unknown"
-    """``none``: it is to be no visit; ``unknown``: the Butler does not know the exposure."""
+    """``none``: the exposure is not to be a visit; ``unknown``: the Butler does not know the exposure."""
     healed: int = 0
-    """Files, or visits owed, that were handed on."""
+    """Files queued again, and owed visits recorded."""
 
     @property
     def verdict(self) -> Verdict:
-        """The worst that is to be said."""
+        """The most serious verdict that applies."""
         if self.missing:
             return "missing"
         if self.dead:

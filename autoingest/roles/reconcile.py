@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from contextlib import AsyncExitStack
 
 import redis.asyncio
 import structlog
@@ -13,16 +12,13 @@ import structlog
 from ..app import metrics
 from ..app.config import Config
 from ..app.retry import end, pause
-from ..butler.reader import open_reader
 from ..errors import AutoingestError
-from ..operations.reconcile import Reconciler, last_days
-from ..operations.selection import Sieve
-from ..operations.verdict import AMISS, VERDICTS
+from ..operations.reconcile import last_days, open_reconciler
+from ..operations.verdict import NEEDS_ATTENTION, VERDICTS
 from ..queue.connection import REDIS_AWAY, health
 from ..queue.health import FORGET
 from ..queue.intake import Intake
-from ..queue.site import check_site
-from ..store.listing import is_lfa, open_listing
+from ..store.listing import is_lfa
 from ..store.profiles import resolve
 
 log = structlog.get_logger(__name__)
@@ -101,21 +97,10 @@ class ReconcileRole:
         begun = time.monotonic()
         counts: Counter[tuple[str, str]] = Counter()
         healed: Counter[str] = Counter()
-        async with AsyncExitStack() as stack:
-            if settings.heal:
-                for bucket in self._buckets:
-                    await check_site(self._redis, bucket, self._config.ingest.repo)
-            reader = await stack.enter_async_context(open_reader(self._config.ingest, self._config.logging))
-            listings = [await stack.enter_async_context(open_listing(bucket)) for bucket in self._buckets]
-            reconciler = Reconciler(
-                self._redis,
-                reader,
-                Sieve(self._config.enqueue.filter),
-                settings.grace,
-                self._intake if settings.heal else None,
-            )
+        intake = self._intake if settings.heal else None
+        async with open_reconciler(self._config, self._redis, self._buckets, intake) as reconciled:
             for day in last_days(settings.last):
-                async for report in reconciler.run(listings, day):
+                async for report in reconciled(day):
                     counts[report.bucket, report.verdict] += 1
                     healed[report.bucket] += report.healed
                     metrics.RECONCILE_HEALED.labels(report.bucket).inc(report.healed)
@@ -125,7 +110,7 @@ class ReconcileRole:
         metrics.RECONCILE_TIME.set_to_current_time()
         log.info(
             "reconciled", exposures=counts.total(), healed=healed.total(),
-            amiss=sum(number for (_, verdict), number in counts.items() if verdict in AMISS),
+            need_attention=sum(number for (_, verdict), number in counts.items() if verdict in NEEDS_ATTENTION),
             elapsed_s=round(time.monotonic() - begun, 1),
         )  # fmt: skip
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from autoingest.operations.exposures import stored_exposures
-from autoingest.operations.selection import Sieve
+from autoingest.operations.object_filter import ObjectFilter
 from autoingest.store.listing import StoredObject
 
 OBS_IDS = [f"MC_O_20251231_{number:06d}" for number in range(1, 4)]
@@ -33,7 +33,7 @@ class Pages:
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 7, 12, 100])
 async def test_exposures_are_whole_on_pages_of_any_size(size: int) -> None:
     listing: Any = Pages(size)
-    found = [item async for group in stored_exposures(listing, "", Sieve(r"\.fits$")) for item in group]
+    found = [item async for group in stored_exposures(listing, "", ObjectFilter(r"\.fits$")) for item in group]
     assert [item.obs_id for item in found] == OBS_IDS
     assert {frozenset(item.detectors) for item in found} == {frozenset({"R22_S10", "R22_S11"})}
     assert [item.expected_key for item in found] == [key for key in KEYS if "expected" in key]

@@ -1,4 +1,4 @@
-"""Objects of the store that are to be ingested."""
+"""Finds the objects of the store that are to be ingested."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from ..store.listing import StoredObject
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
-    """An object that the filter lets through and whose key is understood."""
+class StoredFile:
+    """An object that passes the filter and whose key is understood."""
 
     stored: StoredObject
     obj: ExposureObject | LfaObject
 
     def notice(self) -> Notice:
-        """Return the notice that has it queued whatever became of it before."""
+        """Return a notice that queues the object whatever happened to it before."""
         bucket, _, key = self.stored.path.partition("/")
         return Notice(
             bucket=bucket,
@@ -29,25 +29,25 @@ class Candidate:
             event_id=None,
             etag=self.stored.etag,
             size=self.stored.size,
-            # The time from an object's creation to its ingest is no measure of this program where it was called later.
+            # Left out, as the delay since the object was created says nothing about this program.
             created=None,
             demanded=True,
         )
 
 
 @dataclass(slots=True)
-class Sifted:
-    """What a page of a listing holds."""
+class FilteredPage:
+    """What the filter made of a page of a listing."""
 
-    candidates: list[Candidate] = field(default_factory=list)
+    files: list[StoredFile] = field(default_factory=list)
     ignored: int = 0
     """Objects that the filter leaves out."""
     unknown: int = 0
     """Objects whose keys fit no known shape."""
 
 
-class Sieve:
-    """Takes the same objects as the enqueue role.
+class ObjectFilter:
+    """Selects the same objects as the enqueue role.
 
     Parameters
     ----------
@@ -61,30 +61,30 @@ class Sieve:
         self._search = re.compile(pattern).search
         self._raft_sensor = raft_sensor
 
-    def __call__(self, page: Iterable[StoredObject]) -> Sifted:
-        """Sift a page."""
-        sifted = Sifted()
+    def __call__(self, page: Iterable[StoredObject]) -> FilteredPage:
+        """Filter a page."""
+        filtered = FilteredPage()
         for stored in page:
             key = stored.path.partition("/")[2]
             if CANARY_FOLDER in key or not self._search(key):
-                sifted.ignored += 1
+                filtered.ignored += 1
                 continue
             try:
                 obj = parse(stored.path)
             except UnknownObjectError:
-                sifted.unknown += 1
+                filtered.unknown += 1
                 continue
             if self._raft_sensor and not (isinstance(obj, ExposureObject) and obj.raft_sensor == self._raft_sensor):
-                sifted.ignored += 1
+                filtered.ignored += 1
                 continue
-            sifted.candidates.append(Candidate(stored, obj))
-        return sifted
+            filtered.files.append(StoredFile(stored, obj))
+        return filtered
 
 
-def by_exposure(candidates: Sequence[Candidate]) -> dict[str, set[str]]:
+def obs_ids_by_instrument(files: Sequence[StoredFile]) -> dict[str, set[str]]:
     """Return the obs_ids of exposures' objects, by instrument."""
     found: dict[str, set[str]] = {}
-    for candidate in candidates:
-        if isinstance(candidate.obj, ExposureObject):
-            found.setdefault(candidate.obj.instrument, set()).add(candidate.obj.obs_id)
+    for file in files:
+        if isinstance(file.obj, ExposureObject):
+            found.setdefault(file.obj.instrument, set()).add(file.obj.obs_id)
     return found
