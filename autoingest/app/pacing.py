@@ -10,7 +10,7 @@ import structlog
 PAUSE = 60.0
 """Seconds from one line of a kind to the next."""
 
-MOST = 1000
+MAX_KINDS = 1000
 """Kinds that are told apart; all others count as one."""
 
 log = structlog.get_logger(__name__)
@@ -35,9 +35,9 @@ class PacedLog:
     def warn(self, kind: Hashable, **fields: object) -> None:
         """Log unless that has just been done for this kind, say a sender; then count it for the next line."""
         now = time.monotonic()
-        if kind not in self._kinds and len(self._kinds) >= MOST:
+        if kind not in self._kinds and len(self._kinds) >= MAX_KINDS:
             self._kinds = {name: entry for name, entry in self._kinds.items() if now - entry[0] < self._pause}
-            if len(self._kinds) >= MOST:
+            if len(self._kinds) >= MAX_KINDS:
                 kind = "others"
         last, unsaid = self._kinds.get(kind, (-self._pause, 0))
         if now - last < self._pause:

@@ -158,11 +158,11 @@ class _Reader:
         if kind == "group":
             # A group belongs to no day by itself.
             exposures = self._records("exposure", self._day)
-            wanted = {(record.instrument, record.group) for record in exposures}
+            used = {(record.instrument, record.group) for record in exposures}
             found = [
                 record
                 for record in self._records("group", self._instrument)
-                if not self._has_day or (record.instrument, record.name) in wanted
+                if not self._has_day or (record.instrument, record.name) in used
             ]
         else:
             found = self._records(kind, self._instrument if kind in BY_INSTRUMENT else self._day)

@@ -10,7 +10,7 @@ import sqlalchemy.exc
 from botocore.exceptions import BotoCoreError, ClientError
 
 from ..errors import AutoingestError, ConfigurationError, PermanentError, RefusedError, TransientError
-from ..store.failure import told
+from ..store.failure import one_line
 
 _DATA_CLASSES = {"21", "22", "23", "44", "54"}
 """SQLSTATE classes that a file's values can cause: cardinality, data exception, integrity, view's check option, program
@@ -88,11 +88,11 @@ def cause(error: BaseException) -> str:
     """Return type and message, in one line, of what the database, the store or the machine said."""
     seen, found = error, error
     if isinstance(error, BotoCoreError):
-        return told(error)
+        return one_line(error)
     while (following := seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)) is not None:
         seen = following
         if isinstance(seen, BotoCoreError):
-            return told(seen)
+            return one_line(seen)
         if _one_is_outage(seen):
             found = seen
     if isinstance(found, sqlalchemy.exc.DBAPIError) and found.orig is not None:

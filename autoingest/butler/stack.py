@@ -218,12 +218,12 @@ def _alike(items: Sequence[Item]) -> list[list[Item]]:
 
     The task makes an exposure's record from one of its files and never compares the others.
     """
-    told: dict[Key, dict[object, list[Item]]] = defaultdict(lambda: defaultdict(list))
+    files: dict[Key, dict[object, list[Item]]] = defaultdict(lambda: defaultdict(list))
     for item in items:
         if item.exposure:
-            told[item.exposure][item.fingerprint].append(item)
+            files[item.exposure][item.fingerprint].append(item)
     rounds: list[list[Item]] = []
-    for variants in told.values():
+    for variants in files.values():
         for index, variant in enumerate(variants.values()):
             if index == len(rounds):
                 rounds.append([])

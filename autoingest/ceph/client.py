@@ -19,7 +19,7 @@ from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from yarl import URL
 
 from ..errors import AutoingestError, ConfigurationError, TransientError
-from ..store.failure import told
+from ..store.failure import one_line
 from ..store.profiles import open_client, resolve
 from .schema import BucketSpec
 from .spec import Spec
@@ -182,7 +182,7 @@ class Gateway:
             ):
                 status = response.status
         except (aiohttp.ClientError, TimeoutError) as err:
-            raise TransientError(f"can't {what}: Ceph does not answer ({told(err)})") from err
+            raise TransientError(f"can't {what}: Ceph does not answer ({one_line(err)})") from err
         if status >= 300:
             raise _refusal(what, status, None)
 
@@ -268,7 +268,7 @@ def _translated_errors(what: str) -> Iterator[None]:
         answer = err.response.get("ResponseMetadata", {})
         raise _refusal(what, answer.get("HTTPStatusCode", 0), err.response.get("Error", {}).get("Code")) from None
     except (BotoCoreError, HTTPClientError, OSError) as err:
-        raise TransientError(f"can't {what}: Ceph does not answer ({told(err)})") from err
+        raise TransientError(f"can't {what}: Ceph does not answer ({one_line(err)})") from err
 
 
 def _refusal(what: str, status: int, code: str | None) -> AutoingestError:

@@ -46,18 +46,18 @@ def demo(data: Path | None, as_json: bool) -> None:
         autoingest demo
     """  # noqa: D301 - click's mark is a real backspace
     folder = data or DATA / datetime.now().strftime("%Y%m%d-%H%M%S")
-    told = console(stderr=True)
+    terminal = console(stderr=True)
     os.environ.setdefault(NOTIFICATION_SECRETS, secrets.token_hex())
     configure_logging(LoggingConfig(level="WARNING", format="console"))
     try:
         with (
-            told.status("Starting Valkey, an S3 server, a Butler repository and the four roles ...") as status,
+            terminal.status("Starting Valkey, an S3 server, a Butler repository and the four roles ...") as status,
             development(folder, first_port=None, quiet=True) as config,
-            closing(_Bars(told, status, as_json)) as bars,
+            closing(_Bars(terminal, status, as_json)) as bars,
         ):
             report = asyncio.run(demonstrate(config, bars.show))
     except KeyboardInterrupt:
-        told.print("Interrupted; everything is stopped.")
+        terminal.print("Interrupted; everything is stopped.")
         sys.exit(130)
     repo = folder.absolute() / "repo"
     if as_json:
@@ -72,7 +72,7 @@ def demo(data: Path | None, as_json: bool) -> None:
         butler = "butler" if shutil.which("butler") else Path(sys.executable).with_name("butler")
         output.print(f"  {butler} query-dimension-records {repo} visit", soft_wrap=True)
     for trouble in report.trouble:
-        told.print(trouble, style="red")
+        terminal.print(trouble, style="red")
     sys.exit(1 if report.trouble else 0)
 
 

@@ -151,7 +151,9 @@ async def _inspect(
     grouped = [names[file.path] for file in images if not file.path.endswith("_guider.fits")]
     present = await _ask_presence(presence_port, group, grouped)
     stored = await asyncio.to_thread(_stored, config.ingest.repo, exposure)
-    trouble = [f"{stored[what]} of {wanted} {what}" for what, wanted in EXPECTED.items() if stored[what] != wanted]
+    trouble = [
+        f"{stored[what]} of {expected} {what}" for what, expected in EXPECTED.items() if stored[what] != expected
+    ]
     if present != len(grouped):
         trouble.append(f"{present} of {len(grouped)} present")
     trouble += [

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from .connections import Connection
 
-MOST = 100
+MAX_HELD = 100
 """Refusals that are held back at once."""
 
 
@@ -29,7 +29,7 @@ class Refusals:
 
     async def refuse(self, request: web.Request, response: web.Response) -> web.Response:
         """Return `response` after a while, or, if too many are held already, at once and as the connection's last."""
-        if self._held >= MOST:
+        if self._held >= MAX_HELD:
             response.force_close()
             return response
         connection = request.protocol

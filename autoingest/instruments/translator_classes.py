@@ -72,12 +72,12 @@ def _of_site(instrument: str, obs_id: str) -> corrections.Cards:
     """Return the corrections that the site's own translator finds, looked up once for all files of an exposure."""
     from astro_metadata_translator import fix_header
 
-    told: dict[str, object] = {"INSTRUME": CAMERAS[instrument].instrume[0], "OBSID": obs_id}
-    header = dict(told)
+    given: dict[str, object] = {"INSTRUME": CAMERAS[instrument].instrume[0], "OBSID": obs_id}
+    header = dict(given)
     lookup = type("Lookup", (translator(instrument),), {"name": None, "fix_header": lambda *_, **__: False})
     fix_header(header, translator_class=lookup)
     return {card: value for card, value in header.items()
-            if told.get(card) != value and not card.startswith(cards.LIBRARY)}  # fmt: skip
+            if given.get(card) != value and not card.startswith(cards.LIBRARY)}  # fmt: skip
 
 
 @cache

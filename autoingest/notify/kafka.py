@@ -26,7 +26,7 @@ from .counts import Counts
 from .kafka_lag import measure, unknown
 from .records import MalformedMessageError, ParsedMessage, RecordParser
 
-MOST = 500
+MAX_POLL_RECORDS = 500
 """Messages that are in hand at once, at the most."""
 
 POLL = 1.0
@@ -183,7 +183,7 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
         else:
             self._aside.clear()  # each was tried again for `ASIDE`, without an error
             try:
-                self._batch = await consumer.getmany(timeout_ms=int(POLL * 1000), max_records=MOST)
+                self._batch = await consumer.getmany(timeout_ms=int(POLL * 1000), max_records=MAX_POLL_RECORDS)
             except Exception:
                 # It may be about one partition, but the messages of all are lost with it: read again from the commits,
                 # and find the one.
@@ -195,7 +195,7 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
     async def _fetch_apart(self, consumer: AIOKafkaConsumer) -> dict[TopicPartition, list[ConsumerRecord]]:
         """Fetch from each partition by itself, and set those aside that can't be read."""
         batch: dict[TopicPartition, list[ConsumerRecord]] = {}
-        room = MOST
+        room = MAX_POLL_RECORDS
         for partition in consumer.assignment():
             aside = self._aside.get(partition)
             if not room or (aside and time.monotonic() < aside.until):

@@ -21,7 +21,7 @@ import redis.asyncio
 
 from ..model.text import printable
 from . import keys
-from .places import CHUNK, SCAN_COUNT, UNREADABLE, Located, Locator, holders_of_leases, settle
+from .places import CHUNK, SCAN_COUNT, UNREADABLE, Located, Locator, holders_of_leases, place_of
 
 Category = Literal["queued", "working", "waiting", "ingested", "dead", "rejected", "dropped", "given up"]
 CATEGORIES: tuple[Category, ...] = (
@@ -270,7 +270,7 @@ class Auditor:
                     continue
                 if place & (_TWICE | _SEEN):
                     continue
-                category = settle(record, [_PLACES[place]] if place else [])
+                category = place_of(record, [_PLACES[place]] if place else [])
                 if category is None:
                     suspects.add(path)
                     self._bucket_of[path] = bucket

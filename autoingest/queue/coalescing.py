@@ -17,7 +17,7 @@ from ..app.retry import Backoff, end
 from . import keys
 from .connection import REDIS_AWAY, UnconfirmedError, health, is_safe
 
-MOST = 500
+MAX_ITEMS = 500
 """Maximum number of items in one call, which blocks Redis for some milliseconds."""
 
 CONFIRMED_EXPIRY = 60
@@ -114,7 +114,9 @@ class CoalescedScript:
         if not items:
             return []
         loop = asyncio.get_running_loop()
-        parts = [_Part(items[first : first + MOST], loop.create_future()) for first in range(0, len(items), MOST)]
+        parts = [
+            _Part(items[first : first + MAX_ITEMS], loop.create_future()) for first in range(0, len(items), MAX_ITEMS)
+        ]
         self._line.extend(parts)
         if self._task is None:
             self._task = loop.create_task(self._drain(), name="coalesced script calls")
@@ -197,7 +199,7 @@ class CoalescedScript:
         """Take as many items as one call may hold from the front of the line, except those of callers that left."""
         group: list[_Part] = []
         items = 0
-        while self._line and items + len(self._line[0].items) <= MOST:
+        while self._line and items + len(self._line[0].items) <= MAX_ITEMS:
             part = self._line.popleft()
             if not part.done.done():
                 group.append(part)

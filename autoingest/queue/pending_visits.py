@@ -65,7 +65,7 @@ class PendingVisits:
                 log.warning("pending visit is invalid", key=self._key, field=printable(field))
         return exposures
 
-    async def settle(self, exposures: Iterable[tuple[str, int]]) -> None:
+    async def remove(self, exposures: Iterable[tuple[str, int]]) -> None:
         """Remove exposures whose visits are in the Butler."""
         if fields := [pending_field(*exposure) for exposure in exposures]:
             await self._redis.hdel(self._key, *fields)

@@ -68,7 +68,7 @@ class Located:
     @property
     def place(self) -> Place | None:
         """Where the file is; None if it is nowhere, in two places, or in another than its record says."""
-        return settle(self.record, [place.partition(":")[0] for place in self.places])
+        return place_of(self.record, [place.partition(":")[0] for place in self.places])
 
     @property
     def is_at_rest(self) -> bool:
@@ -76,7 +76,7 @@ class Located:
         return self.record.state == "dropped" or self.record.finished
 
 
-def settle(record: Record, places: Sequence[str]) -> Place | None:
+def place_of(record: Record, places: Sequence[str]) -> Place | None:
     """Return where a file is, from its record and the lists that contain it.
 
     Parameters

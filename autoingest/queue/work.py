@@ -322,7 +322,7 @@ class WorkQueue:
         """Make a file a dead letter at once; False if the claim was no longer valid."""
         return await self.failed(claim, reason, exception, max_attempts=0, delay=0) == "dead"
 
-    async def tried(self, claims: Sequence[Claimed], least: int = 0) -> list[int]:
+    async def count_process_ends(self, claims: Sequence[Claimed], least: int = 0) -> list[int]:
         """Count that a process has ended with these files in hand; the count becomes `least` or more.
 
         Returns

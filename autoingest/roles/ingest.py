@@ -156,14 +156,14 @@ class IngestRole:
     async def _define_owed(self, butler: ButlerProcess, bucket: str, stop: asyncio.Event) -> None:
         """Define owed visits when they are due, until `stop` is set."""
         settings = self._config.ingest
-        owed = PendingVisits(self._redis, bucket, settings.visit_retry)
+        pending = PendingVisits(self._redis, bucket, settings.visit_retry)
         interval = min(OWED_INTERVAL, settings.visit_retry)
         state, user = health(self._redis), f"owed visits of {bucket}"
         while not stop.is_set():
             try:
                 await check_site(self._redis, bucket, settings.repo)
-                if exposures := await owed.claim():
-                    await self._define(butler, bucket, owed, exposures)
+                if exposures := await pending.claim():
+                    await self._define(butler, bucket, pending, exposures)
                 state.worked(user)
             except ForeignQueueError:
                 state.worked(user)
@@ -174,7 +174,7 @@ class IngestRole:
             await pause(stop, interval)
 
     async def _define(
-        self, butler: ButlerProcess, bucket: str, owed: PendingVisits, exposures: Sequence[tuple[str, int]]
+        self, butler: ButlerProcess, bucket: str, pending: PendingVisits, exposures: Sequence[tuple[str, int]]
     ) -> None:
         try:
             result = await butler.define_visits(exposures, self._config.ingest.batch_timeout)
@@ -182,14 +182,14 @@ class IngestRole:
             log.warning("owed visits kept", bucket=bucket, exposures=len(exposures), error=str(err))
             if len(exposures) > 1:  # one that ends the process must not delay the others
                 for exposure in exposures:
-                    await self._define(butler, bucket, owed, [exposure])
+                    await self._define(butler, bucket, pending, [exposure])
             return
         still = {(visit.instrument, visit.exposure_id) for visit in result.owed}
-        settled = [exposure for exposure in exposures if exposure not in still]
-        await owed.settle(settled)
+        defined = [exposure for exposure in exposures if exposure not in still]
+        await pending.remove(defined)
         for instrument, _ in result.visits:
             metrics.VISITS.labels(instrument).inc()
-        log.info("owed visits looked at", bucket=bucket, settled=len(settled), owed=len(still))
+        log.info("owed visits looked at", bucket=bucket, settled=len(defined), owed=len(still))
 
     async def close(self) -> None:
         """Close the exposure webhook's client; the caller ends the Butler processes."""

@@ -98,7 +98,7 @@ class Suspects:
 
         With `certain`, they are no longer trusted, however few their tries.
         """
-        numbers = await self._queue.tried([file.claim for file in files], TRUSTED + 1 if certain else 0)
+        numbers = await self._queue.count_process_ends([file.claim for file in files], TRUSTED + 1 if certain else 0)
         for file, number in zip(files, numbers, strict=True):
             file.claim = replace(file.claim, tries=number)
         return [file for file in files if file.claim.tries]

@@ -1,4 +1,4 @@
-"""What a store's refusal or silence means, told from the error of its client.
+"""What a store's refusal or silence means, one_line from the error of its client.
 
 The client (obstore) has few classes of errors; status, code and cause are in the text of the error only.
 """
@@ -101,7 +101,7 @@ def in_words(status: int, code: str) -> str:
     return f"{text} ({remedy})" if remedy else text
 
 
-def told(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
     """Return what an error of another client says, with what it comes from; in one line."""
     messages = [str(error)]
     while (cause := error.__cause__ or error.__context__) is not None:

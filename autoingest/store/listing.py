@@ -17,7 +17,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from ..errors import ConfigurationError, TransientError
 from ..model.objects import CAMERA_CODES, INSTRUMENT_ALIASES, bare_etag
-from .failure import in_words, told
+from .failure import in_words, one_line
 from .profiles import open_client, resolve
 
 T = TypeVar("T")
@@ -131,7 +131,9 @@ class Listing:
             needs = "; s3:ListBucket and s3:GetObject are needed" if status in (401, 403) else ""
             raise TransientError(f"bucket {self.bucket}: {said}{needs}", bucket=self.bucket) from err
         except (BotoCoreError, aiohttp.ClientError, OSError) as err:
-            raise TransientError(f"bucket {self.bucket}: the store is away: {told(err)}", bucket=self.bucket) from err
+            raise TransientError(
+                f"bucket {self.bucket}: the store is away: {one_line(err)}", bucket=self.bucket
+            ) from err
 
 
 @asynccontextmanager

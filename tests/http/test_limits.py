@@ -21,7 +21,7 @@ from redis.asyncio import Redis
 
 from autoingest.app.config import NOTIFICATION_SECRETS, Config, Listen, Tls
 from autoingest.app.health import Admin
-from autoingest.app.pacing import MOST, PacedLog
+from autoingest.app.pacing import MAX_KINDS, PacedLog
 from autoingest.http import bodies, connections, listener, refusals
 from autoingest.http.listener import Listener
 from autoingest.notify.records import MalformedMessageError, RecordParser
@@ -260,7 +260,7 @@ async def test_bearer_token_counts_as_the_secret_of_records(redis_client: Redis,
 
 async def test_refusals_are_slow_and_few(redis_client: Redis, secret: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those beyond the limit are answered at once and lose their connection; one line tells of all."""
-    monkeypatch.setattr(refusals, "MOST", 3)
+    monkeypatch.setattr(refusals, "MAX_HELD", 3)
     async with enqueue(redis_client, hold=3.0) as role, asyncio.timeout(120):
         with structlog.testing.capture_logs() as logs:
             loop = asyncio.get_running_loop()
@@ -296,11 +296,11 @@ def test_log_is_paced_for_each_sender(monkeypatch: pytest.MonkeyPatch) -> None:
         paced.warn("b", remote="b")
         now = 61.0
         paced.warn("a", remote="a")
-        for sender in range(2 * MOST):
+        for sender in range(2 * MAX_KINDS):
             paced.warn(sender)
     assert [entry.get("not_logged_since") for entry in logs if entry.get("remote")] == [None, None, 4]
-    assert len(logs) <= MOST + 3
-    assert len(paced._kinds) <= MOST + 1
+    assert len(logs) <= MAX_KINDS + 3
+    assert len(paced._kinds) <= MAX_KINDS + 1
 
 
 # Connections

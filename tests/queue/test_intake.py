@@ -18,7 +18,7 @@ from autoingest.app import metrics
 from autoingest.model.notices import Notice, Rejection
 from autoingest.model.objects import ExposureObject, LfaObject, parse
 from autoingest.queue import keys
-from autoingest.queue.coalescing import MOST
+from autoingest.queue.coalescing import MAX_ITEMS
 from autoingest.queue.dead_letters import drop_rejected
 from autoingest.queue.intake import MAX_STEPS, Intake
 from autoingest.queue.statistics import MAX_ANNEX_INSTRUMENTS
@@ -289,7 +289,7 @@ async def test_concurrent_calls_with_racing_duplicates(intake: Intake, redis_cli
 
 
 async def test_more_than_one_call_holds(intake: Intake, redis_client: redis.asyncio.Redis) -> None:
-    paths = [f"{FOLDER}/MC_O_20251231_000010_{n}.fits" for n in range(2 * MOST + 7)]
+    paths = [f"{FOLDER}/MC_O_20251231_000010_{n}.fits" for n in range(2 * MAX_ITEMS + 7)]
     assert await intake.accept([notice(path=path) for path in paths]) == ["queued"] * len(paths)
     assert (await redis_client.lrange(QUEUE, 0, -1))[::-1] == paths
 
@@ -315,7 +315,7 @@ async def test_half_a_step_is_completed_by_its_repetition(valkey_url: str, redis
     assert await redis_client.hget(keys.received(BUCKET), "20251231") == "1"
 
 
-@pytest.mark.parametrize("number", [1, MOST + 1])
+@pytest.mark.parametrize("number", [1, MAX_ITEMS + 1])
 @pytest.mark.parametrize("by_deadline", [True, False])
 async def test_who_waits_no_longer_is_forgotten(number: int, by_deadline: bool) -> None:
     away = redis.asyncio.Redis(port=1, retry=Retry(NoBackoff(), 0))

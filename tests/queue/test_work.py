@@ -268,7 +268,7 @@ async def test_version_of_which_nothing_is_heard_has_its_successor_looked_at_aga
         assert await other.ingested([new]) == [image(0)]
     match end:
         case "suspected":
-            assert await late.tried([claim]) == [0]
+            assert await late.count_process_ends([claim]) == [0]
         case "away":
             assert await late.defer(claim, 0, None) == "lost"
         case "give_back":

@@ -90,7 +90,7 @@ def _from(*cards: str, **more: Any) -> Source:
     return Source(cards=cards, **more)
 
 
-def _told(source: Source) -> Source:
+def _recorded(source: Source) -> Source:
     if not source.cards:
         raise ValueError("a card must tell it")
     return source
@@ -114,7 +114,7 @@ def _scale(source: Source) -> Source:
     return source
 
 
-Told = Annotated[Source, AfterValidator(_told)]
+Recorded = Annotated[Source, AfterValidator(_recorded)]
 Needed = Annotated[Source, AfterValidator(_needed)]
 Moment = Annotated[Source, AfterValidator(_plain)]
 
@@ -125,11 +125,11 @@ class HeaderCards(Block):
     None stands for a rule of the observatory that a `Source` can't express: see `translators.rubin`.
     """
 
-    obs_id: Told = _from("OBSID")
-    day_obs: Told = _from("DAYOBS")
+    obs_id: Recorded = _from("OBSID")
+    day_obs: Recorded = _from("DAYOBS")
     """Observing day, ``YYYYMMDD`` or ``YYYY-MM-DD``."""
 
-    seq_num: Told = _from("SEQNUM")
+    seq_num: Recorded = _from("SEQNUM")
     """Number of the exposure in its day; day and number make the exposure id."""
 
     controller: Source = Source()
@@ -138,7 +138,7 @@ class HeaderCards(Block):
     group: Source = _from("GROUPID")
     """The exposure id where no card tells it."""
 
-    begin: Annotated[Told, AfterValidator(_plain)] = _from("MJD-BEG", "DATE-BEG", "MJD-OBS", "DATE-OBS")
+    begin: Annotated[Recorded, AfterValidator(_plain)] = _from("MJD-BEG", "DATE-BEG", "MJD-OBS", "DATE-OBS")
     """A number is a modified Julian date, a text an ISO 8601 time."""
 
     end: Moment | None = None

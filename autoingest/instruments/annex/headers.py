@@ -99,7 +99,7 @@ class DescribedHeader:
             raise self._missing(field)
         return found
 
-    def told(self, field: str) -> bool:
+    def is_described(self, field: str) -> bool:
         """Tell whether the description says where a field comes from; else it is as the observatory has it."""
         return getattr(self._generator.header, field) is not None
 

@@ -39,7 +39,7 @@ class DescribedTranslator(RubinTranslator):
         return DescribedHeader(cls.generator, header, url).obs_id()
 
     @property
-    def _described(self) -> DescribedHeader:
+    def _fields(self) -> DescribedHeader:
         return DescribedHeader(self.generator, self._header, self.filename)
 
     def _has_pointing(self) -> bool:
@@ -51,7 +51,7 @@ class DescribedTranslator(RubinTranslator):
 
     @cache_translation
     def to_telescope(self) -> str | None:  # type: ignore[override]
-        return self._described.text("telescope")
+        return self._fields.text("telescope")
 
     @cache_translation
     def to_detector_name(self) -> str:
@@ -59,85 +59,85 @@ class DescribedTranslator(RubinTranslator):
 
     @cache_translation
     def to_detector_serial(self) -> str | None:  # type: ignore[override]
-        return self._described.text("detector_serial")
+        return self._fields.text("detector_serial")
 
     @cache_translation
     def to_exposure_id(self) -> int:
-        return self._described.exposure_id()
+        return self._fields.exposure_id()
 
     @cache_translation
     def to_observation_id(self) -> str:
-        return self._described.obs_id()
+        return self._fields.obs_id()
 
     @cache_translation
     def to_exposure_group(self) -> str:
-        return self._described.group()
+        return self._fields.group()
 
     @cache_translation
     def to_observation_counter(self) -> int:
-        return self._described.seq_num()
+        return self._fields.seq_num()
 
     @cache_translation
     def to_observing_day(self) -> int:
-        return self._described.day_obs()
+        return self._fields.day_obs()
 
     @cache_translation
     def to_observation_type(self) -> str:
-        return self._described.needed_text("observation_type")
+        return self._fields.needed_text("observation_type")
 
     @cache_translation
     def to_observation_reason(self) -> str:
-        if self._described.told("observation_reason"):
-            return self._described.needed_text("observation_reason")
+        if self._fields.is_described("observation_reason"):
+            return self._fields.needed_text("observation_reason")
         return super().to_observation_reason()
 
     @cache_translation
     def to_science_program(self) -> str:
-        return self._described.needed_text("science_program")
+        return self._fields.needed_text("science_program")
 
     @cache_translation
     def to_object(self) -> str | None:  # type: ignore[override]
-        return self._described.text("target_name")
+        return self._fields.text("target_name")
 
     @cache_translation
     def to_physical_filter(self) -> str:
-        return self._described.needed_text("physical_filter")
+        return self._fields.needed_text("physical_filter")
 
     @cache_translation
     def to_can_see_sky(self) -> bool | None:
-        flag = self._described.flag("can_see_sky") if self._described.told("can_see_sky") else None
+        flag = self._fields.flag("can_see_sky") if self._fields.is_described("can_see_sky") else None
         return super().to_can_see_sky() if flag is None else flag
 
     # Times
 
     @cache_translation
     def to_datetime_begin(self) -> Time:
-        return self._moment(self._described.needed("begin").card)
+        return self._moment(self._fields.needed("begin").card)
 
     @cache_translation
     def to_datetime_end(self) -> Time:
-        if not self._described.told("end"):
-            if not (self._described.told("time_system") and self._first("DATE-END")):
+        if not self._fields.is_described("end"):
+            if not (self._fields.is_described("time_system") and self._first("DATE-END")):
                 return super().to_datetime_end()
             return self._moment("DATE-END")
-        if found := self._described.find("end"):
+        if found := self._fields.find("end"):
             return self._moment(found.card)
         return self.to_datetime_begin() + max(self.to_exposure_time(), 0 * u.s)
 
     def _moment(self, card: str) -> Time:
-        scale = self._described.needed_text("time_system").lower() if self._described.told("time_system") else "tai"
+        scale = self._fields.needed_text("time_system").lower() if self._fields.is_described("time_system") else "tai"
         if scale not in TIME_SCALES:
-            system = self._described.needed("time_system").card
+            system = self._fields.needed("time_system").card
             raise cards.unusable(self._header, system, self.filename, f"is none of {', '.join(TIME_SCALES)}")
         return self._time(card, scale)
 
     @cache_translation
     def to_exposure_time_requested(self) -> u.Quantity:
-        return self._described.needed_number("exposure_time") * u.s
+        return self._fields.needed_number("exposure_time") * u.s
 
     @cache_translation
     def to_dark_time(self) -> u.Quantity:
-        seconds = self._described.number("dark_time")
+        seconds = self._fields.number("dark_time")
         return self.to_exposure_time() if seconds is None else seconds * u.s
 
     # Pointing
