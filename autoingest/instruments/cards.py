@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from ..errors import MetadataError
 
@@ -20,7 +20,7 @@ LIBRARY = "HIERARCH ASTRO METADATA FIX"
 REPAIRED = f"{LIBRARY} MODIFIED"
 """The card by which the metadata library marks a header that it has repaired."""
 
-_EPOCH = datetime(1858, 11, 17)
+_MJD_EPOCH = datetime(1858, 11, 17)
 _LARGEST = 10**18
 
 
@@ -119,7 +119,12 @@ def integer(header: Mapping[str, object], card: str, url: str | None) -> int:
 
 def mjd_of(moment: datetime) -> float:
     """Return the modified Julian date of a time, in its own scale."""
-    return (moment - _EPOCH).total_seconds() / 86400
+    return (moment - _MJD_EPOCH).total_seconds() / 86400
+
+
+def moment_of(mjd: float) -> datetime:
+    """Return the time of a modified Julian date, in its own scale."""
+    return _MJD_EPOCH + timedelta(days=mjd)
 
 
 def moment(header: Mapping[str, object], *names: str) -> float | None:

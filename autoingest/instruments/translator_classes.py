@@ -22,9 +22,6 @@ log = structlog.get_logger(__name__)
 _SITE_TRANSLATORS = "lsst.obs.lsst.translators"
 """The Science Pipelines' own translators; where they are installed, they are used."""
 
-_ORDER = ("LSSTCam", "LSST-TS8", "LATISS", "LSSTComCam", "LSSTComCamSim", "LSSTCamSim")
-"""Cameras in the order in which they are asked whether a header is theirs; any others come after them."""
-
 
 @cache
 def own() -> Mapping[str, type[HeaderTranslator]]:
@@ -33,12 +30,11 @@ def own() -> Mapping[str, type[HeaderTranslator]]:
     They identify files even where others translate whole headers.
     """
     import_site(_SITE_TRANSLATORS)
-    from .translators.base import HeaderTranslator
+    from .translators.base import in_order
 
-    names = [name for name in _ORDER if name in CAMERAS] + [name for name in CAMERAS if name not in _ORDER]
-    for name in names:
-        importlib.import_module(f".translators.{CAMERAS[name].stem}", __package__)
-    return {name: HeaderTranslator.own[name] for name in names}
+    for camera in CAMERAS.values():
+        importlib.import_module(f".translators.{camera.stem}", __package__)
+    return {rules.camera.name: rules for rules in in_order()}
 
 
 def rules_of(header: Mapping[str, object]) -> type[HeaderTranslator] | None:

@@ -1,8 +1,7 @@
-"""Trigger: what lies in the store and is not in the Butler goes onto the queue."""
+"""Trigger: queue what is in the store but not in the Butler."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -12,18 +11,16 @@ import redis.asyncio
 from ..butler.messages import ButlerExposure
 from ..butler.reader import ButlerReader
 from ..errors import ConfigurationError
-from ..model.objects import ExposureObject
+from ..model.objects import RAFT_SENSOR, ExposureObject, parse_obs_id
 from ..queue.file_status import file_statuses, replaced
 from ..queue.intake import Intake
 from ..store.listing import Listing, day_prefixes, exposure_prefixes, is_lfa
 from .object_filter import ObjectFilter, StoredFile, obs_ids_by_instrument
 
-_TARGET = re.compile(r"(?P<obs_id>(?P<code>[A-Z]{2})_[A-Z]_(?P<day>\d{8})_\d{6})(_(?P<raft_sensor>R\d{2}_S[\dGW]\d))?")
-
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Objects that are meant."""
+    """Objects that were asked for."""
 
     text: str
     """What was asked for, in words."""
@@ -45,12 +42,15 @@ class Target:
         ConfigurationError
             If it is neither.
         """
-        match = _TARGET.fullmatch(text)
-        if match is None:
+        parts = text.split("_")
+        obs_id, raft_sensor = "_".join(parts[:4]), "_".join(parts[4:])
+        parsed = parse_obs_id(obs_id)
+        if parsed is None or (raft_sensor and not RAFT_SENSOR.fullmatch(raft_sensor)):
             raise ConfigurationError(
-                f"{text!r} is no exposure like MC_O_20251231_000010 and no image like MC_O_20251231_000010_R22_S11"
+                f"{text!r} is neither an exposure like MC_O_20251231_000010 nor an image like"
+                " MC_O_20251231_000010_R22_S11"
             )
-        return cls(text, day=match["day"], code=match["code"], obs_id=match["obs_id"], raft_sensor=match["raft_sensor"])
+        return cls(text, day=parsed.day_obs, code=parsed.camera, obs_id=obs_id, raft_sensor=raft_sensor or None)
 
     async def prefixes(self, listing: Listing) -> list[str]:
         """Return what the objects' keys begin with in a bucket."""
@@ -109,15 +109,15 @@ class Trigger:
     Parameters
     ----------
     object_filter
-        Makes files of the objects listed, for a target's detector.
+        Makes the filter for a target's detector.
     sink
         Where they go; None only looks.
     reader
-        Knows what the Butler holds; None takes what it holds, too.
+        Knows what the Butler has; None sends that, too.
     client
-        Knows what is on the way; None takes that, too.
+        Knows what is on the way; None sends that, too.
     progress
-        Called with the report when it has changed.
+        Called with the report whenever it has changed.
     """
 
     def __init__(

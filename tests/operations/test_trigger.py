@@ -89,7 +89,7 @@ def test_a_version_of_the_same_size_that_was_not_ingested(site: Site) -> None:
     ("options", "message"),
     [
         ((), "say what"),
-        (("MC_O_1",), "'MC_O_1' is no exposure like"),
+        (("MC_O_1",), "'MC_O_1' is neither an exposure like"),
         (("--day", "20251341"), "'20251341' is not an observing day"),
         (("--day", "20251231", "--bucket", "b"), "bucket 'b' is not configured"),
     ],

@@ -15,13 +15,15 @@ from astropy.io.fits.card import Undefined
 from astropy.time import ScaleValueError, Time, TimeDelta
 
 from ...model.cameras import CAMERAS
-from .. import cards, corrections, dates, identity, translator_classes
+from .. import cards, corrections, dates, identity
 from ..camera import load
 
 _GROUP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\.(\d{3})(?:[+#](\d+))?")
 _GROUP_EPOCH = datetime(2015, 1, 1)
 _PACKER_EPOCH = date(2010, 1, 1)
 _SIMULATORS = "HPQS"
+_ORDER = ("LSSTCam", "LSST-TS8", "LATISS", "LSSTComCam", "LSSTComCamSim", "LSSTCamSim")
+"""Cameras in the order in which they are asked whether a header is theirs; any others come after them."""
 
 
 class HeaderTranslator(identity.Rules, FitsTranslator):
@@ -63,8 +65,8 @@ class HeaderTranslator(identity.Rules, FitsTranslator):
 
     @classmethod
     def can_translate(cls, header: Mapping[str, object], filename: str | None = None) -> bool:
-        """Tell whether a header is this camera's."""
-        return translator_classes.rules_of(header) is cls
+        """Tell whether a header is this camera's: the first in order that accepts it."""
+        return next((rules for rules in in_order() if rules.accepts(header)), None) is cls
 
     def resource_root(self) -> tuple[None, None]:
         """Correct the header by what comes with the program.
@@ -265,3 +267,9 @@ class HeaderTranslator(identity.Rules, FitsTranslator):
     def to_dark_time(self) -> u.Quantity:
         elapsed = self._optional("DARKTIME")
         return self.to_exposure_time() if elapsed is None else elapsed * u.s
+
+
+def in_order() -> list[type[HeaderTranslator]]:
+    """Return the classes of the cameras whose modules are imported, in the order in which they are asked."""
+    rank = {name: number for number, name in enumerate(_ORDER)}
+    return sorted(HeaderTranslator.own.values(), key=lambda rules: rank.get(rules.camera.name, len(rank)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, MutableMapping
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import astropy.units as u
@@ -28,7 +28,6 @@ _COUNTED_AFTER = tai("2023-05-24T23:00")
 _DATE_OBS = "HIERARCH LSST-TS8 DATE-OBS"
 """The card in which repaired headers keep the DATE-OBS that they had."""
 
-_MJD_EPOCH = datetime(1858, 11, 17)
 _RAFT = re.compile(r"RTM-\d{3}")
 _FILTERS = {2: "g", 3: "r", 4: "i", 5: "z", 6: "y"}
 """Filter by its position in the wheel, as older headers tell it."""
@@ -80,7 +79,7 @@ class Ts8Translator(HeaderTranslator, instrument=_NAME):
         """Return the observing day, in older headers that of the time at which the exposure began."""
         if cards.defined(header, "DAYOBS") is not None:
             return identity.day_obs(header, url)
-        day = _MJD_EPOCH + timedelta(days=_begin(header, url), hours=-_DAY_BEGINS)
+        day = cards.moment_of(_begin(header, url)) - timedelta(hours=_DAY_BEGINS)
         return int(f"{day:%Y%m%d}")
 
     @classmethod
