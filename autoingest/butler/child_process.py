@@ -149,7 +149,7 @@ class ChildProcess:
             raise ConfigurationError("the Butler process dies as it starts; the log says why", **err.context) from err
         except (ConfigurationError, TransientError) as err:
             if self._process is not None:
-                await self.discard(str(err))
+                await self._end(str(err))
             if self._has_served:
                 raise TransientError(str(err), **err.context) from err
             raise
@@ -240,7 +240,13 @@ class ChildProcess:
         return answer
 
     async def discard(self, why: str) -> tuple[int, str]:
-        """End the process, if it still runs; return its exit code and the end of its log."""
+        """End a process that did not answer, if it still runs; return its exit code and the end of its log."""
+        pid = self._process.pid if self._process else None
+        code, text = await self._end(why)
+        log.warning("butler process discarded", pid=pid, why=why, returncode=code)
+        return code, text
+
+    async def _end(self, why: str) -> tuple[int, str]:
         process, self._process, self.not_open = self._process, None, why
         assert process is not None
         assert self._log is not None
@@ -249,7 +255,6 @@ class ChildProcess:
                 process.kill()
         code = await process.wait()
         text = await self._log.text(LAST_WORDS)
-        log.warning("butler process discarded", pid=process.pid, why=why, returncode=code)
         return code, text
 
 
