@@ -16,7 +16,8 @@ from ..queue.connection import REDIS_AWAY, Client
 from ..queue.status import queue_status
 from ..roles import Role
 from . import metrics
-from .config import ADMIN_TOKEN, Config, tokens
+from .config import Config
+from .secrets import ADMIN_TOKEN, tokens
 
 REDIS_TIMEOUT = 1.0
 """Seconds that Redis may take before it counts as away here; probes wait for 1 s by default."""

@@ -12,8 +12,8 @@ from typing import Annotated, Self
 
 from pydantic import Field, SecretStr, model_validator
 
-from ..app.config import secret
 from ..app.documents import Document
+from ..app.secrets import secret
 from ..errors import ConfigurationError
 from .schema import BucketSpec, TopicSpec
 

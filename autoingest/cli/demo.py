@@ -19,8 +19,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.status import Status
 from rich.table import Table
 
-from ..app.config import NOTIFICATION_SECRETS, LoggingConfig
+from ..app.config import LoggingConfig
 from ..app.log import configure_logging
+from ..app.secrets import NOTIFICATION_SECRETS
 from ..dev.demo import STEPS, Report, demonstrate
 from ..dev.setup import development
 from ..dev.simulator import sensors

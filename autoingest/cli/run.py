@@ -10,7 +10,8 @@ from pathlib import Path
 import click
 import uvloop
 
-from ..app.config import ROLES, Config, Role, strip_foreign_secrets
+from ..app.config import ROLES, Config, Role
+from ..app.secrets import strip_foreign_secrets
 from ..errors import ConfigurationError
 from .output import echo
 

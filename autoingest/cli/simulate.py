@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from ..app.config import notification_secrets
+from ..app.secrets import notification_secrets
 from ..dev.setup import BUCKET, NOTIFY_URL, S3_ENVIRONMENT
 from ..dev.simulator import (
     IMAGE_TYPES,

@@ -12,8 +12,9 @@ import click
 import redis.asyncio
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from ..app.config import Config, strip_foreign_secrets
+from ..app.config import Config
 from ..app.log import configure_logging
+from ..app.secrets import strip_foreign_secrets
 from ..errors import ConfigurationError, TransientError
 from ..model.buckets import name_on_server
 from ..queue.connection import REDIS_AWAY, cause, connect

@@ -10,7 +10,8 @@ from pathlib import Path
 import click
 import orjson
 
-from ..app.config import Config, notification_secrets
+from ..app.config import Config
+from ..app.secrets import notification_secrets
 from ..butler.reader import open_reader
 from ..operations.object_filter import ObjectFilter
 from ..operations.remote import open_sink

@@ -12,9 +12,10 @@ from typing import cast
 import aiohttp
 import redis.asyncio
 
-from ..app.config import DEFAULT_ROLES, Config, notification_secrets
+from ..app.config import DEFAULT_ROLES, Config
 from ..app.daemon import serve
 from ..app.metrics import REGISTRY
+from ..app.secrets import notification_secrets
 from ..queue import keys
 from ..queue.connection import connect
 from ..roles import Role

@@ -5,7 +5,8 @@ from __future__ import annotations
 import ssl
 from typing import Any
 
-from ..app.config import KAFKA_PASSWORD, KafkaConfig, kafka_password
+from ..app.config import KafkaConfig
+from ..app.secrets import KAFKA_PASSWORD, kafka_password
 from ..errors import ConfigurationError
 
 SESSION = 30.0

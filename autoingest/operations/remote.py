@@ -11,8 +11,8 @@ import aiohttp
 import orjson
 from pydantic import SecretStr
 
-from ..app.config import NOTIFICATION_SECRETS
 from ..app.retry import Backoff
+from ..app.secrets import NOTIFICATION_SECRETS
 from ..errors import ConfigurationError, TransientError
 from ..model.buckets import name_on_server
 from .object_filter import StoredFile

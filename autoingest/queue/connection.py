@@ -16,7 +16,8 @@ from redis.asyncio.sentinel import MasterNotFoundError, Sentinel
 from redis.backoff import NoBackoff
 from redis.exceptions import NoPermissionError
 
-from ..app.config import RedisConfig, SentinelConfig, redis_password, sentinel_password
+from ..app.config import RedisConfig, SentinelConfig
+from ..app.secrets import redis_password, sentinel_password
 from ..errors import ConfigurationError
 from .health import Health, UnconfirmedError, cause, code
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import redis.asyncio
 import structlog
 
-from ..app.config import NOTIFICATION_SECRETS, Config, notification_secrets
+from ..app.config import Config
+from ..app.secrets import NOTIFICATION_SECRETS, notification_secrets
 from ..errors import ConfigurationError
 from ..http.bodies import Bodies
 from ..http.listener import Listener

@@ -14,7 +14,8 @@ import structlog
 from aiohttp import web
 
 from ..app import metrics
-from ..app.config import PRESENCE_TOKEN, Config, tokens
+from ..app.config import Config
+from ..app.secrets import PRESENCE_TOKEN, tokens
 from ..http.answers import answer
 from ..http.listener import Listener
 from ..http.tokens import Secrets

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from autoingest.app.config import Config, notification_secrets, redis_password, secret, strip_foreign_secrets
+from autoingest.app.config import Config
+from autoingest.app.secrets import notification_secrets, redis_password, secret, strip_foreign_secrets
 from autoingest.ceph.spec import Spec
 from autoingest.errors import ConfigurationError
 

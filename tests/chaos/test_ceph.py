@@ -19,7 +19,8 @@ from typing import Any
 
 import pytest
 
-from autoingest.app.config import NOTIFICATION_SECRETS, EnqueueConfig
+from autoingest.app.config import EnqueueConfig
+from autoingest.app.secrets import NOTIFICATION_SECRETS
 from autoingest.dev.simulator import SentFile
 from testing.ceph import LOCK, TICK, Ceph, run_ceph
 from testing.chaos import Chaos, Member

@@ -7,7 +7,7 @@ import urllib.request
 import pytest
 from pydantic import SecretStr
 
-from autoingest.app.config import NOTIFICATION_SECRETS
+from autoingest.app.secrets import NOTIFICATION_SECRETS
 from testing.chaos import Chaos
 from testing.hostile import Hostile
 from testing.site import wait_for

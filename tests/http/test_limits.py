@@ -19,9 +19,10 @@ import structlog
 from aiohttp import web
 from redis.asyncio import Redis
 
-from autoingest.app.config import NOTIFICATION_SECRETS, Config, Listen, Tls
+from autoingest.app.config import Config, Listen, Tls
 from autoingest.app.health import Admin
 from autoingest.app.pacing import MAX_KINDS, PacedLog
+from autoingest.app.secrets import NOTIFICATION_SECRETS
 from autoingest.http import bodies, connections, listener, refusals
 from autoingest.http.listener import Listener
 from autoingest.notify.records import MalformedMessageError, RecordParser

@@ -18,8 +18,9 @@ from aiohttp import web
 from redis.asyncio import Redis
 
 from autoingest.app import metrics
-from autoingest.app.config import ADMIN_TOKEN, PRESENCE_TOKEN, Config, Listen, RedisConfig
+from autoingest.app.config import Config, Listen, RedisConfig
 from autoingest.app.health import Admin
+from autoingest.app.secrets import ADMIN_TOKEN, PRESENCE_TOKEN
 from autoingest.errors import ConfigurationError
 from autoingest.http.listener import Listener
 from autoingest.queue.connection import Client, connect

@@ -22,8 +22,9 @@ from aiokafka.protocol.metadata import MetadataResponse_v1
 from aiokafka.record._crecords import default_records
 
 from autoingest.app import metrics
-from autoingest.app.config import NOTIFICATION_SECRETS, AdminConfig, Config, Listen
+from autoingest.app.config import AdminConfig, Config, Listen
 from autoingest.app.daemon import serve
+from autoingest.app.secrets import NOTIFICATION_SECRETS
 from autoingest.dev import embedded
 from autoingest.errors import ConfigurationError
 from autoingest.notify import kafka as source

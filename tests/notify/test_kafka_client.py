@@ -19,7 +19,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from autoingest.app.config import KAFKA_PASSWORD, KafkaConfig
+from autoingest.app.config import KafkaConfig
+from autoingest.app.secrets import KAFKA_PASSWORD
 from autoingest.errors import ConfigurationError
 from autoingest.notify.kafka_client import settings
 from testing.kafka import Kafka

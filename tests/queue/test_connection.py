@@ -12,7 +12,8 @@ import pytest
 import redis.asyncio
 import structlog
 
-from autoingest.app.config import REDIS_PASSWORD, RedisConfig
+from autoingest.app.config import RedisConfig
+from autoingest.app.secrets import REDIS_PASSWORD
 from autoingest.dev import embedded
 from autoingest.errors import ConfigurationError
 from autoingest.model.notices import Rejection

@@ -16,7 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from autoingest.app import metrics
-from autoingest.app.config import NOTIFICATION_SECRETS, Config
+from autoingest.app.config import Config
+from autoingest.app.secrets import NOTIFICATION_SECRETS
 from autoingest.dev import embedded
 from autoingest.errors import ConfigurationError
 from autoingest.model.notices import CANARY_FOLDER

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import aiohttp
 
-from autoingest.app.config import Config, notification_secrets
+from autoingest.app.config import Config
+from autoingest.app.secrets import notification_secrets
 from autoingest.model.buckets import name_on_server
 from autoingest.model.notices import CANARY_FOLDER
 from autoingest.queue import keys
