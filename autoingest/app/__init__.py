@@ -1,1 +1,1 @@
-"""The program around the roles: configuration, logging, metrics, health, retries."""
+"""What surrounds the roles: process, configuration, logging, metrics, health, retries."""

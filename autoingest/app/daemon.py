@@ -1,4 +1,4 @@
-"""One process: builds what its roles share, runs them, and ends them in order."""
+"""The process: sets up what the roles share, runs the roles, and stops them in order."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from .health import Admin
 
 ONCE_POLL = 0.2
-"""Seconds between two looks whether everything is done, with ``once``."""
+"""Seconds between two checks whether all work is done, with ``once``."""
 
 ONCE_SETTLED = 3
-"""Looks in a row that must find nothing left to do."""
+"""Number of consecutive checks that must find no work left."""
 
 log = structlog.get_logger(__name__)
 
@@ -36,16 +36,20 @@ log = structlog.get_logger(__name__)
 def build_role(
     name: RoleName, config: Config, client: redis.asyncio.Redis, butlers: Sequence[ButlerProcess], *, alone: bool
 ) -> Role:
-    """Make a role; only what this role needs is imported.
+    """Create a role; only the modules that it needs are imported.
 
     Parameters
     ----------
-    name, config, client
-        As they are.
+    name
+        The role.
+    config
+        The whole configuration.
+    client
+        Redis client that decodes responses.
     butlers
         Butler processes of the ingest role.
     alone
-        Whether the process has nothing to do without this role.
+        Whether this is the only role of the process.
     """
     match name:
         case "enqueue":
@@ -81,22 +85,23 @@ async def serve(config: Config, names: Sequence[RoleName], stop: asyncio.Event, 
     names
         Roles to run.
     stop
-        Ends the roles in order when set: they take no more, finish what they have, and listeners close last.
+        Stops the roles in order when set: they take no new work, finish what they have, and close their listeners last.
     once
-        End when nothing is left to do.
+        End when no work is left.
     ready
-        Called with the roles and the admin listener once all are started.
+        Called with the roles and the admin listener once all have started.
 
     Returns
     -------
     code
-        Exit code: 0 after a stop, 1 if a role ended unexpectedly or the drain time did not suffice, 2 if something of
-        the configuration keeps `once` from being reached.
+        Exit code: 0 after a stop; 1 if a role ended unexpectedly or did not finish within the drain time; 2 if the
+        configuration prevents `once` from completing.
 
     Notes
     -----
-    What an operator can mend while the program runs (a server, a repository, rights) ends nothing: the role that is
-    concerned is not ready and says why, and the others go on. A wrong configuration or environment ends the start.
+    A fault that an operator can fix while the program runs (a server, a repository, permissions) does not end it: the
+    role concerned reports that it is not ready and why, and the others continue. An invalid configuration or
+    environment ends the start.
     """
     code, why = 0, ""
     async with AsyncExitStack() as ending:
@@ -109,7 +114,7 @@ async def serve(config: Config, names: Sequence[RoleName], stop: asyncio.Event, 
             for butler in butlers:
                 ending.push_async_callback(butler.close)
                 await butler.launch()
-            # The Butler processes, which have the most to import, do so while this one imports the rest.
+            # The Butler processes have the most to import, so they start first.
             from ..queue.connection import connect
             from .health import Admin
 
@@ -138,7 +143,7 @@ async def serve(config: Config, names: Sequence[RoleName], stop: asyncio.Event, 
 
 @contextmanager
 def _uncollected() -> Iterator[None]:
-    """Keep the garbage collector from what is made meanwhile: all of it stays, and there is much to walk through."""
+    """Suspend garbage collection during the start: everything created there stays, and scanning it takes time."""
     gc.disable()
     try:
         yield
@@ -148,7 +153,7 @@ def _uncollected() -> Iterator[None]:
 
 
 async def _start(roles: Sequence[Role], stop: asyncio.Event) -> bool:
-    """Start roles one after the other; return False, and leave off, if `stop` comes first.
+    """Start roles one after the other; return False if `stop` is set before all have started.
 
     Listeners open before ingest opens its repository, which takes a second or more.
     """
@@ -173,9 +178,9 @@ async def _start(roles: Sequence[Role], stop: asyncio.Event) -> bool:
 async def run_roles(
     config: Config, roles: Sequence[Role], stop: asyncio.Event, *, once: bool = False
 ) -> tuple[int, str]:
-    """Run started roles to their end; return the exit code and, unless it is 0, the reason. Parameters as of `serve`.
+    """Run roles until they end; return the exit code and, unless it is 0, the reason. Parameters as in `serve`.
 
-    A role that ends before the stop ends the process: a supervisor starts all of it anew.
+    A role that ends before the stop ends the process: the supervisor restarts it.
     """
     tasks = {asyncio.create_task(role.run(stop), name=role.name): role for role in roles}
     watchers: list[asyncio.Task[object]] = [asyncio.create_task(stop.wait())]
@@ -207,7 +212,7 @@ async def run_roles(
 
 
 def brief(error: BaseException) -> str:
-    """Return an error in one line; of a group of them, the first."""
+    """Return an error in one line; for an exception group, its first error."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return " ".join(f"{type(error).__name__}: {error}".split())
@@ -234,7 +239,7 @@ async def _stop_when_done(roles: Sequence[Role], stop: asyncio.Event) -> None:
 
 @contextmanager
 def stop_on_signal(stop: asyncio.Event) -> Iterator[None]:
-    """Set `stop` at the first SIGTERM or SIGINT; a second one kills the process."""
+    """Set `stop` at the first SIGTERM or SIGINT; a second signal kills the process."""
     loop = asyncio.get_running_loop()
 
     def first(number: int) -> None:
@@ -247,7 +252,7 @@ def stop_on_signal(stop: asyncio.Event) -> Iterator[None]:
     def second(number: int, _frame: object) -> None:
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
-        # The kernel keeps it from a container's first process.
+        # The kernel does not deliver it to PID 1 of a container.
         os._exit(128 + number)
 
     for number in (signal.SIGTERM, signal.SIGINT):

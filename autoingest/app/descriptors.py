@@ -1,4 +1,4 @@
-"""File descriptors: as many as the machine allows, divided so that the admin listener is never left without."""
+"""File descriptors: raises the limit, and shares them out so that the admin listener always gets some."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import structlog
 from .config import Config, Listen, Role
 
 OTHERS = 64
-"""File descriptors for anything but connections: log, pipes of the Butler processes, the libraries' own."""
+"""File descriptors not used for connections: log, pipes to the Butler processes, libraries."""
 
 LEAST = 8
-"""Connections that each listener may have, however few descriptors there are."""
+"""Minimum number of connections per listener, however few descriptors there are."""
 
 log = structlog.get_logger(__name__)
 
 
 def raise_limit() -> int:
-    """Raise the limit of open file descriptors as far as this process may, and return it."""
+    """Raise the limit on open file descriptors to the hard limit, and return it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -29,9 +29,9 @@ def raise_limit() -> int:
 
 
 def fit(config: Config, roles: Sequence[Role], limit: int) -> Config:
-    """Return the configuration with as many connections of listeners as there are file descriptors for.
+    """Return the configuration with connection limits lowered to what the file descriptors allow.
 
-    The admin listener keeps its share whatever the others' clients do.
+    The admin listener keeps its share whatever the clients of the other listeners do.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def fit(config: Config, roles: Sequence[Role], limit: int) -> Config:
     roles
         Roles that this process runs.
     limit
-        Open file descriptors at the most.
+        Maximum number of open file descriptors.
     """
     listens = {"admin": config.admin.listen}
     if "enqueue" in roles and config.enqueue.listen:

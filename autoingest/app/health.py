@@ -20,13 +20,13 @@ from .config import Config
 from .secrets import ADMIN_TOKEN, tokens
 
 REDIS_TIMEOUT = 1.0
-"""Seconds that Redis may take before it counts as away here; probes wait for 1 s by default."""
+"""Time limit in seconds for Redis in a probe; Kubernetes waits 1 s for a probe by default."""
 
 SPARE = 8
-"""Connections of administration for which file descriptors are kept when all others are used up."""
+"""Number of admin connections for which file descriptors are kept in reserve."""
 
 SHUTDOWN = 2.0
-"""Seconds that open connections get to finish at the end."""
+"""Seconds that requests in progress get to finish when the process stops."""
 
 log = structlog.get_logger(__name__)
 
@@ -41,7 +41,7 @@ class Admin:
     client
         The process's Redis client.
     roles
-        What runs in this process.
+        Roles of this process.
     """
 
     def __init__(self, config: Config, client: Client, roles: Sequence[Role]) -> None:
@@ -88,21 +88,21 @@ class Admin:
         except TimeoutError:
             self._redis.health.failed("look", TimeoutError(f"no answer within {REDIS_TIMEOUT:g} s"))
         missing += self._redis.health.unready_reasons()
-        # Where enqueue runs, nothing else makes the process unready: it holds its answers back until Redis returns.
-        # Taken out of its service it would refuse connections instead, and Ceph stops delivering for good where it is
-        # refused for half a minute.
+        # With the enqueue role, only that role makes the process unready. It delays its answers until Redis returns. If
+        # the pod were removed from its service instead, connections would be refused, and Ceph gives up a topic for
+        # good after half a minute of refusals.
         enqueue = [role for role in self._roles if role.name == "enqueue"]
         ready = not any(role.unready_reasons() for role in enqueue) if enqueue else not missing
         return answer({"ready": ready, "missing": missing}, 200 if ready else 503)
 
     async def _metrics(self, request: web.Request) -> web.Response:
         if not self._tokens.admits(request.headers.get("Authorization")):
-            return answer({"error": "a bearer token is needed"}, 401, {"WWW-Authenticate": "Bearer"})
+            return answer({"error": "a bearer token is required"}, 401, {"WWW-Authenticate": "Bearer"})
         try:
             async with asyncio.timeout(REDIS_TIMEOUT):
                 await self._refresh()
         except (*REDIS_AWAY, TimeoutError):
-            # No number is better than an old one.
+            # Better no value than a stale one.
             for gauge in _GAUGES:
                 gauge.clear()
             metrics.REDIS_UP.set(0)

@@ -1,4 +1,4 @@
-"""Logging: structlog for our own events, the same formatter for every library."""
+"""Logging: structlog for our own events, and the same format for all libraries."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ def configure_logging(config: LoggingConfig) -> None:
     logging.captureWarnings(True)
     for noisy in ("aiokafka", "botocore", "aiobotocore", "lsst.daf.butler", "lsst.resources"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
-    # What goes wrong with a connection is raised as well, and told by whoever catches it; a pool adds a traceback.
+    # Connection errors are also raised and logged by the caller; the pool would log them again with a traceback.
     for echoing in ("sqlalchemy.pool", "lsst.daf.butler.direct_butler._direct_butler"):
         logging.getLogger(echoing).setLevel(logging.CRITICAL)
 
 
 def _harmless_values(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """Escape control characters: keys, headers and exceptions hold what others wrote. JSON escapes them by itself."""
+    """Escape control characters, since keys, headers and exceptions contain foreign text. JSON escapes them anyway."""
     return {name: harmless(value) if isinstance(value, str) else value for name, value in event.items()}
 
 

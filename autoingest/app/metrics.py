@@ -8,82 +8,82 @@ REGISTRY = CollectorRegistry()
 
 _LATENCY = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900, 3600)
 
-RECEIVED = Counter("autoingest_received", "Notification records that arrived", ["bucket"], registry=REGISTRY)
-UNAUTHENTIC = Counter("autoingest_unauthentic", "Records dropped for a missing or unknown secret", registry=REGISTRY)
+RECEIVED = Counter("autoingest_received", "Notification records received", ["bucket"], registry=REGISTRY)
+UNAUTHENTIC = Counter("autoingest_unauthentic", "Records without a valid secret", registry=REGISTRY)
 IGNORED = Counter(
     "autoingest_ignored",
-    "Records that the filter or the kind of event leaves out",
+    "Records ignored because of the filter or the type of event",
     ["bucket"],
     registry=REGISTRY,
 )
-REJECTED = Counter("autoingest_rejected", "Records recorded as rejected", ["bucket"], registry=REGISTRY)
+REJECTED = Counter("autoingest_rejected", "Records rejected because they were invalid", ["bucket"], registry=REGISTRY)
 REJECTED_FORGOTTEN = Counter(
-    "autoingest_rejected_forgotten", "Rejected records removed because there were too many", ["bucket"],
+    "autoingest_rejected_forgotten", "Rejected records evicted because the limit was reached", ["bucket"],
     registry=REGISTRY,
 )  # fmt: skip
 EVENTS_FORGOTTEN = Counter(
-    "autoingest_events_forgotten", "Events of files forgotten because there were too many of one file", ["bucket"],
+    "autoingest_events_forgotten", "Event ids forgotten because one file had too many events", ["bucket"],
     registry=REGISTRY,
 )  # fmt: skip
-DUPLICATE = Counter("autoingest_duplicate", "Records of objects already known", ["bucket"], registry=REGISTRY)
+DUPLICATE = Counter("autoingest_duplicate", "Records of objects that were already known", ["bucket"], registry=REGISTRY)
 QUEUED = Counter("autoingest_queued", "Objects put on a queue", ["bucket"], registry=REGISTRY)
 NOTIFY_SECONDS = Histogram(
-    "autoingest_notify_seconds", "Seconds to answer a notification request", registry=REGISTRY,
+    "autoingest_notify_seconds", "Seconds to answer a notification", registry=REGISTRY,
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )  # fmt: skip
 
 KAFKA_LAG = Gauge(
-    "autoingest_kafka_lag", "Messages of this process's partitions that are not in Redis yet; none while Kafka is away",
+    "autoingest_kafka_lag", "Messages in this process's partitions not in Redis yet; absent while Kafka is away",
     ["topic"], registry=REGISTRY,
 )  # fmt: skip
 
 INGESTED = Counter("autoingest_ingested", "Files now in the Butler", ["bucket", "instrument"], registry=REGISTRY)
 REPLACED = Counter(
-    "autoingest_replaced", "Files replaced in the store since their ingest, whose new size the Butler has learnt",
+    "autoingest_replaced", "Ingested files that were replaced in the store and whose size was updated in the Butler",
     ["bucket"], registry=REGISTRY,
 )  # fmt: skip
 FAILED = Counter("autoingest_failed", "Failed attempts", ["bucket", "reason"], registry=REGISTRY)
-DEAD = Counter("autoingest_dead", "Files given up with a dead letter", ["bucket", "reason"], registry=REGISTRY)
+DEAD = Counter("autoingest_dead", "Files that became dead letters", ["bucket", "reason"], registry=REGISTRY)
 DEAD_FORGOTTEN = Counter(
-    "autoingest_dead_forgotten", "Files missing in the store, given up without a dead letter as there were too many",
+    "autoingest_dead_forgotten", "Files not in the store, given up without a dead letter at the limit",
     ["bucket"], registry=REGISTRY,
 )  # fmt: skip
-WAITING = Counter("autoingest_waited", "Files that began to wait", ["bucket", "reason"], registry=REGISTRY)
-OUTAGES = Counter("autoingest_outages", "Batches held up by something away", ["bucket"], registry=REGISTRY)
+WAITING = Counter("autoingest_waited", "Files deferred", ["bucket", "reason"], registry=REGISTRY)
+OUTAGES = Counter("autoingest_outages", "Batches delayed by an outage", ["bucket"], registry=REGISTRY)
 VISITS = Counter("autoingest_visits", "Visits defined", ["instrument"], registry=REGISTRY)
 DIFFERENCES_KEPT = Counter(
-    "autoingest_differences_kept", "Fields of stored exposures that stayed though a header differs",
+    "autoingest_differences_kept", "Fields of stored exposure records that were kept although a header differed",
     ["instrument", "field"], registry=REGISTRY,
 )  # fmt: skip
 WEBHOOK_FAILED = Counter("autoingest_webhook_failed", "Exposure webhook calls that failed", registry=REGISTRY)
 BATCH_FILES = Histogram(
     "autoingest_batch_files",
-    "Files that were written together",
+    "Files per batch",
     registry=REGISTRY,
     buckets=(1, 2, 5, 10, 25, 50, 100, 205, 500),
 )
 BATCH_SECONDS = Histogram(
-    "autoingest_batch_seconds", "Seconds of a batch, by step", ["step"], registry=REGISTRY,
+    "autoingest_batch_seconds", "Seconds per batch, by step", ["step"], registry=REGISTRY,
     buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
 )  # fmt: skip
-RECLAIMED = Counter("autoingest_reclaimed", "Files taken back from dead workers", ["bucket"], registry=REGISTRY)
+RECLAIMED = Counter("autoingest_reclaimed", "Files recovered from dead workers", ["bucket"], registry=REGISTRY)
 
 TO_QUEUED = Histogram(
-    "autoingest_creation_to_queued_seconds", "Seconds from an object's creation to the queue", ["bucket"],
+    "autoingest_creation_to_queued_seconds", "Seconds from an object's creation until it is queued", ["bucket"],
     registry=REGISTRY, buckets=_LATENCY,
 )  # fmt: skip
 TO_PRESENCE = Histogram(
-    "autoingest_creation_to_presence_seconds", "Seconds from an object's creation to its presence key", ["bucket"],
-    registry=REGISTRY, buckets=_LATENCY,
+    "autoingest_creation_to_presence_seconds", "Seconds from an object's creation until its presence is known",
+    ["bucket"], registry=REGISTRY, buckets=_LATENCY,
 )  # fmt: skip
 TO_INGESTED = Histogram(
-    "autoingest_creation_to_ingested_seconds", "Seconds from an object's creation to the Butler", ["bucket"],
-    registry=REGISTRY, buckets=_LATENCY,
+    "autoingest_creation_to_ingested_seconds", "Seconds from an object's creation until it is in the Butler",
+    ["bucket"], registry=REGISTRY, buckets=_LATENCY,
 )  # fmt: skip
 
 CONNECTIONS_CLOSED = Counter(
     "autoingest_connections_closed",
-    "Connections closed for want of a whole request, for a malformed one, or for others to be served",
+    "Connections closed, by reason: idle timeout, connection limit, malformed request, failed handshake",
     ["listener", "why"], registry=REGISTRY,
 )  # fmt: skip
 
@@ -91,35 +91,38 @@ PRESENCE = Counter("autoingest_presence_lookups", "Presence lookups, by answer",
 
 QUEUE_DEPTH = Gauge("autoingest_queue_depth", "Objects on the queue", ["bucket"], registry=REGISTRY)
 QUEUE_AGE = Gauge(
-    "autoingest_queue_oldest_seconds", "Seconds since the queue's oldest entry was received", ["bucket"],
+    "autoingest_queue_oldest_seconds", "Age in seconds of the oldest entry in the queue", ["bucket"],
     registry=REGISTRY,
 )  # fmt: skip
 DEAD_LETTERS = Gauge("autoingest_dead_letters", "Dead letters on record", ["bucket"], registry=REGISTRY)
 OWED_VISITS = Gauge(
-    "autoingest_owed_visits", "Exposures in the Butler of which a visit is not", ["bucket"], registry=REGISTRY
+    "autoingest_owed_visits", "Exposures in the Butler whose visits are not defined yet", ["bucket"], registry=REGISTRY
 )
 WAITING_FILES = Gauge("autoingest_waiting_files", "Files waiting", ["bucket"], registry=REGISTRY)
-WORKING_FILES = Gauge(
-    "autoingest_working_files", "Files in work, of living and dead workers", ["bucket"], registry=REGISTRY
-)
-WORKERS = Gauge("autoingest_workers", "Workers whose lease lasts", ["bucket"], registry=REGISTRY)
-REDIS_UP = Gauge("autoingest_redis_up", "Whether Redis answered when this was asked", registry=REGISTRY)
+WORKING_FILES = Gauge("autoingest_working_files", "Files held by workers, alive or dead", ["bucket"], registry=REGISTRY)
+WORKERS = Gauge("autoingest_workers", "Workers with a valid lease", ["bucket"], registry=REGISTRY)
+REDIS_UP = Gauge("autoingest_redis_up", "Whether Redis answered when the metrics were collected", registry=REGISTRY)
 
 RECONCILED = Gauge(
-    "autoingest_reconcile_exposures", "Exposures of the last complete look, by verdict", ["bucket", "verdict"],
+    "autoingest_reconcile_exposures", "Exposures of the last reconciliation, by verdict", ["bucket", "verdict"],
     registry=REGISTRY,
 )  # fmt: skip
 RECONCILE_HEALED = Counter(
-    "autoingest_reconcile_healed", "Missing files and visits that were handed on", ["bucket"], registry=REGISTRY
+    "autoingest_reconcile_healed",
+    "Missing files queued and missing visits scheduled",
+    ["bucket"],
+    registry=REGISTRY,
 )
 RECONCILE_TIME = Gauge(
-    "autoingest_reconcile_last_success_timestamp_seconds", "Epoch seconds of the end of the last complete look",
+    "autoingest_reconcile_last_success_timestamp_seconds", "When the last complete reconciliation ended",
     registry=REGISTRY,
 )  # fmt: skip
 ROLE_ERRORS = Counter(
-    "autoingest_role_errors", "Unforeseen errors of the roles idle and reconcile, which go on", ["role"],
+    "autoingest_role_errors", "Unexpected errors of the roles idle and reconcile, which continue", ["role"],
     registry=REGISTRY,
 )  # fmt: skip
 RECONCILE_FAILED = Counter(
-    "autoingest_reconcile_failed", "Looks given up because store, Butler or Redis were away", registry=REGISTRY
+    "autoingest_reconcile_failed",
+    "Reconciliations that failed",
+    registry=REGISTRY,
 )

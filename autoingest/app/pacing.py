@@ -1,4 +1,4 @@
-"""Log lines that a client can cause as often as it likes: one of a kind in a while, with the number of the others."""
+"""Rate-limited warnings, for events that a client can cause as often as it likes."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from collections.abc import Hashable
 import structlog
 
 PAUSE = 60.0
-"""Seconds from one line of a kind to the next."""
+"""Minimum interval in seconds between two lines of a kind."""
 
 MAX_KINDS = 1000
-"""Kinds that are told apart; all others count as one."""
+"""Maximum number of kinds; all further kinds count as one."""
 
 log = structlog.get_logger(__name__)
 
 
 class PacedLog:
-    """Writes warnings, at most one a minute of each kind.
+    """Logs warnings, at most one of each kind per interval, with the number of those left out.
 
     Parameters
     ----------
     event
         The message.
     pause
-        Seconds from one line of a kind to the next.
+        Minimum interval in seconds between two lines of a kind.
     """
 
     def __init__(self, event: str, pause: float = PAUSE) -> None:
@@ -33,7 +33,7 @@ class PacedLog:
         self._kinds: dict[Hashable, tuple[float, int]] = {}
 
     def warn(self, kind: Hashable, **fields: object) -> None:
-        """Log unless that has just been done for this kind, say a sender; then count it for the next line."""
+        """Log a warning of a kind, such as a sender; within the interval only count it for the next line."""
         now = time.monotonic()
         if kind not in self._kinds and len(self._kinds) >= MAX_KINDS:
             self._kinds = {name: entry for name, entry in self._kinds.items() if now - entry[0] < self._pause}

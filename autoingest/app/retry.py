@@ -1,4 +1,4 @@
-"""Pauses between attempts; pauses and work that a stop cuts short."""
+"""Back-off between attempts; pauses and work that end early when the process stops."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ async def pause(stop: asyncio.Event, seconds: float) -> None:
 
 
 async def end(task: asyncio.Task[Any]) -> None:
-    """Cancel a task until it has ended: redis-py and asyncio lose a cancellation now and then."""
+    """Cancel a task repeatedly until it has ended, since redis-py and asyncio sometimes lose a cancellation."""
     while not task.done():
         task.cancel()
         await asyncio.wait({task}, timeout=0.1)
 
 
 async def unless(stopping: asyncio.Task[Any], work: Coroutine[Any, Any, None], grace: float = 0.0) -> bool:
-    """Do some work, but not beyond a stop.
+    """Do some work, but end it when the process stops.
 
     Parameters
     ----------
     stopping
-        Ends with the stop.
+        Task that ends when the process stops.
     work
-        Is cancelled if it is not done by then.
+        Cancelled if it is not done by then.
     grace
-        Seconds after the stop that it may still take.
+        Seconds that the work may take after the stop.
 
     Returns
     -------
     go_on
-        Whether the work is done and there was no stop.
+        Whether the work is done and the process is not stopping.
     """
     task = asyncio.create_task(work)
     try:
@@ -70,5 +70,5 @@ class Backoff:
         return longest * random.uniform(0.5, 1.0)  # noqa: S311 - no cryptography
 
     def reset(self) -> None:
-        """Begin anew after a success."""
+        """Start again from `first`, after a success."""
         self._attempts = 0

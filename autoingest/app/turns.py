@@ -1,4 +1,4 @@
-"""Long computations in an event loop that others need, too."""
+"""Long computations that must not block the event loop."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import time
 from collections.abc import Generator
 
 SLICE = 0.002
-"""Seconds of computation after which all others have their turn."""
+"""Seconds of computation after which other tasks get their turn."""
 
 
 class Turns:
-    """Runs computations one at a time, and leaves as much time to others as they take."""
+    """Runs computations one at a time, and leaves other tasks as much time as it uses."""
 
     def __init__(self) -> None:
         self._lock = asyncio.Lock()
 
     async def run(self, steps: Generator[None, None, None]) -> None:
-        """Run `steps` to its end; it yields as often as it can."""
+        """Run `steps` to the end; it should yield often."""
         async with self._lock:
             began = time.perf_counter()
             try:

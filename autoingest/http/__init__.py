@@ -1,1 +1,1 @@
-"""What all listeners share: address, TLS, tokens, limits, and the form of their answers. The server is aiohttp's."""
+"""What all listeners share: address, TLS, tokens, limits and the form of answers. The HTTP server itself is aiohttp."""

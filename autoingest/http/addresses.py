@@ -1,4 +1,4 @@
-"""Where a listener listens: its sockets and its certificate."""
+"""A listener's sockets and certificate."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ BACKLOG = 1024
 """Connections that may wait to be accepted."""
 
 BUFFERS = 2**16
-"""Bytes that the kernel keeps of what a connection has received, and of what it is to send: by itself it may keep
-megabytes for each client that sends without reading."""
+"""Size in bytes of the kernel's send and receive buffers of a connection. By default the kernel may use megabytes for
+each client that sends but does not read."""
 
 PORT_ATTEMPTS = 20
-"""Ports that are tried where any free one will do, but it must be free on all addresses."""
+"""Number of ports to try when any free port will do; it must be free on all addresses."""
 
 _NO_SUCH_FAMILY = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT)
 
@@ -29,14 +29,14 @@ def listening_sockets(block: str, where: Listen) -> list[socket.socket]:
     Parameters
     ----------
     block
-        Block of the configuration that says where.
+        Name of the configuration block, for messages.
     where
         Address and port.
 
     Returns
     -------
     sockets
-        One for each address of the host; all of them have the same port.
+        One for each address of the host, all with the same port.
 
     Raises
     ------
@@ -54,7 +54,8 @@ def listening_sockets(block: str, where: Listen) -> list[socket.socket]:
                     raise
     except (OSError, UnicodeError) as err:
         if isinstance(err, OSError) and err.errno == errno.EADDRINUSE:
-            why = f"port {where.port} is in use; end what listens there, or set {block}.listen.port to another"
+            remedy = f"stop the program that listens there, or set {block}.listen.port to another"
+            why = f"port {where.port} is in use; {remedy}"
         else:
             why = f"{block}.listen can't be bound: {err}"
         raise ConfigurationError(f"{block} can't listen on {shown}:{where.port}: {why}") from err
@@ -64,7 +65,7 @@ def listening_sockets(block: str, where: Listen) -> list[socket.socket]:
 def _bind(
     addresses: list[tuple[socket.AddressFamily, tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]]],
 ) -> list[socket.socket]:
-    """Bind all addresses; a machine that has one family only leaves out those of the other."""
+    """Bind all addresses. On a machine with only IPv4 or only IPv6, addresses of the other family are left out."""
     port = 0
     absent: OSError | None = None
     with ExitStack() as opened:
@@ -73,7 +74,7 @@ def _bind(
             try:
                 sock = opened.enter_context(socket.socket(family, socket.SOCK_STREAM))
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                for direction in (socket.SO_RCVBUF, socket.SO_SNDBUF):  # of its connections, too
+                for direction in (socket.SO_RCVBUF, socket.SO_SNDBUF):  # also applies to the connections
                     sock.setsockopt(socket.SOL_SOCKET, direction, BUFFERS)
                 if family == socket.AF_INET6:
                     sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
@@ -99,14 +100,14 @@ def tls_context(block: str, where: Listen) -> ssl.SSLContext | None:
     Raises
     ------
     ConfigurationError
-        If certificate or key can't be read, or don't fit each other.
+        If the certificate or the key can't be read, or they don't match.
     """
     if where.tls is None:
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
         context.load_cert_chain(where.tls.cert_file, where.tls.key_file, password="")
-    except OSError as err:  # of which those of TLS are
+    except OSError as err:  # ssl.SSLError is one
         files = " and ".join(str(file) for file in (where.tls.cert_file, where.tls.key_file) if file)
         raise ConfigurationError(f"{block}.listen.tls: {files} can't be used: {err}") from err
     return context

@@ -10,7 +10,7 @@ from aiohttp import web
 _HEADERS = {"Content-Type": "application/json; charset=utf-8", "Server": "autoingest"}
 
 ErrorForm = Callable[[int, str], object]
-"""Turns status and message of an error into the content of its answer."""
+"""Turns the status and message of an error into the content of the answer."""
 
 
 def answer(content: object, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
@@ -21,5 +21,5 @@ def answer(content: object, status: int = 200, headers: Mapping[str, str] | None
 
 
 def plain_error(status: int, message: str) -> object:
-    """Return the content of an error's answer where no contract asks for another."""
+    """Return the content of an error's answer, unless an interface prescribes another form."""
     return {"error": message}

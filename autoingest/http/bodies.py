@@ -1,4 +1,4 @@
-"""Reading the bodies of requests, as far as memory allows."""
+"""Reading request bodies within a memory budget."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from aiohttp import hdrs, web
 from .connections import Connection
 
 BODY = 10.0
-"""Seconds that a body may take to arrive."""
+"""Time limit in seconds for a body to arrive."""
 
 FREE = 2**14
-"""Bytes of each body that always have room."""
+"""Bytes of each body that do not count against the budget."""
 
 
 class NoRoomError(Exception):
-    """The bodies of all connections take too much memory; the body has been read and dropped."""
+    """The budget for bodies is used up; this body has been read and discarded."""
 
 
 class Bodies:
-    """The memory for the bodies of one listener's requests.
+    """The memory budget for the request bodies of one listener.
 
     Parameters
     ----------
     most
-        Bytes of one body at the most.
+        Maximum size of one body in bytes.
     together
-        Bytes of all bodies at the most; the first `FREE` of each do not count.
+        Maximum size of all bodies in bytes, not counting the first `FREE` bytes of each.
     """
 
     def __init__(self, most: int, together: int) -> None:
@@ -37,12 +37,12 @@ class Bodies:
         self.left = together
 
     def room(self) -> Room:
-        """Return room for one body; it is given back at the end of the context."""
+        """Return a context in which one body is read; its share of the budget is returned at the end."""
         return Room(self)
 
 
 class Room:
-    """The room that one body takes."""
+    """The share of the budget that one body uses."""
 
     __slots__ = ("_bodies", "_taken")
 
@@ -59,7 +59,7 @@ class Room:
         self.give_back()
 
     def give_back(self) -> None:
-        """Give the room back; the body has been dropped."""
+        """Return the share to the budget: the body has been discarded."""
         self._bodies.left += self._taken
         self._taken = 0
 
@@ -69,7 +69,7 @@ class Room:
         Raises
         ------
         NoRoomError
-            If there is no room for it.
+            If the budget is used up.
         HTTPException
             If the body is too long or compressed, or does not arrive within `BODY`.
         """

@@ -1,4 +1,4 @@
-"""The connections of a listener: how many there may be, and how long each may keep us waiting."""
+"""Connection limits of a listener: how many connections, and how long each may be idle."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from ..app.pacing import PacedLog
 from .answers import ErrorForm, answer
 
 SILENT = 1.0
-"""Seconds that a connection without a request is left alone even if others wait for its place."""
+"""Seconds for which an idle connection is kept even though new connections are waiting."""
 
 LINGER = 2.0
-"""Seconds for which what follows a refused body is read, so that its sender gets the answer."""
+"""Seconds for which the rest of a refused body is read, so that its sender receives the answer."""
 
 MAX_LINE = 8190
-"""Bytes of a request's first line, or of a header, at the most."""
+"""Maximum length in bytes of the request line and of each header."""
 
 MAX_HEADERS = 64
-"""Headers of a request at the most."""
+"""Maximum number of headers in a request."""
 
 READ_AHEAD = 2**14
-"""Bytes of a body beyond which reading pauses until it is taken."""
+"""Bytes of a body that are buffered before reading pauses."""
 
 MAX_QUEUE = 2
-"""Requests of a connection that wait for the answers to those before; beyond that, reading pauses."""
+"""Pipelined requests of a connection that are buffered before reading pauses."""
 
 CLOSING = (400, 408, 413, 501, 505)
-"""Statuses after which nothing more is taken from a connection."""
+"""Statuses after which the connection is closed."""
 
 log = structlog.get_logger(__name__)
 
@@ -43,17 +43,17 @@ log = structlog.get_logger(__name__)
 class Connections:
     """The connections of one listener.
 
-    A connection is *served* from the end of a request's head until its answer is ready, except while the body is late.
-    At all other times we wait for its client: to end a TLS handshake, to send a request, or to take its answer. Only
-    then is it ever cut off: after `Listen.patience` seconds, or, if there are too many, the one that we have waited for
-    longest.
+    A connection is *busy* from the end of a request's head until its answer is ready, except while the body has not
+    arrived. At all other times it is *idle*: its client has yet to finish a TLS handshake, send a request, or read the
+    answer. Only idle connections are closed: after `Listen.patience` seconds, or, when the limit is reached, the one
+    that has been idle longest.
 
     Parameters
     ----------
     listener
         Name of the listener, for log and metrics.
     limits
-        How many connections there may be, and how long each may wait.
+        Maximum number of connections, and idle timeout.
     form
         Form of an error's answer.
     """
@@ -62,11 +62,11 @@ class Connections:
         self.listener = listener
         self.form = form
         self.closing = False
-        """Whether each answer is the last of its connection."""
+        """Whether each connection is closed after its next answer."""
         self.all: set[Connection] = set()
-        """Connections that are open, those included whose TLS handshake goes on."""
+        """Open connections, including those still in the TLS handshake."""
         self.waiting: OrderedDict[Connection, float] = OrderedDict()
-        """Those that wait for their clients, each with the time of the loop since when, in the order of these times."""
+        """Idle connections, each with the loop time since when; longest idle first."""
         self.malformed = PacedLog("malformed requests")
         self._full = PacedLog("too many connections")
         self._limit = limits.max_connections
@@ -75,16 +75,16 @@ class Connections:
 
     @property
     def full(self) -> bool:
-        """Whether there are as many connections as there may be."""
+        """Whether the connection limit is reached."""
         return len(self.all) >= self._limit
 
     def make_room(self) -> bool:
-        """Cut off the connection that has waited longest, and tell whether there is one."""
+        """Close the connection that has been idle longest; return False if none is idle."""
         self._full.warn("", listener=self.listener, limit=self._limit)
         return self._cut(SILENT, "limit")
 
     def watch(self) -> None:
-        """See to it that connections are cut off that wait too long."""
+        """Start the timer that closes connections after the idle timeout."""
         if self._timer is None and self.all:
             self._timer = asyncio.get_running_loop().call_later(self._patience / 8, self._sweep)
 
@@ -105,7 +105,7 @@ class Connections:
 
 
 class Connection(web.RequestHandler):
-    """One connection, as aiohttp serves it, with our limits, log and form of errors."""
+    """One connection served by aiohttp, with our limits, log and form of errors."""
 
     __slots__ = ("_connections", "_line", "_lost", "loop", "opening")
 
@@ -122,7 +122,7 @@ class Connection(web.RequestHandler):
             max_field_size=MAX_LINE,
             max_headers=MAX_HEADERS,
             read_bufsize=READ_AHEAD,
-            tcp_keepalive=False,  # `Connections` also cuts off those whose client has vanished
+            tcp_keepalive=False,  # `Connections` also closes those whose client has vanished
         )
         self._max_msg_queue_size = MAX_QUEUE
         self._msg_queue_resume_size = MAX_QUEUE - 1
@@ -131,52 +131,52 @@ class Connection(web.RequestHandler):
         self._lost = lost
         self.loop = loop
         self.opening: asyncio.Task[None] | None = None
-        """Opens the connection."""
+        """Task that opens the connection."""
         connections.all.add(self)
         connections.waiting[self] = loop.time()
         connections.watch()
 
     @property
     def is_open(self) -> bool:
-        """Whether it has been opened and not ended."""
+        """Whether the connection is open."""
         return self._line is not None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take note of the connection."""
+        """Remember the transport."""
         self._line = cast(asyncio.Transport, transport)
         super().connection_made(transport)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Take note of its end."""
+        """Release the connection's place."""
         super().connection_lost(exc)
         self.gone()
 
     def gone(self) -> None:
-        """Give the place to others."""
+        """Release the place for another connection."""
         self._line = None
         self._connections.all.discard(self)
         self._connections.waiting.pop(self, None)
         self._lost()
 
     def data_received(self, data: bytes) -> None:
-        """Take note of a request as soon as its head is there."""
+        """Mark the connection busy as soon as the head of a request has arrived."""
         super().data_received(data)
-        if self._messages and self._waiter:  # else it is still waited for that the client takes an answer
+        if self._messages and self._waiter:  # otherwise the client has yet to read an answer
             self.serves()
 
     def cut(self) -> None:
-        """End the connection at once."""
+        """Close the connection immediately."""
         if self._line:
             self._line.abort()
         elif self.opening:
             self.opening.cancel()
 
     def serves(self) -> None:
-        """Note that the client waits for us from now on."""
+        """Mark the connection busy: the client waits for us."""
         self._connections.waiting.pop(self, None)
 
     def waits(self) -> None:
-        """Note that we wait for the client from now on."""
+        """Mark the connection idle: we wait for the client."""
         self.serves()
         if self._line:
             self._connections.waiting[self] = self.loop.time()
@@ -184,7 +184,7 @@ class Connection(web.RequestHandler):
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """Send an answer; those of aiohttp itself get our form."""
+        """Send an answer; errors raised by aiohttp itself get our form."""
         self.waits()
         if type(resp) is not web.Response and isinstance(resp, web.HTTPException):
             headers = {name: value for name, value in resp.headers.items() if name in ("Allow", "Retry-After")}
@@ -192,7 +192,7 @@ class Connection(web.RequestHandler):
             resp = answer(self._connections.form(status, _said(request, resp)), status, headers)
             if status in CLOSING:
                 resp.force_close()
-        # aiohttp loses what follows an upgrade that it does not know in the same packet.
+        # aiohttp drops data that follows an unknown upgrade in the same packet.
         if self._connections.closing or hdrs.UPGRADE in request.headers:
             resp.force_close()
         return await super().finish_response(request, resp, start_time)
@@ -204,13 +204,13 @@ class Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Answer what is no request, or has failed."""
+        """Answer a malformed request, or one whose handler failed."""
         if isinstance(exc, HttpProcessingError | web.RequestPayloadError):
             metrics.CONNECTIONS_CLOSED.labels(self._connections.listener, "malformed").inc()
             self._connections.malformed.warn(
                 "", listener=self._connections.listener, error=type(exc).__name__, remote=request.remote
             )
-            status, said = 400, "not an HTTP request that is understood"
+            status, said = 400, "malformed HTTP request"
         elif isinstance(exc, ConnectionError):
             said = "the client is gone"
         else:

@@ -1,4 +1,4 @@
-"""A listener: opens where its block of the configuration says, serves its routes, and closes."""
+"""An HTTP listener: opens the configured address, serves its routes, and closes."""
 
 from __future__ import annotations
 
@@ -26,41 +26,41 @@ from .openapi import serve_document
 from .spare import Spare
 
 HANDSHAKE = 10.0
-"""Seconds that a TLS handshake may take."""
+"""Time limit in seconds for a TLS handshake."""
 
 TLS_CLOSE = 2.0
-"""Seconds that the end of a TLS connection may take."""
+"""Time limit in seconds for closing a TLS connection."""
 
 AT_ONCE = 32
-"""Connections that are accepted before others have their turn."""
+"""Maximum number of connections accepted before other work gets its turn."""
 
 RETRY = 0.1
-"""Seconds after which connections are accepted again if there was no room."""
+"""Seconds until accepting is tried again after the limit was reached."""
 
 _HOST = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?")
 _NOTHING_LEFT = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 Route = tuple[str, str, Handler]
-"""Method, path as aiohttp's router takes it, and who answers."""
+"""Method, path in the syntax of aiohttp's router, and handler."""
 
 log = structlog.get_logger(__name__)
 
 
 class Listener:
-    """A listener.
+    """An HTTP listener.
 
     Parameters
     ----------
     block
-        Block of the configuration that says where.
+        Name of the configuration block, for messages and metrics.
     where
         Address and port, certificate, limits.
     routes
-        What it answers.
+        The routes that it serves.
     form
         Form of an error's answer.
     spare
-        Connections that can be had even when all file descriptors are used up.
+        Number of file descriptors kept in reserve for connections.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class Listener:
         self._resume()
 
     async def close(self, patience: float) -> None:
-        """Close; requests under way are answered if that takes no longer than `patience` seconds."""
+        """Close; requests in progress get `patience` seconds to be answered."""
         if self._runner is None:
             return
         self._connections.closing = True
@@ -145,7 +145,7 @@ class Listener:
             self._resume()
 
     def _accept(self, listening: socket.socket) -> None:
-        """Accept what waits; if there is no room, let it wait."""
+        """Accept waiting connections, up to the limit."""
         loop = asyncio.get_running_loop()
         if not self._connections.full or self._connections.make_room():
             for _ in range(AT_ONCE):
@@ -162,7 +162,7 @@ class Listener:
                     break
                 accepted.setblocking(False)
                 self._open(accepted)
-                if self._connections.full:  # nobody is cut off unless another waits for the place
+                if self._connections.full:  # none is closed unless another is waiting
                     return
             else:
                 return
@@ -205,7 +205,7 @@ class Listener:
 
 
 def _served(handler: Handler) -> Handler:
-    """Note of each request that it is being answered: its connection is not cut off meanwhile."""
+    """Mark the connection busy while a request is handled, so that it is not closed."""
 
     async def serve(request: web.Request) -> web.StreamResponse:
         cast(Connection, request.protocol).serves()
@@ -216,7 +216,7 @@ def _served(handler: Handler) -> Handler:
 
 
 def _check(request: web.Request) -> None:
-    """Refuse what aiohttp takes although HTTP forbids it."""
+    """Refuse requests that aiohttp accepts although HTTP forbids them."""
     if not _is_host(request.headers.get(hdrs.HOST, "")):
         raise web.HTTPBadRequest(text="the header Host is malformed")
     if request.version != HttpVersion11 and request.version != HttpVersion10:

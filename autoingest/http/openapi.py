@@ -15,7 +15,7 @@ PATH = "/openapi.json"
 
 @cache
 def document() -> dict[str, object]:
-    """Read the OpenAPI document that comes with the program."""
+    """Read the OpenAPI document of this release."""
     text = (files("autoingest") / "data/openapi.yaml").read_text()
     content: dict[str, object] = yaml.safe_load(text)
     return content

@@ -1,4 +1,4 @@
-"""Refusals that are answered slowly, since some senders repeat at once, without a pause, what is refused."""
+"""Delayed refusals: some senders repeat a refused request immediately."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from aiohttp import web
 from .connections import Connection
 
 MAX_HELD = 100
-"""Refusals that are held back at once."""
+"""Maximum number of refusals that are delayed at the same time."""
 
 
 class Refusals:
-    """Holds answers to refused requests back.
+    """Delays answers to refused requests.
 
-    The connections of those that are held are cut off first if others need their place.
+    Their connections count as idle meanwhile, so they are the first to be closed when the limit is reached.
 
     Parameters
     ----------
     hold
-        Seconds.
+        Delay in seconds.
     """
 
     def __init__(self, hold: float) -> None:
@@ -28,7 +28,7 @@ class Refusals:
         self._held = 0
 
     async def refuse(self, request: web.Request, response: web.Response) -> web.Response:
-        """Return `response` after a while, or, if too many are held already, at once and as the connection's last."""
+        """Return `response` after the delay; with too many delayed already, at once, and close the connection."""
         if self._held >= MAX_HELD:
             response.force_close()
             return response

@@ -1,4 +1,4 @@
-"""File descriptors that are kept for when all others are used up."""
+"""A reserve of file descriptors."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from contextlib import suppress
 
 
 class Spare:
-    """Descriptors that are held only to be let go of when there are no others.
+    """Descriptors that are kept open, and closed when the process has no others left.
 
     Parameters
     ----------
     number
-        How many.
+        Size of the reserve.
     """
 
     def __init__(self, number: int) -> None:
@@ -21,20 +21,20 @@ class Spare:
         self.fill()
 
     def fill(self) -> None:
-        """Take as many as are wanted and can be had."""
+        """Refill the reserve as far as possible."""
         with suppress(OSError):
             while len(self._held) < self._number:
                 self._held.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
 
     def let_go(self) -> bool:
-        """Let go of one, if there is one left."""
+        """Close one; return False if none is left."""
         if not self._held:
             return False
         os.close(self._held.pop())
         return True
 
     def close(self) -> None:
-        """Let go of all."""
+        """Close all."""
         self._number = 0
         while self.let_go():
             pass

@@ -1,4 +1,4 @@
-"""Secrets that others show, and how they show them."""
+"""Checking the secrets that clients send."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from pydantic import SecretStr
 
 
 class Secrets:
-    """Secrets of which any is valid.
+    """A set of valid secrets.
 
     Parameters
     ----------
     secrets
-        Those that are valid.
+        The valid secrets; none means that no secret is required.
     """
 
     def __init__(self, secrets: Sequence[SecretStr]) -> None:
         self._secrets = [secret.get_secret_value().encode() for secret in secrets]
 
     def __bool__(self) -> bool:
-        """Tell whether a secret is needed."""
+        """Return whether a secret is required."""
         return bool(self._secrets)
 
     def matches(self, given: str) -> bool:
-        """Tell whether `given` is valid; it is compared with all, each in constant time."""
+        """Return whether `given` is valid; it is compared with each secret in constant time."""
         shown = given.encode(errors="surrogateescape")
         matches = [hmac.compare_digest(shown, secret) for secret in self._secrets]
         return any(matches)
 
     def in_header(self, authorization: str | None) -> bool:
-        """Tell whether the value of a header Authorization carries a valid one, as ``Bearer SECRET``."""
+        """Return whether an ``Authorization`` header contains a valid secret: ``Bearer SECRET``."""
         scheme, _, token = (authorization or "").partition(" ")
         return scheme.lower() == "bearer" and self.matches(token.strip(" "))
 
     def admits(self, authorization: str | None) -> bool:
-        """Tell whether a request with this header Authorization may be served."""
+        """Return whether a request with this ``Authorization`` header is allowed."""
         return not self._secrets or self.in_header(authorization)

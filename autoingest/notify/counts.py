@@ -1,4 +1,4 @@
-"""What is counted and logged of every message, whichever way it came."""
+"""Counts and logs messages, from the webhook and from Kafka alike."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .records import ParsedMessage
 
 
 class _BucketMetrics:
-    """The counters of one bucket, looked up once."""
+    """The counters of one bucket."""
 
     def __init__(self, bucket: str) -> None:
         self.received = metrics.RECEIVED.labels(bucket)
@@ -25,7 +25,7 @@ class _BucketMetrics:
 
 
 class Counts:
-    """Counts what arrives and what becomes of it.
+    """Counts records and what becomes of them.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ class Counts:
         self._rejected = PacedLog("records rejected")
 
     def arrived(self, message: ParsedMessage, remote: str | None) -> None:
-        """Count a message's records once it is read; `remote` names its sender in the log."""
+        """Count the records of a message that was read; `remote` names the sender in the log."""
         if message.unauthentic:
             metrics.UNAUTHENTIC.inc(message.unauthentic)
             self._unauthentic.warn(remote, number=message.unauthentic, remote=remote)
@@ -52,7 +52,7 @@ class Counts:
             self._metrics[rejection.bucket].received.inc()
 
     def taken(self, message: ParsedMessage, outcomes: Sequence[Outcome]) -> None:
-        """Count what became of a message's notices, once all of it is in Redis."""
+        """Count the outcome of a message's notices once they are in Redis."""
         now = time.time()
         for (notice, _), outcome in zip(message.notices, outcomes, strict=True):
             counters = self._metrics[notice.bucket]

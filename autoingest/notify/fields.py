@@ -1,4 +1,4 @@
-"""What the fields of an event record mean, which differs by sender."""
+"""Fields of event records, which senders write differently."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from urllib.parse import unquote_plus
 KeyEncoding = Literal["auto", "raw", "url"]
 
 MAX_TEXT = 256
-"""Characters at the most of an event's identifier or an eTag; longer ones are not believed."""
+"""Maximum length of an event id or eTag; longer ones are ignored."""
 
 CEPH = "ceph:s3"
 """``eventSource`` of a Ceph RGW."""
 
-# No encoder leaves these in a key, so a key that holds one is not encoded.
+# URL encoding never leaves these in a key, so a key that contains one is not encoded.
 _NOT_ENCODED = re.compile(r"[^A-Za-z0-9\-_.~*/+%!'()]|%(?![0-9A-Fa-f]{2})")
 
 
 def decode_key(key: str, encoding: KeyEncoding, source: object) -> str:
-    """Tell the object's key from the key of a record.
+    """Return the object's key, decoded if the record has it URL-encoded.
 
     Parameters
     ----------
     key
         As received.
     encoding
-        ``raw``: it is as it is; ``url``: it is URL-encoded; ``auto``: encoded unless it comes from Ceph and holds
-        what an encoder would have encoded, or nothing encoded.
+        ``raw``: not encoded; ``url``: URL-encoded; ``auto``: URL-encoded unless the record is from Ceph and the key
+        contains a character that would have been encoded, or no encoded one.
     source
         ``eventSource`` of the record.
 
     Raises
     ------
     UnicodeDecodeError
-        If what is encoded is not UTF-8.
+        If the decoded bytes are not UTF-8.
     """
     if encoding == "raw" or not ("%" in key or "+" in key):
         return key
@@ -51,7 +51,7 @@ def decode_key(key: str, encoding: KeyEncoding, source: object) -> str:
 
 
 def text(value: object) -> str | None:
-    """Return a text of reasonable length; None for anything else."""
+    """Return a string of reasonable length; None for anything else."""
     return value if isinstance(value, str) and 0 < len(value) <= MAX_TEXT else None
 
 

@@ -1,8 +1,8 @@
 """Notifications from Kafka, as a member of a consumer group.
 
-A partition's offset is committed once everything up to it is in Redis, never before. Messages that could not be put
-there are read again; those that come twice are known by their events. So nothing is lost whatever ends in between, and
-while Redis is away the messages simply stay in Kafka.
+A partition's offset is committed only once everything up to it is in Redis. Messages that could not be written there
+are read again, and repeated ones are recognised by their event ids. So nothing is lost if the process ends at any
+moment, and while Redis is away the messages simply stay in Kafka.
 """
 
 from __future__ import annotations
@@ -27,29 +27,29 @@ from .kafka_lag import measure, unknown
 from .records import MalformedMessageError, ParsedMessage, RecordParser
 
 MAX_POLL_RECORDS = 500
-"""Messages that are in hand at once, at the most."""
+"""Maximum number of messages that are processed at the same time."""
 
 POLL = 1.0
-"""Seconds for which one call waits for messages."""
+"""Seconds that one call waits for messages."""
 
 WATCH = 5.0
 """Seconds between two measurements of the lag."""
 
 HAND_OVER = 10.0
-"""Seconds that messages in hand get to reach Redis when their partitions are given to others, and that a commit may
-take. Both together are less than the `kafka_client.SESSION` for which the group waits."""
+"""Seconds that unfinished messages get to reach Redis when their partitions are reassigned, and time limit for a
+commit. Together they are shorter than `kafka_client.SESSION`, for which the group waits."""
 
 ASIDE = 60.0
-"""Seconds after which a partition that can't be read is tried again."""
+"""Seconds until a partition that can't be read is retried."""
 
 PAUSE = 0.1
-"""Seconds after which partitions are fetched from by themselves again, if there was nothing."""
+"""Seconds between fetches from single partitions, if there was nothing to read."""
 
 POSITION = 0.05
-"""Seconds for which a partition's position is waited for, where each partition is fetched from by itself."""
+"""Time limit in seconds for a partition's position, when partitions are fetched one by one."""
 
 LEAVE = 10.0
-"""Seconds that leaving the group may take."""
+"""Time limit in seconds for leaving the group."""
 
 log = structlog.get_logger(__name__)
 
@@ -57,7 +57,7 @@ log = structlog.get_logger(__name__)
 class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
     """Reads topics into Redis.
 
-    Brokers that are away, or refuse, are tried again for ever; until then `unready_reasons` names them.
+    Brokers that are away or refuse access are retried for ever; `unready_reasons` names them meanwhile.
 
     Parameters
     ----------
@@ -68,11 +68,11 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
     parser
         Reads the messages.
     intake
-        Takes what is in them.
+        Queues what they announce.
     counts
         Counts what becomes of them.
     hold
-        Seconds after a stop for which messages in hand may still wait for Redis.
+        Seconds after a stop that unfinished messages may wait for Redis.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
         self._aside: dict[TopicPartition, _Aside] = {}
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Read until `stop` is set; what is in hand then is finished and committed, and the group is left."""
+        """Read until `stop` is set; then finish and commit the current messages, and leave the group."""
         stopping = asyncio.create_task(stop.wait())
         try:
             while not stopping.done():
@@ -112,7 +112,7 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
             stopping.cancel()
 
     def unready_reasons(self) -> list[str]:
-        """Tell in words what keeps messages from being read."""
+        """Return the reasons why messages are not read, in words."""
         if self._trouble:
             return [self._trouble]
         if not self._joined or self._consumer is None:
@@ -123,7 +123,7 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
         ]
 
     async def is_drained(self) -> bool:
-        """Whether all messages of this member's partitions are in Redis and committed."""
+        """Return whether all messages of this member's partitions are in Redis and committed."""
         consumer = self._consumer
         if consumer is None or not self._joined or self._batch or self._uncommitted or unknown(consumer, self._topics):
             return False
@@ -133,7 +133,7 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
         return False
 
     async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
-        """Let what is in hand be finished and committed; drop what Redis does not take in time."""
+        """Finish and commit the current messages; drop those that do not reach Redis in time."""
         try:
             async with asyncio.timeout(HAND_OVER):
                 await self._empty_handed.wait()
@@ -147,7 +147,7 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
         self._aside.clear()
 
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
-        """Note that the group has taken us in."""
+        """Record the partitions that the group has assigned."""
         self._joined = True
         log.info("kafka partitions assigned", partitions=len(assigned))
 
@@ -193,7 +193,7 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
             self._empty_handed.clear()
 
     async def _fetch_apart(self, consumer: AIOKafkaConsumer) -> dict[TopicPartition, list[ConsumerRecord]]:
-        """Fetch from each partition by itself, and set those aside that can't be read."""
+        """Fetch from each partition separately, and set aside those that can't be read."""
         batch: dict[TopicPartition, list[ConsumerRecord]] = {}
         room = MAX_POLL_RECORDS
         for partition in consumer.assignment():
@@ -234,7 +234,7 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
         self._apart_until = now + 2 * ASIDE
 
     async def _handle(self, consumer: AIOKafkaConsumer, stopping: asyncio.Task[Any]) -> None:
-        """Take what is in hand; if that fails, go back to where it began."""
+        """Process the current messages; if that fails, go back to the first of them."""
         batch = self._batch
         try:
             if await unless(stopping, self._take(consumer, batch), self._hold):
@@ -268,7 +268,7 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
             self._hand = None
 
     async def _read(self, batch: dict[TopicPartition, list[ConsumerRecord]]) -> ParsedMessage:
-        """Read all messages as if they were one."""
+        """Parse all messages as if they were one."""
         whole = ParsedMessage(0)
         for partition, records in batch.items():
             for record in records:
@@ -286,7 +286,7 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
         return whole
 
     async def _commit(self, consumer: AIOKafkaConsumer) -> None:
-        """Commit what is in Redis; what can't be committed now is committed with the next messages."""
+        """Commit what is in Redis; if that fails, it is committed with the next messages."""
         assigned = consumer.assignment()
         offsets = {partition: offset for partition, offset in self._uncommitted.items() if partition in assigned}
         if not offsets:
@@ -298,12 +298,12 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
             log.warning("offsets not committed in time", partitions=len(offsets))
             return
         except (CommitFailedError, IllegalStateError) as err:
-            # Who has the partitions now reads these messages once more, and finds their events known.
+            # The new owner of the partitions reads these messages again, and recognises their event ids.
             log.info("offsets not committed, the group has changed", partitions=len(offsets), error=repr(err))
         self._uncommitted.clear()
 
     async def _watch(self, consumer: AIOKafkaConsumer) -> None:
-        """Measure the lag, and notice when Kafka does not answer."""
+        """Measure the lag, and detect when Kafka does not answer."""
         while True:
             try:
                 lag = await measure(consumer, self._topics, lambda: self._batch)
@@ -328,7 +328,7 @@ class _Aside:
     """A partition that can't be read."""
 
     until: float
-    """Monotonic time at which it is tried again."""
+    """Monotonic time of the next attempt."""
     why: str
 
 

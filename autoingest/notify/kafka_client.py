@@ -1,4 +1,4 @@
-"""How Kafka is reached: from the configuration to the consumer's arguments."""
+"""The consumer's arguments, from the configuration."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from ..app.secrets import KAFKA_PASSWORD, kafka_password
 from ..errors import ConfigurationError
 
 SESSION = 30.0
-"""Seconds without a heartbeat after which the group gives a member's partitions to others, and for which it waits for
-members when partitions move."""
+"""Seconds without a heartbeat after which the group reassigns a member's partitions, and for which it waits for members
+when partitions are reassigned."""
 
 HEARTBEAT = 3.0
 """Seconds between heartbeats."""
 
 REQUEST = 40.0
-"""Seconds after which an unanswered request has failed; joining a group takes up to `SESSION`."""
+"""Time limit in seconds for a request; joining a group takes up to `SESSION`."""
 
 METADATA = 60.0
-"""Seconds after which new topics and partitions are known at the latest."""
+"""Maximum seconds until new topics and partitions are discovered."""
 
 NEVER = 365 * 86400
-"""Seconds without a poll after which aiokafka would leave the group: polling stops as long as Redis is away."""
+"""Seconds without a poll after which aiokafka leaves the group; long, since polling pauses while Redis is away."""
 
 FETCH = 8 * 2**20
-"""Bytes that are fetched ahead from each broker, about."""
+"""Approximate number of bytes fetched ahead from each broker."""
 
 
 def settings(config: KafkaConfig) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 ANSWER = 5.0
-"""Seconds that the brokers may take to tell where partitions end, before they count as away."""
+"""Seconds that the brokers may take to return end offsets before they count as unavailable."""
 
 
 async def measure(
@@ -16,9 +16,9 @@ async def measure(
     topics: Sequence[str],
     in_hand: Callable[[], Mapping[TopicPartition, Sequence[ConsumerRecord]]],
 ) -> dict[str, int]:
-    """Ask how many messages of the assigned partitions are not in Redis yet.
+    """Return how many messages of the assigned partitions are not in Redis yet.
 
-    A member without partitions asks for one all the same, to know whether it is answered.
+    A member without partitions asks about one anyway, to find out whether the brokers answer.
 
     Parameters
     ----------
@@ -27,8 +27,8 @@ async def measure(
     topics
         Topics that it has subscribed to.
     in_hand
-        Returns the messages that have been fetched and are not in Redis yet. It is called once the brokers have
-        answered, since messages may have been fetched meanwhile.
+        Returns the messages that have been fetched but are not in Redis yet. It is called after the brokers have
+        answered, since more may have been fetched in the meantime.
 
     Returns
     -------
@@ -40,7 +40,7 @@ async def measure(
     aiokafka.errors.KafkaError
         If the brokers refuse, or partitions have just moved.
     TimeoutError
-        If they don't answer.
+        If the brokers don't answer.
     """
     lag = dict.fromkeys(topics, 0)
     assigned = consumer.assignment()
@@ -55,7 +55,7 @@ async def measure(
 
 
 def unknown(consumer: AIOKafkaConsumer, topics: Sequence[str]) -> dict[str, str]:
-    """Return those of the topics that Kafka does not show, and why in words."""
+    """Return the topics that can't be read, each with the reason."""
     refused = consumer._client.cluster.unauthorized_topics
     return {
         topic: f"topic {topic} {'may not be read: no authorization' if topic in refused else 'does not exist'}"

@@ -1,4 +1,4 @@
-"""S3 event records: from a message's bytes to notices. Pure; every sender's message goes through it."""
+"""S3 event records: from the bytes of a message to notices, for every sender. No input or output."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from ..model.patterns import search
 from .fields import KeyEncoding, decode_key, epoch, text
 
 NOT_TOLD = "-"
-"""Stands for a key, or the name of a bucket, that a rejected record does not tell."""
+"""Placeholder for the key or bucket name that a rejected record lacks."""
 
 MAX_RECORDS = 1000
-"""Records of a message at the most."""
+"""Maximum number of records in a message."""
 
 MAX_REPAIRS = 10_000
-"""Characters of a message that are repaired at the most."""
+"""Maximum number of characters that are repaired in a message."""
 
 MAX_VALUES = 100 * MAX_RECORDS
-"""Commas, colons and opening brackets of a message at the most; a real record has some seventy."""
+"""Maximum number of commas, colons and opening brackets in a message; a real record has about seventy."""
 
 SHORT, FEW = 4096, 16
-"""Bytes and records of a message that is read at once."""
+"""Bytes and records up to which a message is parsed in one go."""
 
 _SURROGATES = re.compile(
     rb"\\(?:\\|u[dD](?:[89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|[89a-fA-F][0-9a-fA-F]{2}))"
@@ -47,11 +47,11 @@ class MalformedMessageError(AutoingestError):
 
 
 class TooLongError(MalformedMessageError):
-    """The message is larger than anything that a sender has reason to send."""
+    """The message is larger than any that a sender has reason to send."""
 
 
 class _BadRecordError(Exception):
-    """The record can't be used; the argument is the reason."""
+    """The record is invalid; the argument is the reason."""
 
 
 @dataclass(slots=True)
@@ -62,10 +62,10 @@ class ParsedMessage:
     """Number of all records."""
     notices: list[tuple[Notice, ExposureObject | LfaObject]] = field(default_factory=list)
     ignored: list[tuple[str, str]] = field(default_factory=list)
-    """Bucket as configured or `NO_BUCKET`, and path, of those that the filter or the kind of event leaves out."""
+    """Bucket as configured, or `NO_BUCKET`, and path of records ignored because of the filter or the type of event."""
     rejected: list[Rejection] = field(default_factory=list)
     unauthentic: int = 0
-    """Number of those dropped for a missing or unknown secret."""
+    """Number of records dropped because their secret was missing or wrong."""
 
 
 class RecordParser:
@@ -74,15 +74,15 @@ class RecordParser:
     Parameters
     ----------
     buckets
-        Buckets as configured: ``bucket``, ``profile@bucket``; those of a tenant are ``tenant:bucket``.
+        Buckets as configured: ``bucket`` or ``profile@bucket``; with a tenant, ``tenant:bucket``.
     pattern
         Regular expression searched in the decoded key; what does not match is ignored.
     key_encoding
         ``raw``: the key is as it is; ``url``: it is URL-encoded; ``auto``: decide from the record.
     secrets
-        A record must carry one of these. Without any, all records are authentic.
+        A record must carry one of these. If there are none, all records are accepted.
     max_body
-        Bytes of a message at the most.
+        Maximum size of a message in bytes.
     """
 
     def __init__(
@@ -101,16 +101,16 @@ class RecordParser:
         self._turns = Turns()
 
     async def parse(self, body: bytes, *, trusted: bool = False) -> ParsedMessage:
-        """Read one message; a long one little by little, so that others have their turn meanwhile.
+        """Parse one message; a long one in steps, so that other tasks get their turn.
 
-        A bad record never affects its neighbours.
+        An invalid record never affects the others.
 
         Parameters
         ----------
         body
             The message.
         trusted
-            Whether the message as a whole is authentic, so that its records need no secret.
+            Whether the message itself was authenticated, so that its records need no secret.
 
         Raises
         ------
@@ -199,9 +199,9 @@ class RecordParser:
         message.notices.append((notice, parsed))
 
     def _bucket(self, record: dict[str, Any], name: str | None) -> str | None:
-        """Tell which configured bucket a record is about, if any.
+        """Return the configured bucket that a record is about, if any.
 
-        Ceph tells the tenant of a bucket only in its ARN, ``arn:aws:s3:{zone group}:{tenant}:{bucket}``.
+        Ceph gives the tenant of a bucket only in its ARN, ``arn:aws:s3:{zone group}:{tenant}:{bucket}``.
         """
         if name is None:
             return None
@@ -255,7 +255,7 @@ def _whole(found: re.Match[bytes]) -> bytes:
 
 
 def _names(record: dict[str, Any]) -> tuple[str | None, str | None]:
-    """Bucket and key as received, as far as they are told."""
+    """Bucket and key as received, as far as the record has them."""
     s3 = record.get("s3")
     if not isinstance(s3, dict):
         return None, None

@@ -1,7 +1,7 @@
 """``POST /notify``: S3 event records by HTTP.
 
-Nothing that a sender sends makes an answer of 5xx: Ceph repeats at once, without a pause, whatever is not answered 2xx.
-Only what can't be put into Redis is a 503, and that answer is held back, so that the repetitions are paced.
+No content is ever answered with 5xx, because Ceph immediately repeats whatever is not answered with 2xx. Only a
+notification that can't be written to Redis gets a 503, and that answer is delayed to slow down the repetitions.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .counts import Counts
 from .records import MalformedMessageError, ParsedMessage, RecordParser, TooLongError
 
 RETRY_AFTER = {"Retry-After": "5"}
-"""Seconds after which a sender that reads the header should come again."""
+"""Value of the Retry-After header in seconds."""
 
 log = structlog.get_logger(__name__)
 
@@ -36,15 +36,15 @@ class NotifyHandler:
     parser
         Reads the bodies.
     intake
-        Takes what is in them.
+        Queues what they announce.
     counts
         Counts what becomes of them.
     bodies
-        Room for the bodies.
+        Memory budget for the bodies.
     secrets
-        Secrets of which a request may carry one as its bearer token; then its records need none.
+        Secrets that a request may carry as its bearer token; then its records need none.
     hold
-        Seconds for which an answer is held back while Redis is away, and for which a refusal is.
+        Seconds to delay an answer while Redis is away, and to delay a refusal.
     """
 
     def __init__(

@@ -68,7 +68,7 @@ class Failure:
     """``site``: bucket, credentials or clock are wrong, whatever was asked for. ``missing``: there is no such object.
     ``refused``: the answer would be the same next time. ``passing``: an error of the server, or no answer."""
     text: str
-    """For the operator, in a few words."""
+    """A short explanation for the operator."""
     status: int | None = None
     """HTTP status, if there was an answer."""
     code: str = ""
@@ -76,7 +76,7 @@ class Failure:
 
 
 def explain(error: BaseException) -> Failure:
-    """Tell what the error of a request means."""
+    """Explain the error of a request."""
     debug = str(error).rpartition(_DEBUG)[2]
     if found := _STATUS.search(debug):
         status, code = int(found[1]), match[1] if (match := _CODE.search(debug)) else ""
@@ -95,14 +95,14 @@ def _kind(status: int, code: str) -> Kind:
 
 
 def in_words(status: int, code: str) -> str:
-    """Say what a store answers, and what to do about it."""
+    """Describe a store's answer, and what to do about it."""
     text = f"the store answers {status} {code}".rstrip()
     remedy = _REMEDIES.get(code) or ("check credentials and policy" if status in (401, 403) else "")
     return f"{text} ({remedy})" if remedy else text
 
 
 def one_line(error: BaseException) -> str:
-    """Return what an error of another client says, with what it comes from; in one line."""
+    """Return the message of another client's error and its root cause in one line."""
     messages = [str(error)]
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause
@@ -111,7 +111,7 @@ def one_line(error: BaseException) -> str:
 
 
 def _silence(debug: str) -> str:
-    """Tell in words why there was no answer."""
+    """Explain why there was no answer."""
     if found := _CERTIFICATE.search(debug):
         return f"the store's certificate {_CERTIFICATES.get(found[1], f'is not accepted ({found[1]})')}"
     if found := _CREDENTIALS.search(debug):

@@ -1,7 +1,7 @@
 """FITS headers from bytes, card by card (FITS Standard 4.0, section 4).
 
-Only what a translation to records needs: keywords and their values. Commentary cards are left out. A file's first
-bytes are enough; astropy reads the same, 12 times slower.
+Only keywords and their values are read, since translation needs nothing else; commentary cards are left out. The first
+bytes of a file suffice. astropy reads the same, 12 times slower.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _COMMENTARY = {"", "COMMENT", "HISTORY"}
 _GZIP = b"\x1f\x8b"
 
 _PRINTABLE = bytes(byte if 32 <= byte < 127 else 32 if byte == 0 else ord("?") for byte in range(256))
-"""What each byte is read as: a header may hold printable ASCII only. Zeros are read as blanks, as some programs fill
-up text with them."""
+"""Translation of bytes: a header may contain printable ASCII only. Zeros become blanks, as some programs pad text with
+them."""
 
 
 def parse_header(data: bytes, offset: int = 0) -> tuple[dict[str, object], int] | None:
@@ -43,9 +43,9 @@ def parse_header(data: bytes, offset: int = 0) -> tuple[dict[str, object], int] 
     -------
     cards
         Values by keyword: `str`, `bool`, `int`, `float`, or `None` for an undefined value, which unquoted ``NaN`` and
-        infinity are, too. Of a keyword that is there twice the last one counts. A HIERARCH keyword is the words after
-        HIERARCH. A number beyond 64 bits stays text, and so does what is no value of FITS. Bytes beyond ASCII are
-        question marks.
+        infinity are, too. If a keyword occurs twice, the last one counts. A HIERARCH keyword is the words after
+        HIERARCH. A number beyond 64 bits stays text, and so does anything that is not a FITS value. Bytes beyond ASCII
+        become question marks.
     end
         Offset of the first byte after the header's last block.
 
@@ -93,7 +93,7 @@ def parse_headers(data: bytes, complete: bool) -> dict[str, object] | None:
     data
         First bytes of a file.
     complete
-        Whether that is all of it.
+        Whether this is the whole file.
 
     Returns
     -------
@@ -103,7 +103,7 @@ def parse_headers(data: bytes, complete: bool) -> dict[str, object] | None:
     Raises
     ------
     MetadataError
-        If this is no FITS file, or one that ends within a header.
+        If this is not a FITS file, or one that ends within a header.
     """
     if data.startswith(_GZIP):
         raise MetadataError("not a FITS file but one compressed by gzip; only tile compression (.fz) is read")
@@ -130,7 +130,7 @@ def parse_headers(data: bytes, complete: bool) -> dict[str, object] | None:
 
 
 def _quoted(text: str) -> str | None:
-    """Return what a card holds between quotes, if it does; two quotes in it stand for one."""
+    """Return the quoted string of a card, if it has one; two quotes within it stand for one."""
     match = _STRING.match(text)
     if match and text[match.end() : match.end() + 1] not in ("", " ", "/"):
         # Where a text is continued, astropy writes one of two quotes into the one card and one into the next.
@@ -158,7 +158,7 @@ def _value(text: str) -> object:
 
 
 def _plain(text: str) -> object:
-    """Return the value of an unquoted text; the text itself if it is none that is known."""
+    """Return the value of an unquoted text; the text itself if it is not a known kind of value."""
     if _INTEGER.fullmatch(text):
         integer = int(text.replace(" ", ""))
         return integer if -(2**63) <= integer < 2**63 else text

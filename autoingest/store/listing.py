@@ -1,7 +1,7 @@
-"""What a bucket holds, page by page.
+"""Listing a bucket, page by page.
 
-Listings go by any prefix, of part of a name too, and take keys as they are: one object with an unusual key (``a//b``)
-must not hide its neighbours, as it does in a client that makes paths of keys.
+A prefix may end within a name, and keys are taken literally: one object with an unusual key (``a//b``) must not hide
+its neighbours, as it does in clients that treat keys as paths.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from .profiles import open_client, resolve
 T = TypeVar("T")
 
 PAGE = 1000
-"""Objects of one request, the most that S3 gives."""
+"""Objects per request, the maximum of S3."""
 
 LARGEST_CONTENT = 2**20
-"""Bytes beyond which an object's content is not read."""
+"""Maximum size in bytes of an object whose content is read."""
 
 log = structlog.get_logger(__name__)
 
@@ -42,7 +42,7 @@ class StoredObject:
     etag: str | None
     """Without quotes."""
     modified: float
-    """Epoch seconds at which it was written."""
+    """When it was written, in epoch seconds."""
 
 
 class Listing:
@@ -55,7 +55,7 @@ class Listing:
     bucket
         Bucket with its profile.
     name
-        Name that the server knows it by.
+        Its name on the server.
     """
 
     def __init__(self, client: Any, bucket: str, name: str) -> None:
@@ -94,7 +94,7 @@ class Listing:
         ]
 
     async def read(self, key: str) -> bytes | None:
-        """Return an object's content, or None if there is none or too much of it; raises as `objects` does."""
+        """Return an object's content, or None if it does not exist or is too large; raises as `objects` does."""
         try:
             answer = await self._call(self._client.get_object(Bucket=self._name, Key=key))
         except _MissingError:
@@ -148,19 +148,19 @@ async def open_listing(bucket: str) -> AsyncIterator[Listing]:
     Raises
     ------
     ConfigurationError
-        If the environment does not say where the bucket is or what to sign with.
+        If the environment lacks the bucket's endpoint or credentials.
     """
     async with open_client(bucket) as client:
         yield Listing(client, bucket, resolve(bucket).bucket)
 
 
 def is_lfa(bucket: str) -> bool:
-    """Tell whether a bucket belongs to the Large File Annex, whose keys hold no exposure."""
+    """Return whether a bucket belongs to the Large File Annex, whose keys name no exposure."""
     return "rubinobs-lfa-" in bucket
 
 
 def exposure_prefixes(code: str | None, rest: str) -> list[str]:
-    """Return what the keys of exposures may begin with.
+    """Return the prefixes that keys of exposures may have.
 
     Parameters
     ----------
@@ -172,7 +172,7 @@ def exposure_prefixes(code: str | None, rest: str) -> list[str]:
     Returns
     -------
     prefixes
-        One for each folder that the camera's instruments may have; most hold nothing.
+        One for each folder that the camera's instruments may have; most are empty.
     """
     names = [name for name, own in CAMERA_CODES.items() if code in (None, own)]
     names += [alias for alias, name in INSTRUMENT_ALIASES.items() if name in names]
@@ -180,10 +180,10 @@ def exposure_prefixes(code: str | None, rest: str) -> list[str]:
 
 
 async def day_prefixes(listing: Listing, day_obs: str) -> list[str]:
-    """Return the prefixes that hold everything of a day.
+    """Return the prefixes that contain everything of a day.
 
-    In the Large File Annex the day comes after one or two components, which are looked for: one request for each CSC
-    and each generator.
+    In the Large File Annex the day follows one or two components, which must be listed first: one request for each
+    CSC and each generator.
     """
     if not is_lfa(listing.bucket):
         return exposure_prefixes(None, f"{day_obs}/")

@@ -5,12 +5,12 @@ and every reader of the Butler agree:
 
 * the variable ``LSST_RESOURCES_S3_PROFILE_<profile>`` holds ``https://accesskey:secret@host[:port]``, the key and the
   secret URL-encoded; where it is not set, ``S3_ENDPOINT_URL`` names the server, and where that isn't either it is AWS;
-* credentials that the URL doesn't hold come from where botocore finds them: for a named profile the section of that
+* credentials that are not in the URL are looked up by botocore: for a named profile the section of that
   name in the AWS credentials file, else ``AWS_ACCESS_KEY_ID`` and ``AWS_SECRET_ACCESS_KEY``, the file's default section
   or the machine's role.
 
-``AWS_CA_BUNDLE`` names a PEM file of the authorities that certify the servers, where they are not public ones. Every
-client of a store uses it, those of the Butler included.
+``AWS_CA_BUNDLE`` names a PEM file with the certificate authorities of the servers, if they are not public ones. Every
+client of a store uses it, including those of the Butler.
 
 A Ceph bucket of another tenant is written ``tenant:bucket``.
 """
@@ -44,12 +44,12 @@ PROFILE = "LSST_RESOURCES_S3_PROFILE_"
 
 CONNECT_TIMEOUT = timedelta(seconds=2)
 REQUEST_TIMEOUT = timedelta(seconds=4)
-"""Time for one request with its body. An outage must be known long before a batch's time is up."""
+"""Time limit for one request with its body; an outage must be detected long before a batch times out."""
 RETRIES = 3
-"""Further attempts of a request; none once `REQUEST_TIMEOUT` has passed since its first."""
+"""Maximum number of retries of a request, all within `REQUEST_TIMEOUT`."""
 
 CREDENTIAL_AGE = timedelta(minutes=15)
-"""Time after which botocore is asked again for credentials that may change, as those of a machine's role do."""
+"""Interval at which botocore is asked again for credentials that may change, such as those of a machine's role."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +57,15 @@ class Location:
     """Where a bucket is."""
 
     bucket: str
-    """Name that the server knows it by."""
+    """Its name on the server."""
     endpoint: str | None
     """URL of the server; `None` is AWS."""
     region: str
     """Region that requests are signed for."""
     credential: Callable[[], S3Credential] = field(repr=False)
-    """Gives the credentials of the moment."""
+    """Returns the current credentials."""
     authorities: str | None
-    """PEM file of the authorities that certify the server; `None` stands for the public ones."""
+    """PEM file with the certificate authorities; `None` means the public ones."""
 
     def tls(self) -> ssl.SSLContext:
         """Return the context for connections to the server."""
@@ -87,8 +87,8 @@ def resolve(bucket: str) -> Location:
     Raises
     ------
     ConfigurationError
-        If the environment does not say where the bucket is or what to sign with, or names a file of authorities that
-        can't be used; the message says what to set and never holds a secret.
+        If the environment lacks the endpoint or credentials, or names a file of certificate authorities that can't be
+        used. The message says what to set, and never contains a secret.
     """
     profile, _, name = bucket.rpartition("@")
     variable = PROFILE + profile if profile and os.environ.get(PROFILE + profile) else ENDPOINT
@@ -107,7 +107,7 @@ def resolve(bucket: str) -> Location:
             location.tls()
         except (OSError, ValueError) as err:
             raise ConfigurationError(
-                f"AWS_CA_BUNDLE: {location.authorities!r} is no PEM file of certificates: {err}"
+                f"AWS_CA_BUNDLE: {location.authorities!r} is not a PEM file with certificates: {err}"
             ) from err
     return location
 
@@ -127,7 +127,7 @@ def open_store(bucket: str) -> S3Store:
 
     Notes
     -----
-    Variables of the environment that only obstore reads (``AWS_ENDPOINT_URL_S3``, ``AWS_SESSION_TOKEN``) are overruled.
+    Environment variables that only obstore reads (``AWS_ENDPOINT_URL_S3``, ``AWS_SESSION_TOKEN``) are overridden.
     """
     location = resolve(bucket)
     config: S3Config = {
@@ -162,16 +162,16 @@ async def open_client(bucket: str, connections: int = 32, service: Literal["s3",
     bucket
         ``bucket`` or ``profile@bucket``; requests name it by `Location.bucket`.
     connections
-        Connections at the most.
+        Maximum number of connections.
     service
-        ``s3``, or ``sns`` for the topics that a Ceph keeps.
+        ``s3``, or ``sns`` for Ceph's topics.
 
     Raises
     ------
     ConfigurationError
         As `resolve` does.
     """
-    # Most processes administer nothing.
+    # Imported here, because most processes don't need it.
     from aiobotocore.config import AioConfig
     from aiobotocore.session import AioSession
 
@@ -203,7 +203,7 @@ def _parse_endpoint(variable: str) -> tuple[str | None, tuple[str, str] | None]:
     text = os.environ.get(variable)
     if not text:
         return None, None
-    # What the URL holds is secret: no error may quote it, nor be chained to one that does.
+    # The URL contains a secret: no error may quote it, or be chained to one that does.
     try:
         url = parse_url(text)
     except LocationParseError:

@@ -1,13 +1,12 @@
 """Headers of images: from the JSON sidecar if there is one, else from the first bytes of the FITS file.
 
-Requests of one image: one if it has a sidecar and the notification told its size; one more (HEAD) if the size is
-unknown; without sidecar two, the sidecar's 404 and one range of the FITS file, whose answer tells the size.
+Requests per image: one if it has a sidecar and the notification gave its size; one more (HEAD) if the size is unknown;
+two without a sidecar: the sidecar's 404, and one range of the FITS file, whose answer gives the size.
 
-A sidecar that agrees with the key is believed, as the official tools do, without a look at the image. One that does
-not, or that can't be read or used, is no reason to give up: the image decides. An image that does not agree with its
-key either is not ingested.
+A sidecar that matches the key is trusted without reading the image, as the official tools do. If it does not match, or
+can't be read or used, the image's own header is read. An image that does not match its key either is not ingested.
 
-An image that can't be read is told apart from a store that is away by whether anything else of its bucket can be read.
+Whether an image is unreadable or the store is away is decided by whether anything else in its bucket can be read.
 """
 
 from __future__ import annotations
@@ -38,27 +37,27 @@ if TYPE_CHECKING:
 logger = structlog.get_logger(__name__)
 
 FIRST_RANGE = 32 * 1024
-"""Bytes of the first request for a FITS file: an LSSTCam raw's primary and first extension header take 20 kB."""
+"""Bytes of the first request for a FITS file; the primary and first extension header of an LSSTCam raw take 20 kB."""
 
 LARGEST_HEADER = 2**20
-"""Bytes after which a header that has not ended is not believed to be one; 13,107 cards."""
+"""Maximum size in bytes of a header: 13,107 cards."""
 
 LARGEST_SIDECAR = 2**20
-"""Bytes beyond which a sidecar is not read."""
+"""Maximum size in bytes of a sidecar."""
 
 SIDECAR_TIMEOUT = timedelta(seconds=2)
-"""Time after which the image is read without its sidecar."""
+"""Time limit for the sidecar; after that the image is read without it."""
 
 READ_TIMEOUT = timedelta(seconds=10)
-"""Time for all requests of one image."""
+"""Time limit for all requests of one image."""
 
 RESTARTS = 3
-"""Times that an image is read anew because it was replaced meanwhile."""
+"""Number of times that an image is read again because it was replaced while being read."""
 
 _HIERARCH = "HIERARCH."
 _MODE = "__CONTENT__"
 _IDENTITY = ("OBSID", "IMGNAME", "FILENAME", "INSTRUME")
-"""Cards of which every header of an exposure has at least one."""
+"""Every header of an exposure has at least one of these cards."""
 _VALUES = {str, int, float, bool, type(None)}
 
 
@@ -68,23 +67,23 @@ class ObjectHeader:
 
     path: str
     header: dict[str, object]
-    """Values by keyword, without commentary: the primary header's, and if the primary holds no data the first
-    extension's over them. A sidecar has the primary's only. Undefined values are `None`."""
+    """Values by keyword, without commentary: those of the primary header, overridden by the first extension's if the
+    primary has no data. A sidecar has only the primary's. Undefined values are `None`."""
     size: int
-    """Bytes of the image object."""
+    """Size of the image object in bytes."""
     source: Literal["sidecar", "fits"]
     etag: str | None
-    """eTag of the version of the image that the store served, without quotes. None if the image was not asked for
-    (it has a sidecar, and its notification told the size): then the eTag of the notification stands."""
+    """eTag, without quotes, of the version of the image that the store served. None if the image was not requested
+    (it has a sidecar, and the notification gave its size): then the eTag of the notification applies."""
 
 
 class HeaderReader:
-    """Reads headers, many at a time.
+    """Reads headers concurrently.
 
     Parameters
     ----------
     concurrency
-        Images of each bucket under way at once.
+        Maximum number of images read concurrently from each bucket.
     """
 
     def __init__(self, concurrency: int) -> None:
@@ -101,30 +100,30 @@ class HeaderReader:
         obj
             The image.
         size
-            Its size in bytes, if known. A size of 0 is not believed, as senders write it for multipart uploads and
-            copies, too.
+            Its size in bytes, if known. A size of 0 is not trusted, since senders also write it for multipart uploads
+            and copies.
         use_sidecar
-            Whether a sidecar is believed if there is one.
+            Whether to use a sidecar if there is one.
 
         Raises
         ------
         MissingObjectError
             If the image isn't in its bucket.
         MetadataError
-            If neither sidecar nor image hold a header, or the header is that of another image than the key names.
+            If neither the sidecar nor the image has a header, or the header is of another image than the key names.
         UnreadableObjectError
-            If the store does not serve the image, though it serves other objects of the bucket.
+            If the store does not serve the image although it serves other objects of the bucket.
         TransientError
-            If nothing of the bucket can be read (the store is away, overloaded, or refuses access), or credentials,
-            clock or bucket are wrong: that is for an operator to mend, and no fault of the image. Known within about
+            If nothing in the bucket can be read (the store is away, overloaded or refuses access), or if credentials,
+            clock or bucket are wrong: an operator must fix that, and the image is not to blame. Detected within about
             ten seconds.
         ConfigurationError
-            If nothing says where the bucket is.
+            If the bucket's endpoint is not configured.
 
         Notes
         -----
-        An image that waited for others while their store was found away is not tried: a batch learns of an outage as
-        fast as one image does.
+        An image that was waiting for its turn when the store was found to be away is not requested, so that a batch
+        detects an outage as fast as a single image.
         """
         bucket = self._bucket(obj.bucket)
         async with bucket.slots:
@@ -141,12 +140,12 @@ class HeaderReader:
                 raise await bucket.verdict(obj, failure, started) from None
             except AutoingestError:
                 raise
-            except Exception as err:  # whatever it is, it is this file's
+            except Exception as err:  # whatever the error is, it concerns this file only
                 logger.exception("header can't be read", path=obj.path)
                 raise MetadataError(f"{obj.path}: {type(err).__name__}: {err}", path=obj.path) from err
 
     def unready_reasons(self) -> list[str]:
-        """Tell in words of which buckets nothing can be read, and why."""
+        """Return the buckets from which nothing can be read, each with the reason."""
         return [
             f"bucket {name}: {why}" for name, bucket in self._buckets.items() if (why := bucket.availability.trouble())
         ]
@@ -167,7 +166,7 @@ class _FailedError(Exception):
 
 
 class _Bucket:
-    """Reads from one bucket; an outage of it does not concern others."""
+    """Reads from one bucket; its outage does not affect other buckets."""
 
     def __init__(self, name: str, concurrency: int) -> None:
         self._prefix = len(name) + 1
@@ -199,7 +198,7 @@ class _Bucket:
         return found
 
     async def verdict(self, obj: ExposureObject | LfaObject, failure: Failure, started: float) -> AutoingestError:
-        """Tell whose fault a failure is."""
+        """Decide whether the image or the store is to blame for a failure."""
         path, text = obj.path, f"{obj.path}: {failure.text}"
         if failure.kind == "missing" and failure.code == "NoSuchKey":
             return MissingObjectError(f"{path} is not in the store", path=path)
@@ -216,7 +215,7 @@ class _Bucket:
         )
 
     async def _sidecar(self, obj: ExposureObject) -> dict[str, object] | str | None:
-        """Return the sidecar's cards, or why it can't be used, or `None` if there is none or none to be seen."""
+        """Return the sidecar's cards, or why it can't be used, or `None` if there is none or it is not visible."""
         key = obj.sidecar[self._prefix :]
         try:
             async with asyncio.timeout(SIDECAR_TIMEOUT.total_seconds()):
@@ -230,7 +229,7 @@ class _Bucket:
             return "the store did not answer in time"
         except (BaseError, ValueError) as err:
             failure = explain(err)
-            # Without the right to list the bucket, a missing object is answered 403.
+            # Without permission to list the bucket, the answer for a missing object is 403.
             return None if failure.status == 403 else failure.text
         self.availability.served(key)
         return _cards(body.to_bytes())
@@ -249,7 +248,7 @@ class _Bucket:
             except (BaseError, FileNotFoundError, ValueError) as err:
                 if data and isinstance(err, PreconditionError) and restarts < RESTARTS:
                     restarts += 1
-                    data, size, etag = b"", FIRST_RANGE, None  # another version has come meanwhile
+                    data, size, etag = b"", FIRST_RANGE, None  # another version has arrived in the meantime
                     continue
                 raise await self._failed(path, err) from err
             if not more:
@@ -267,14 +266,14 @@ class _Bucket:
     async def _failed(self, path: str, error: Exception) -> Exception:
         failure = explain(error)
         if isinstance(error, ValueError):
-            return MetadataError(f"{path}: no key that a store can be asked for", path=path)
-        # A store answers a range of nothing like any other fault.
+            return MetadataError(f"{path}: not a key that can be requested from a store", path=path)
+        # The answer for a range of an empty object looks like any other fault.
         if failure.status == 416 and (await self._head(path))[0] == 0:
             return MetadataError(f"{path} is empty", path=path)
         return _FailedError(failure)
 
     async def _head(self, path: str) -> tuple[int | None, str | None]:
-        """Return an object's size and eTag; nothing if that fails, and a request for its content will tell why."""
+        """Return an object's size and eTag; nothing if that fails: a request for its content will show the reason."""
         try:
             meta = await obstore.head_async(self._store, path[self._prefix :])
         except (BaseError, FileNotFoundError, ValueError):
@@ -283,7 +282,7 @@ class _Bucket:
 
 
 def _cards(body: bytes) -> dict[str, object] | str:
-    """Return the cards that a sidecar holds, or why it holds none that can be used."""
+    """Return the cards of a sidecar, or why it can't be used."""
     try:
         content = orjson.loads(body)
     except orjson.JSONDecodeError as err:
@@ -291,10 +290,10 @@ def _cards(body: bytes) -> dict[str, object] | str:
     if not isinstance(content, dict) or content.pop(_MODE, "metadata") != "metadata":
         return "it holds no header"
     if not set(map(type, content.values())) <= _VALUES:
-        return "it holds values that no card can have"
+        return "it contains values that no card can have"
     names = "".join(content)
     if names != names.upper() or not any(name in content for name in _IDENTITY):
-        return "it holds no header of an exposure"
+        return "it is not the header of an exposure"
     return {
         name[len(_HIERARCH) :].replace(".", " ") if name.startswith(_HIERARCH) else name: value
         for name, value in content.items()
