@@ -1,1 +1,1 @@
-"""Development: servers of our own, the demo, the simulated camera."""
+"""For development: embedded servers, the demo, the simulated camera."""

@@ -1,4 +1,4 @@
-"""One simulated exposure, from its notifications to the Butler, with proof and times."""
+"""The demo: one simulated exposure, from its notifications to the Butler, verified and timed."""
 
 from __future__ import annotations
 
@@ -22,59 +22,59 @@ from ..roles import Role
 from .simulator import BucketSink, Event, Exposure, Notifier, SentFile, Simulator, sensors
 
 TIMEOUT = 120.0
-"""Seconds after the last notification at which the demonstration gives up."""
+"""Seconds after the last notification until the demo gives up."""
 
 POLL = 0.05
-"""Seconds between two looks at how far it is."""
+"""Seconds between two checks of the progress."""
 
 STEPS = ("sent", "queued", "present", "ingested")
 """What happens to each file, in order."""
 
 
 EXPECTED = {"raw": 197, "guider_raw": 8, "exposure": 1, "visit": 1, "detector region": 205}
-"""What the repository must hold of an LSSTCam exposure, regions included."""
+"""What the repository must contain of an LSSTCam exposure, including regions."""
 
 
 @dataclass
 class Report:
-    """What a demonstration showed."""
+    """The result of a demo."""
 
     obs_id: str
     sent: int
     """Files written and announced."""
     queued: int
     expected_present: int
-    """Files of which presence is to tell: all but the guiders, which belong to no group."""
+    """Files that presence should report: all but the guiders, which are not part of a group."""
     present: int
-    """Detectors of which presence said that they have arrived."""
+    """Detectors that presence reported as arrived."""
     stored: dict[str, int]
-    """What the repository holds, by the names of `EXPECTED`."""
+    """What the repository contains, by the names of `EXPECTED`."""
     seconds: dict[str, list[float]]
-    """For each step, the seconds that it came after the file's PUT, for all files."""
+    """For each step, the seconds since the PUT of each file."""
     trouble: list[str]
-    """What is not as it should be, in words."""
+    """What went wrong, in words."""
 
     def median_and_worst(self, step: str) -> tuple[float, float] | None:
-        """Median and longest seconds from PUT to a step; None if no file got there."""
+        """Median and maximum seconds from PUT to a step; None if no file got there."""
         times = self.seconds[step]
         return (statistics.median(times), max(times)) if times else None
 
 
 async def demonstrate(config: Config, progress: Callable[[str, int], None]) -> Report:
-    """Run all roles, let the camera take an exposure, and look at what has come of it.
+    """Run all roles, let the camera take an exposure, and check the result.
 
     Parameters
     ----------
     config
-        A site without anything on its queues.
+        A site with empty queues.
     progress
-        Called with a step of `STEPS` and how many files have taken it.
+        Called with a step of `STEPS` and the number of files that have taken it.
     """
     stop = asyncio.Event()
     started: asyncio.Future[dict[str, int]] = asyncio.get_running_loop().create_future()
 
     def ready(roles: Sequence[Role], _: object) -> None:
-        if not started.done():  # not interrupted meanwhile
+        if not started.done():  # unless it was interrupted
             started.set_result({role.name: role.port for role in roles if hasattr(role, "port")})
 
     site = asyncio.create_task(serve(config, DEFAULT_ROLES, stop, ready=ready))
@@ -117,7 +117,7 @@ async def _expose(config: Config, ports: dict[str, int], progress: Callable[[str
 
 
 def _show(progress: Callable[[str, int], None]) -> int:
-    """Show how far the files are; return how many are ingested."""
+    """Report the progress; return how many files are ingested."""
     names = ("autoingest_queued_total", "autoingest_creation_to_presence_seconds_count", "autoingest_ingested_total")
     counts = dict.fromkeys(names, 0.0)
     for family in REGISTRY.collect():
@@ -145,7 +145,7 @@ async def _inspect(
     for file, (received, ingested), left in zip(images, answers[::2], answers[1::2], strict=True):
         if received:
             seconds["queued"].append(float(received) - file.put_time)
-        if left > 0:  # the key was written when its time to live was whole
+        if left > 0:  # computed from the remaining time to live of the key
             seconds["present"].append(asked - config.presence.expiry + left / 1000 - file.put_time)
         if ingested:
             seconds["ingested"].append(float(ingested) - file.put_time)
@@ -165,7 +165,7 @@ async def _inspect(
 
 
 async def _ask_presence(port: int, group: str, detectors: list[str]) -> int:
-    """Ask for every detector as Prompt Processing does, all at once; count those that are there."""
+    """Ask for all detectors at once, as Prompt Processing does; count those that have arrived."""
     base = f"http://127.0.0.1:{port}/presence/LSSTCam/{group}/0/"
     connector = aiohttp.TCPConnector(force_close=True, limit=0)
     async with aiohttp.ClientSession(connector=connector) as session:
@@ -178,7 +178,7 @@ async def _ask_presence(port: int, group: str, detectors: list[str]) -> int:
 
 
 def _stored(repo: str, exposure: Exposure) -> dict[str, int]:
-    """Count what the repository holds of an exposure, by the names of `EXPECTED`."""
+    """Count what the repository contains of an exposure, by the names of `EXPECTED`."""
     from lsst.daf.butler import Butler
 
     where = {"instrument": "LSSTCam", "exposure": exposure.exposure_id}

@@ -23,24 +23,24 @@ from pathlib import Path
 from ..errors import ConfigurationError
 
 START_TIMEOUT = 30.0
-"""Seconds for which a server may take to answer."""
+"""Seconds that a server may take to start."""
 
 
 def keep_private(folder: Path) -> None:
-    """Let only its owner see what is in a folder.
+    """Make a folder accessible to its owner only.
 
     Raises
     ------
     ConfigurationError
-        If it belongs to somebody else, who could read and change what is written there.
+        If it belongs to another user, who could read and change its content.
     """
     if folder.stat().st_uid != os.geteuid():
-        raise ConfigurationError(f"{folder.absolute()} belongs to another user; take a folder of your own")
+        raise ConfigurationError(f"{folder.absolute()} belongs to another user; use a folder of your own")
     folder.chmod(0o700)
 
 
 def free_port() -> int:
-    """Return a TCP port of the loopback interface that nobody uses."""
+    """Return a free TCP port of the loopback interface."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])
@@ -53,7 +53,7 @@ def valkey(data: Path, *, append_only: bool = True, port: int | None = None) -> 
     Parameters
     ----------
     data
-        Folder for the append-only file and the log; made if it isn't there.
+        Folder for the append-only file and the log; created if missing.
     append_only
         Whether data survives a restart.
     port
@@ -125,10 +125,10 @@ def s3(data: Path, *, buckets: Iterable[str] = (), persist: bool = True, port: i
     Parameters
     ----------
     data
-        Folder for the objects and the log; made if it isn't there. While the server runs, its file ``url`` tells
-        other processes where.
+        Folder for the objects and the log; created if missing. While the server runs, the file ``url`` in it contains
+        the server's URL.
     buckets
-        Buckets that it has from the start.
+        Buckets to create.
     persist
         Whether objects survive a restart, even a kill.
     port
@@ -161,20 +161,20 @@ def child(name: str, command: list[str], log: Path, ready: Callable[[], bool]) -
     Parameters
     ----------
     name
-        What it is called in errors.
+        Its name in error messages.
     command
         Program and arguments.
     log
-        File that receives what it prints.
+        File for its output.
     ready
-        Tells whether it answers.
+        Returns whether it answers.
 
     Raises
     ------
     ConfigurationError
-        If it ends or does not answer within `START_TIMEOUT`; the message holds the end of its log.
+        If it ends or does not answer within `START_TIMEOUT`; the message contains the end of its log.
     """
-    # Ctrl-C waits until there is a process to end. It is none of that process's business: there it stays blocked.
+    # Ctrl-C is blocked until there is a process to end. It stays blocked in that process, which we end ourselves.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         with log.open("ab") as output:
@@ -218,7 +218,7 @@ def _answers(port: int) -> bool:
 
 
 def listens(port: int) -> bool:
-    """Tell whether a port of the loopback interface takes connections."""
+    """Return whether a port of the loopback interface accepts connections."""
     try:
         socket.create_connection(("127.0.0.1", port), 1).close()
     except OSError:

@@ -1,12 +1,12 @@
-"""The process of the embedded S3 server: moto, with its objects kept in an SQLite file.
+"""The process of the embedded S3 server: moto, with its objects stored in an SQLite file.
 
-moto holds everything in memory. What a request changed is written to the file before its answer goes out, so that
-nothing acknowledged is lost even if the process is killed, and is put back at the start. Kept are buckets and the
-current content, ETag and time of their objects; not versions, metadata, policies or notifications.
+moto keeps everything in memory. Changes are written to the file before the request is answered, so that nothing
+acknowledged is lost even if the process is killed, and are restored at the start. Stored are buckets and the current
+content, ETag and time of their objects, but not versions, metadata, policies or notifications.
 
     python -m autoingest.dev.embedded_s3 PORT FILE [BUCKET ...]
 
-An empty FILE keeps nothing.
+With an empty FILE nothing is stored.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ CREATE TABLE IF NOT EXISTS objects (
 
 
 class Keeper:
-    """Keeps what moto holds.
+    """Stores the state of moto.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ class Keeper:
         self._lock = Lock()
 
     def restore(self) -> None:
-        """Put everything back into moto."""
+        """Restore everything into moto."""
         for (name,) in self._database.execute("SELECT name FROM buckets"):
             self._backend.create_bucket(name, REGION)
         for bucket, key, body, etag, modified in self._database.execute("SELECT * FROM objects"):
@@ -65,7 +65,7 @@ class Keeper:
             stored.last_modified = datetime.fromisoformat(modified)
 
     def wrap(self, application: WSGIApplication) -> WSGIApplication:
-        """Return an application that keeps what each request changed before it answers."""
+        """Return an application that stores the changes of each request before it answers."""
 
         def wrapped(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
             if environ["REQUEST_METHOD"] in ("GET", "HEAD"):
@@ -80,7 +80,7 @@ class Keeper:
         return wrapped
 
     def keep(self, bucket: str, key: str) -> None:
-        """Bring the file up to date with one object, or with which objects a bucket has."""
+        """Update the file with one object, or with the list of a bucket's objects."""
         with self._lock:
             self._database.execute("BEGIN")
             held = self._backend.buckets.get(bucket)

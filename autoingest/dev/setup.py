@@ -17,28 +17,28 @@ from . import embedded
 BUCKET = "rubin-summit"
 
 S3_ENVIRONMENT = {"AWS_ACCESS_KEY_ID": "development", "AWS_SECRET_ACCESS_KEY": "development"}
-"""Credentials for a server that checks none."""
+"""Credentials, which the embedded server does not check."""
 
 
 NOTIFY_URL = "notify-url"
-"""File in the set-up's folder that tells where notifications are received, while it runs."""
+"""File in the folder that contains the URL for notifications while the site runs."""
 
 SITE = "site.yaml"
-"""File in the set-up's folder that holds its configuration while it runs, for the operators' commands."""
+"""File in the folder that contains the configuration while the site runs, for operators' commands."""
 
 
 @contextmanager
 def development(data: Path, *, first_port: int | None, quiet: bool = False) -> Iterator[Config]:
-    """Run the servers of a site, and make its repository if it isn't there.
+    """Run the servers of a site, and create its repository if it does not exist.
 
     The environment of this process is set so that it and its children reach the store.
 
     Parameters
     ----------
     data
-        Folder that holds everything; its content is kept between runs.
+        Folder for everything; its content is kept between runs.
     first_port
-        Port for notifications; presence and health take the next two. `None` takes free ones.
+        Port for notifications; presence and health take the next two. `None` chooses free ones.
     quiet
         Whether only warnings are logged.
 
@@ -54,7 +54,7 @@ def development(data: Path, *, first_port: int | None, quiet: bool = False) -> I
     """
     from ..butler.create import create_repository
 
-    # What the servers and this process write here is nobody else's, whatever the umask of the shell says.
+    # Nobody else may read what the servers and this process write here, whatever the umask of the shell.
     with ExitStack() as stack:
         stack.callback(os.umask, os.umask(0o077))
         data.mkdir(parents=True, exist_ok=True)
@@ -86,7 +86,7 @@ def development(data: Path, *, first_port: int | None, quiet: bool = False) -> I
 
 @contextmanager
 def _alone(data: Path) -> Iterator[None]:
-    """Hold the folder's lock: two servers that write the same files would spoil them."""
+    """Hold the folder's lock: two servers writing the same files would corrupt them."""
     with (data / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -98,13 +98,13 @@ def _alone(data: Path) -> Iterator[None]:
 
 
 def _ports(first: int | None) -> tuple[int, int, int]:
-    """Choose the listeners' ports before anything is started, so that a port in use is told at once."""
+    """Choose the listeners' ports before anything starts, so that a port in use is reported at once."""
     if first is None:
         return 0, 0, 0
     for port in range(first, first + 3):
         if embedded.listens(port):
             raise ConfigurationError(
-                f"port {port} is in use; end what listens there, or take other ports: "
+                f"port {port} is in use; stop the program that listens there, or use other ports: "
                 f"autoingest run --port {first + 1000} uses {first + 1000} to {first + 1002}"
             )
     return first, first + 1, first + 2

@@ -1,4 +1,4 @@
-"""The files of a batch, from their claim to what becomes of them."""
+"""The files of a batch, from the claim to the result."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class BatchFile:
     arrival: Arrival | None = None
     """Its presence, from the time when the header is read until it is recorded; None for a file that has none."""
     result: FileResult | None = None
-    """What the Butler made of it; None until it has been written."""
+    """The Butler's result; None until the file has been written."""
     error: TransientError | None = None
     """What was unavailable when this attempt tried to read or write it."""
 

@@ -1,4 +1,4 @@
-"""Role enqueue: notifications in, object names onto the queues."""
+"""Role enqueue: receives notifications and queues the names of new objects."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from ..notify.kafka import KafkaSource
 
 SHUTDOWN_MARGIN = 2.0
-"""Seconds beyond the longest held answer that requests under way have to end."""
+"""Seconds that requests in progress get to finish, in addition to the longest delay of an answer."""
 
 log = structlog.get_logger(__name__)
 
 
 class EnqueueRole:
-    """Takes notifications: by HTTP from `start` to `close`, from Kafka during `run`.
+    """Receives notifications: by HTTP from `start` to `close`, from Kafka during `run`.
 
     Parameters
     ----------
@@ -86,23 +86,23 @@ class EnqueueRole:
             await stop.wait()
 
     async def close(self) -> None:
-        """Close the listener, answer the requests under way, and let go of Redis."""
+        """Close the listener, answer the requests in progress, and disconnect from Redis."""
         if self._listener:
             await self._listener.close(self._patience)
         await self._intake.close()
 
     def unready_reasons(self) -> list[str]:
-        """Only the listener where there is one: it holds answers back while Redis is away, and needs no Kafka.
+        """Return whether the listener is open, if there is one; an outage of Redis or Kafka does not count then.
 
-        A pod that was not ready for want of either would be taken from its service, and Ceph stops delivering for good
-        where its connections are refused for half a minute.
+        The listener delays its answers while Redis is away. A pod that is not ready would be removed from its service
+        instead, and Ceph gives up a topic for good after half a minute of refused connections.
         """
         if self._listener:
             return [] if self._listener.is_open else ["the listener for notifications is not open"]
         return self._kafka.unready_reasons() if self._kafka else []
 
     async def is_drained(self) -> bool:
-        """Whether nothing is on its way into Redis, and nothing waits in Kafka."""
+        """Return whether no message is being written to Redis or waits in Kafka."""
         if self._intake.is_busy:
             return False
         return await self._kafka.is_drained() if self._kafka else True

@@ -1,4 +1,4 @@
-"""Telling the Summit which files of an exposure are in."""
+"""The exposure webhook: tells the Summit which files of an exposure have been ingested."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ TIMEOUT = 5.0
 """Seconds that the receiver has to answer."""
 
 MAX_PENDING = 200
-"""Calls that may be under way; further ones are dropped, so that a hanging receiver costs no memory."""
+"""Maximum number of calls in progress; further ones are dropped, so that a hanging receiver costs no memory."""
 
 log = structlog.get_logger(__name__)
 
 
 class ExposureWebhook:
-    """Posts ``{"exp_id": obs_id, "filenames": [...]}`` in the background; a failure is logged and never matters.
+    """Posts ``{"exp_id": obs_id, "filenames": [...]}`` in the background; a failure is logged and has no other effect.
 
     Parameters
     ----------
     url
-        Receiver.
+        URL of the receiver.
     """
 
     def __init__(self, url: str) -> None:
@@ -36,7 +36,7 @@ class ExposureWebhook:
         self._calls: set[asyncio.Task[None]] = set()
 
     def announce(self, objects: Iterable[ExposureObject]) -> None:
-        """Post the names of `objects` that have just been ingested, one call an exposure."""
+        """Post the names of objects that have just been ingested, one call per exposure."""
         filenames: dict[str, list[str]] = defaultdict(list)
         for obj in objects:
             filenames[obj.obs_id].append(obj.filename)
@@ -60,7 +60,7 @@ class ExposureWebhook:
             log.warning("exposure webhook failed", obs_id=obs_id, files=len(filenames), error=repr(err))
 
     async def close(self) -> None:
-        """Wait for the calls under way."""
+        """Wait for the calls in progress."""
         await asyncio.gather(*self._calls)
         if self._session is not None:
             await self._session.close()

@@ -1,4 +1,4 @@
-"""Role idle: the work of dead workers, and what has waited long enough, back to the queues."""
+"""Role idle: returns the work of dead workers, and deferred files that are due, to the queues."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ log = structlog.get_logger(__name__)
 
 
 class IdleRole:
-    """Looks at the buckets in turn; several processes may do so at once.
+    """Checks the buckets in turn; several processes may do so at the same time.
 
     Parameters
     ----------
@@ -39,14 +39,14 @@ class IdleRole:
         """Do nothing: there is nothing to prepare."""
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Look every interval until `stop` is set; what fails is done at the next look."""
+        """Check at every interval until `stop` is set; what fails is repeated at the next check."""
         while not stop.is_set():
             try:
                 found = await self._reclaimer.run_once()
             except REDIS_AWAY as err:
                 self._health.failed(self.name, err, self._interval + FORGET)
             except Exception:
-                # Whatever it is must not end the other roles of the process.
+                # No error here may end the other roles of the process.
                 metrics.ROLE_ERRORS.labels(self.name).inc()
                 log.exception("idle look failed", retry_s=self._interval)
             else:

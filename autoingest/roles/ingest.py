@@ -55,7 +55,7 @@ class IngestRole:
         The Butler processes, which the caller ends.
     alone
         Whether a repository that can't be used ends the process at its start; otherwise it is an unready reason, and
-        opening it is tried again.
+        opening it is retried.
     """
 
     name = "ingest"
@@ -88,11 +88,11 @@ class IngestRole:
         await asyncio.gather(*(self._open(butler) for butler in self._butlers))
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Ingest until `stop` is set, then finish the batches in hand."""
+        """Ingest until `stop` is set, then finish the current batches."""
         self._running = True
         settings = self._config.ingest
         groups = GroupKeys(self._redis, self._config.presence.expiry)
-        # Never the name of an earlier worker: what is left on its list is for role idle to reclaim.
+        # Never reuse the name of an earlier worker: role idle reclaims the files on its list.
         owner = worker_name()
         async with asyncio.TaskGroup() as tasks:
             for bucket in self._config.buckets:
@@ -180,7 +180,7 @@ class IngestRole:
             result = await butler.define_visits(exposures, self._config.ingest.batch_timeout)
         except ButlerEndedError as err:
             log.warning("owed visits kept", bucket=bucket, exposures=len(exposures), error=str(err))
-            if len(exposures) > 1:  # one that ends the process must not delay the others
+            if len(exposures) > 1:  # an exposure that ends the process must not delay the others
                 for exposure in exposures:
                     await self._define(butler, bucket, pending, [exposure])
             return

@@ -24,20 +24,20 @@ from ..queue.connection import REDIS_AWAY, health
 from ..queue.presence import GroupKeys
 
 LASTS = 5.0
-"""Seconds for which a failed lookup makes the role unready. While unready it gets no lookups that could succeed."""
+"""Seconds for which the role is unready after a failed lookup; while unready it gets no lookups that could succeed."""
 
 SHUTDOWN = 2.0
-"""Seconds that open connections get to finish at the end."""
+"""Seconds that requests in progress get to finish when the role stops."""
 
 ROUTE = "/{before:/*}presence/{question:(?s:.*)}"
-"""Slashes may be doubled: a client whose base URL ends with one asks so."""
+"""Slashes may be doubled: a client does so if its base URL ends with one."""
 
 _SNAP = re.compile(r"[0-9]{1,9}")
 log = structlog.get_logger(__name__)
 
 
 class PresenceRole:
-    """Answers from the presence keys.
+    """Answers lookups from the presence keys in Redis.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ class PresenceRole:
         log.info("presence listens", host=self._listen.host, port=self.port)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Answer until `stop` is set, and beyond it until `close`."""
+        """Wait until `stop` is set; lookups are answered until `close`."""
         await stop.wait()
 
     async def close(self) -> None:
@@ -79,12 +79,12 @@ class PresenceRole:
         return [] if self._listener.is_open else ["listener is not open"]
 
     async def is_drained(self) -> bool:
-        """Return True: requests are nothing to wait for."""
+        """Return True: the role has no pending work."""
         return True
 
     async def _lookup(self, request: web.Request) -> web.Response:
         if not self._tokens.admits(request.headers.get("Authorization")):
-            return _error(401, "a bearer token is needed", {"WWW-Authenticate": "Bearer"})
+            return _error(401, "a bearer token is required", {"WWW-Authenticate": "Bearer"})
         _, *parts = [_unquote(part) for part in request.rel_url.raw_path.split("/") if part]
         if len(parts) < 4:
             return _error(404, "not /presence/{instrument}/{group}/{snap}/{detector}")
@@ -96,7 +96,7 @@ class PresenceRole:
         found = RAFT_SENSOR.fullmatch(detector)
         if not found:
             return _error(400, f"detector {detector!r} is not like R22_S11")
-        if found["sensor"][1] == "G":  # guiders belong to no group
+        if found["sensor"][1] == "G":  # guiders are not part of a group
             return _answer("absent", 200, {"error": False, "present": False})
         try:
             url = await self._keys.lookup(instrument, "/".join(groups), int(snap), detector)
@@ -110,7 +110,7 @@ class PresenceRole:
 
 
 def error_form(status: int, message: str) -> dict[str, object]:
-    """Return the content of an error's answer as the contract has it, and count it."""
+    """Return the content of an error's answer in the form of the interface, and count it."""
     metrics.PRESENCE.labels("unavailable" if status >= 500 else "refused").inc()
     return {"error": True, "message": message}
 

@@ -1,4 +1,4 @@
-"""Role reconcile: the store against the Butler, on a schedule."""
+"""Role reconcile: compares the store with the Butler on a schedule."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ log = structlog.get_logger(__name__)
 
 
 class ReconcileRole:
-    """Looks at the last days; several processes may do so at once, for nothing.
+    """Reconciles the last days; it is harmless, but useless, in several processes.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ class ReconcileRole:
         self._looked = False
 
     async def start(self) -> None:
-        """Check that the buckets' credentials are there.
+        """Check that the buckets' credentials are set.
 
         Raises
         ------
@@ -57,7 +57,7 @@ class ReconcileRole:
             resolve(bucket)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Look every interval until `stop` is set, which ends a look at once: it can be begun anew at any time."""
+        """Reconcile at every interval until `stop` is set, which interrupts a run: it can be repeated at any time."""
         stopped = asyncio.create_task(stop.wait())
         try:
             while not stop.is_set():
@@ -84,7 +84,7 @@ class ReconcileRole:
             metrics.RECONCILE_FAILED.inc()
             log.warning("reconciliation given up", error=str(err), retry_s=retry)
         except Exception:
-            # Whatever it is must not end the other roles of the process.
+            # No error here may end the other roles of the process.
             metrics.RECONCILE_FAILED.inc()
             metrics.ROLE_ERRORS.labels(self.name).inc()
             log.exception("reconciliation given up", retry_s=retry)
@@ -92,7 +92,7 @@ class ReconcileRole:
             self._health.worked(self.name)
 
     async def run_once(self) -> None:
-        """Look once, heal if configured to, and tell the metrics."""
+        """Reconcile once, heal if configured to, and update the metrics."""
         settings = self._config.reconcile
         begun = time.monotonic()
         counts: Counter[tuple[str, str]] = Counter()
@@ -119,9 +119,9 @@ class ReconcileRole:
         await self._intake.close()
 
     def unready_reasons(self) -> list[str]:
-        """Return nothing: what is away is looked at later."""
+        """Return nothing: an outage is only a reason to try again later."""
         return []
 
     async def is_drained(self) -> bool:
-        """Tell whether one look is done; what it has queued is the other roles' to do."""
+        """Return whether one run is done; what it has queued is up to the other roles."""
         return self._looked

@@ -1,6 +1,6 @@
 """Isolates files that kill the Butler process.
 
-A file that was in the hands of a process when it ended is suspected. Suspects are written after all other files: first
+A file that a process was writing when it ended is a suspect. Suspects are written after all other files: first
 in small groups, then each alone, which is its trial. A process that ends by itself during a trial makes the file fail;
 one that was killed from outside does not, until that has happened many times in a row.
 """
@@ -30,7 +30,7 @@ MAX_TRIALS = 10
 
 TRIAL_SPREAD = 1.0
 """Seconds within which a repeated trial begins, at random: something that kills each process as soon as it is ready
-then hits one that has nothing in hand."""
+then hits a process without work."""
 
 LONGEST_WAIT = 60.0
 """Longest time in seconds that a suspect waits for its next trial."""
@@ -104,7 +104,7 @@ class Suspects:
         return [file for file in files if file.claim.tries]
 
     async def begin_trial(self, file: BatchFile) -> None:
-        """Count that a file is now written alone, with no other in the process's hands.
+        """Count that a file is now written alone.
 
         Raises
         ------

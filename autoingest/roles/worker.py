@@ -1,4 +1,4 @@
-"""A worker takes batches from one bucket's queue and sees every file of them to its next state.
+"""A worker takes batches from one bucket's queue and moves every file to its next state.
 
 A batch takes three steps: its headers are read, the presence of its images is recorded, and the Butler writes them.
 `WORKERS_PER_PROCESS` workers of each bucket share one Butler process, so that one reads headers while the batch of
@@ -109,7 +109,7 @@ class BatchWorker:
         self._log = log.bind(bucket=queue.bucket, worker=queue.name)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Process batches until `stop` is set; the one in hand is finished or given back."""
+        """Process batches until `stop` is set; the current one is finished or returned to the queue."""
         backoff = Backoff()
         while not stop.is_set():
             try:
@@ -135,7 +135,7 @@ class BatchWorker:
             self._log.warning("batch left to its lease", error=cause(err))
 
     async def _process(self, claimed: Sequence[Claimed], stop: asyncio.Event) -> None:
-        """Attempt a batch again and again until every file of it has been seen to."""
+        """Retry a batch until each of its files has been dealt with."""
         started = time.monotonic()
         backoff = Backoff(first=1.0, last=LONGEST_PAUSE)
         batch = await self._to_batch(claimed)
@@ -249,7 +249,7 @@ class BatchWorker:
     async def _claim_more(self, batch: Batch, is_slow: bool, stop: asyncio.Event) -> Batch:
         """Claim more files while another worker's batch is written, so that their presence is recorded early.
 
-        While the store is slow with files in hand, look once. A path that is claimed a second time stays on the
+        While the store is slow, look only once. A path that is claimed a second time stays on the
         worker's list for the next batch.
         """
         while (self._butler.is_busy or is_slow) and len(batch) < self._config.batch_size and not stop.is_set():

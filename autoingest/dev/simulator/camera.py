@@ -1,7 +1,7 @@
 """A simulated LSSTCam: exposures of real size in number of files and small in pixels.
 
-Headers have the cards of real ones and agree with each other: times, pointing, sidereal time and names. Pixels are
-a pattern of no meaning.
+Headers have the cards of real ones and are consistent: times, pointing, sidereal time and names. Pixels are an
+arbitrary pattern.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .fitsfile import format_cards, header_unit, image_extension
 from .pointing import TAI_MINUS_UTC, iso, mjd, pointing
 
 IMAGE_TYPES = ("OBJECT", "ACQ", "ENGTEST", "FLAT", "DARK", "BIAS")
-"""Values of IMGTYPE that can be asked for."""
+"""Supported values of IMGTYPE."""
 
 _PIXELS = 32
 _STAMPS = 2
@@ -29,14 +29,14 @@ _SENSORS = {"ITL": ("ITL", "3800C"), "E2V": ("E2V", "CCD250"), "WAVEFRONT": ("IT
 
 @dataclass(frozen=True, slots=True)
 class Sensor:
-    """One detector as its headers describe it."""
+    """One detector, as described in its headers."""
 
     name: str
     """``R22_S11``."""
     purpose: str
     """``SCIENCE``, ``WAVEFRONT`` or ``GUIDER``."""
     cards: dict[str, object]
-    """Values that are this detector's alone."""
+    """Values specific to this detector."""
 
 
 @cache
@@ -100,7 +100,7 @@ class Exposure:
 
     @property
     def folder(self) -> str:
-        """What all keys of the exposure begin with, ending in a slash."""
+        """Prefix of all keys of the exposure, ending in a slash."""
         return f"LSSTCam/{self.day_obs}/{self.obs_id}/"
 
     def key(self, sensor: Sensor) -> str:

@@ -30,7 +30,7 @@ def _card(name: str, value: object) -> bytes:
 
 
 def image_extension(pixels: int, more: dict[str, object]) -> bytes:
-    """Return an image extension of so many 16 bit pixels squared, with some more cards."""
+    """Return a square image extension of 16-bit pixels, with additional cards."""
     data = bytes(range(256)) * (pixels * pixels * 2 // 256)
     cards = {
         "XTENSION": "IMAGE", "BITPIX": 16, "NAXIS": 2, "NAXIS1": pixels, "NAXIS2": pixels, "PCOUNT": 0, "GCOUNT": 1,

@@ -1,4 +1,4 @@
-"""Notifications as a Ceph object gateway posts them: one record a request, no header of its own."""
+"""Notifications as a Ceph object gateway posts them: one record per request, without special headers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ...errors import TransientError
 from ...model.buckets import name_on_server
 
 RETRY_DELAY = 0.05
-"""Seconds between two attempts. Ceph makes none, but hammers until it is heard."""
+"""Seconds between two attempts; Ceph itself repeats without a pause."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +32,9 @@ class SentFile:
     etag: str
     """Without quotes."""
     put_time: float
-    """Epoch seconds when the store had acknowledged it."""
+    """When the store acknowledged it, in epoch seconds."""
     notified_time: float | None = None
-    """Epoch seconds when its notification had been acknowledged, if one was posted."""
+    """When its notification was acknowledged, in epoch seconds, if one was posted."""
 
 
 def notification(file: SentFile, secret: str = "") -> bytes:
@@ -49,7 +49,7 @@ def notification(file: SentFile, secret: str = "") -> bytes:
 
     Notes
     -----
-    Facts from bodies that a Ceph 16.2.15 posted: the key as it is, not URL-encoded; `sequencer` two little-endian
+    Taken from bodies posted by Ceph 16.2.15: the key is not URL-encoded; `sequencer` two little-endian
     32-bit words, seconds and nanoseconds; `eventId` from time and ETag, and so the same at every attempt.
     """
     bucket, _, key = file.path.partition("/")
@@ -102,7 +102,7 @@ class Notifier:
     session
         HTTP client.
     url
-        Where to, ``http://host:port/notify``.
+        Receiver, ``http://host:port/notify``.
     secret
         The topic's OpaqueData, if it has one.
     patience
@@ -120,7 +120,7 @@ class Notifier:
     async def open(
         cls, url: str, secret: SecretStr | None = None, *, concurrency: int = 16, patience: float = 60.0
     ) -> AsyncIterator[Notifier]:
-        """Open a notifier with its connections; `concurrency` of them at the most."""
+        """Open a notifier with at most `concurrency` connections."""
         async with aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=concurrency),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=30),
@@ -139,7 +139,7 @@ class Notifier:
         Raises
         ------
         TransientError
-            If nothing acknowledged it in time; the message says what was answered last.
+            If it was not acknowledged in time; the message contains the last answer.
         """
         body = notification(file, self._secret)
         deadline = time.monotonic() + self._patience

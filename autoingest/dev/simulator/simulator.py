@@ -18,7 +18,7 @@ Order = Literal["natural", "shuffled", "guiders-first"]
 ORDERS: tuple[Order, ...] = ("natural", "shuffled", "guiders-first")
 
 CONCURRENCY = 16
-"""Files under way at once."""
+"""Maximum number of files written at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Simulator:
     sink
         Where files go.
     notifier
-        Who is told of each image; `None` leaves that to the store.
+        Announces each image; `None` leaves that to the store.
     order
         Order in which detectors are written: by their ids, at random, or all guiders before the rest.
     duplicates
@@ -95,11 +95,11 @@ class Simulator:
         Parameters
         ----------
         exposures
-            How many.
+            Number of exposures.
         cadence
             Seconds from one to the next; 0 takes the next as soon as one is written.
         day_obs
-            Observing day, ``YYYYMMDD``; today by default. For another day times in its night are made up.
+            Observing day, ``YYYYMMDD``; today by default. For another day, times during its night are invented.
         first_seq
             Sequence number of the first. By default today's begins with the seconds that have passed since noon UTC,
             so that exposures of another run are not overwritten, and another day's with 1.
@@ -107,7 +107,7 @@ class Simulator:
         Raises
         ------
         TransientError
-            If the store or the receiver of notifications stay away.
+            If the store or the receiver of notifications does not answer.
         ConfigurationError
             If the sink does not exist.
         """
@@ -140,7 +140,7 @@ class Simulator:
         result.images += sent
 
     def _ordered(self) -> list[list[Sensor]]:
-        """Detectors in groups, each of which begins when the one before is done."""
+        """Return the detectors in groups; each group is written after the previous one."""
         todo = list(sensors())
         if self._order == "shuffled":
             self._random.shuffle(todo)
@@ -162,7 +162,7 @@ class Simulator:
 
 
 async def _all(sends: Iterable[Coroutine[None, None, SentFile]]) -> list[SentFile]:
-    """Run all at once; the first failure ends the others and is raised."""
+    """Run all concurrently; the first failure cancels the others and is raised."""
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(send) for send in sends]

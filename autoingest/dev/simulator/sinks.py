@@ -27,7 +27,7 @@ class Sink(Protocol):
         TransientError
             If it can't be written now.
         ConfigurationError
-            If there is nowhere to write it.
+            If the bucket or folder does not exist.
         """
 
 
@@ -56,7 +56,7 @@ class DirectorySink:
         self._directory = directory
 
     async def put(self, key: str, body: bytes) -> SentFile:
-        """Write a file so that it is never seen half written."""
+        """Write a file atomically."""
         try:
             await asyncio.to_thread(self._write, self._directory / key, body)
         except OSError as err:
