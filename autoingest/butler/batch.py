@@ -1,4 +1,4 @@
-"""What the files of a batch are: pure work on headers, before the repository is touched."""
+"""Identifies and translates the files of a batch from their headers, before the repository is touched."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from .exposures import Exposures, Fingerprint
 from .outage import is_outage
 
 NUMBERS, DAYS = 100_000, 10_000_000
-"""An exposure id ends with the day, whose first digit may stand for the controller, and five digits of the number. Only
-the ids of LSST-TS8 are made of the time instead."""
+"""An exposure id consists of the day, whose first digit may encode the controller, and five digits of the sequence
+number. Only the ids of LSST-TS8 are derived from the time instead."""
 
 DECISIVE_CARDS = (
     "OBSID", "DAYOBS", "SEQNUM", "CONTRLLR", "GROUPID", "CURINDEX", "MAXINDEX", "FILTER", "FILTER1", "FILTER2",
     "IMGTYPE", "TESTTYPE", "OBJECT", "PROGRAM", "RUNNUM", "REASON", "VIGN_MIN",
 )  # fmt: skip
-"""Cards from which the fields of an exposure come that are never refined."""
+"""Cards of those fields of an exposure that are never refined later."""
 
 REFINED_CARDS = (
     "MJD-BEG", "DATE-BEG", "MJD-OBS", "DATE-OBS", "DATE-END", "TIMESYS", "EXPTIME", "SHUTTIME", "DARKTIME", "RA", "DEC",
     "RASTART", "DECSTART", "RADESYS", "TRACKSYS", "ROTPA", "ROTANGLE", "ROTCOORD", "AZSTART", "ELSTART", "AMSTART",
 )  # fmt: skip
-"""Cards from which pointing and times come."""
+"""Cards of pointing and times."""
 
 
 @dataclass(frozen=True)
 class Item:
-    """A file with what its header tells."""
+    """A file, identified from its header."""
 
     file: IngestFile
     identity: Identity | GuiderIdentity
@@ -45,19 +45,19 @@ class Item:
 
     @property
     def exposure(self) -> Key | None:
-        """Key of the exposure; None for a guider, which does not tell."""
+        """Key of the exposure; None for a guider, whose header does not give it."""
         return (self.identity.instrument, self.identity.exposure_id) if isinstance(self.identity, Identity) else None
 
     @property
     def order(self) -> tuple[bool, str, str, int]:
-        """Sorting key: guiders last; alike in every writer, so that no two wait for each other."""
+        """Sorting key: guiders last; the same in every writer, so that writers do not deadlock."""
         return self.file.is_guider, self.identity.instrument, self.identity.obs_id, self.identity.detector
 
     @cached_property
     def fingerprint(self) -> Fingerprint:
-        """The values of its cards that tell of the exposure.
+        """The values of the cards that describe the exposure.
 
-        A file of the same exposure and fingerprint as another is neither translated again nor compared with the record.
+        Of files with the same exposure and fingerprint, only one is translated and compared with the record.
         """
         get = self.file.header.get
         values = tuple(map(get, self.decisive)), tuple(map(get, REFINED_CARDS))
@@ -69,7 +69,7 @@ class Item:
 
 
 TranslatedHeaders = dict[tuple[Key, Fingerprint], ExposureRecord]
-"""Translated headers that the stored exposures have to be compared with or made from."""
+"""Translated headers, to be compared with stored exposures or to be stored."""
 
 
 def identify_files(
@@ -77,7 +77,7 @@ def identify_files(
     admit: Callable[[str], None],
     results: dict[str, FileResult],
 ) -> list[Item]:
-    """Tell what each file is.
+    """Identify each file.
 
     Parameters
     ----------
@@ -100,15 +100,15 @@ def identify_files(
             _check_key(file, identity)
             admit(identity.instrument)
             item = Item(file, identity, (*DECISIVE_CARDS, *instruments.get(identity.instrument).decisive_cards))
-            _ = item.fingerprint  # a header may hold what can't even be shown
-        except BaseException as err:  # whatever a library raises is the file's failure alone
+            _ = item.fingerprint  # a header may contain values that can't be converted to text
+        except BaseException as err:  # whatever a library raises concerns this file only
             if is_outage(err):
                 raise
             reason, exception = failure_text(err)
             results[file.path] = FileResult(file.path, "failed", reason=reason, exception=exception)
         else:
             items.append(item)
-    # An exposure's record is made from the first of its files: one whose header is like that of most others.
+    # An exposure's record is made from the first of its files: one whose header agrees with most others.
     alike = Counter((item.exposure, item.fingerprint) for item in items)
     return sorted(
         items,
@@ -117,9 +117,9 @@ def identify_files(
 
 
 def _check_key(file: IngestFile, identity: Identity | GuiderIdentity) -> None:
-    """Raise an error if a header, repaired, is not of the exposure that the file's key names.
+    """Raise an error if a repaired header is of another exposure than the file's key.
 
-    The first file of an exposure makes its record; from a wrong one, none of the others could be ingested.
+    The record of an exposure is made from its first file; with a wrong one, no other file could be ingested.
     """
     in_key = parse_obs_id(file.obs_id or "")
     if in_key is None:
@@ -144,9 +144,9 @@ def _check_key(file: IngestFile, identity: Identity | GuiderIdentity) -> None:
 def translate_headers(
     items: Sequence[Item], exposures: Exposures, results: dict[str, FileResult], *, lenient: bool
 ) -> TranslatedHeaders:
-    """Translate one header of each exposure, and of each of its files that tells something else.
+    """Translate one header per exposure, and those of its files that differ.
 
-    A header that can't be translated fails its file only if no other file can stand in.
+    A header that can't be translated fails its file only if no other file's header can be used instead.
 
     Parameters
     ----------
@@ -157,7 +157,7 @@ def translate_headers(
     results
         Receives the failures, by path.
     lenient
-        Whether a file whose pointing and times differ can stand in.
+        Whether a header with other pointing and times can be used instead.
     """
     headers: TranslatedHeaders = {}
     failures: dict[tuple[Key, Fingerprint], list[FileResult]] = defaultdict(list)
@@ -182,7 +182,7 @@ def translate_headers(
 
 
 def _find_stand_in(key: Key, fingerprint: Fingerprint, headers: TranslatedHeaders, exposures: Exposures) -> bool:
-    """Let another file of an exposure stand in for one whose pointing or times can't be read, if there is one."""
+    """Use the header of another file of the exposure for one whose pointing or times can't be read, if there is one."""
     for (other, cards), record in headers.items():
         if (other, cards[0]) == (key, fingerprint[0]):
             headers[key, fingerprint] = record

@@ -1,4 +1,4 @@
-"""What both engines have in common: a repository that is kept open, and what tells an outage from bad data."""
+"""What both engines share: the open repository, and telling outages from bad data."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class BatchProgress:
-    """What has become of a batch so far."""
+    """The results of a batch so far."""
 
     results: dict[str, FileResult] = field(default_factory=dict)
     """By path."""
     visits: list[Key] = field(default_factory=list)
-    """Visits that are new."""
+    """New visits."""
     owed: dict[Key, OwedVisit] = field(default_factory=dict)
     """Exposures whose visits could not be defined."""
     is_doubtful: bool = False
-    """Whether what is remembered of the repository may be out of date: somebody may have removed an exposure."""
+    """Whether what is cached of the repository may be out of date, because somebody may have removed an exposure."""
 
     def add(self, other: BatchProgress) -> None:
-        """Add what another part of the batch has come to."""
+        """Add the results of another part of the batch."""
         self.results |= other.results
         self.visits += other.visits
         self.owed |= other.owed
@@ -48,7 +48,7 @@ class BatchProgress:
     def define_visits(
         self, define: Callable[..., list[Key]], exposure: DimensionRecord, *, update: bool = False
     ) -> None:
-        """Define an exposure's visits; they are owed if that fails, and the exposure stays."""
+        """Define an exposure's visits. If that fails they are owed, and the exposure stays."""
         try:
             self.visits += define(exposure, update=update)
         except BaseException as err:  # whatever a library raises, the exposure stays
@@ -61,7 +61,7 @@ class BatchProgress:
 
 
 class OpenRepository:
-    """A repository that is open for writing, with what is remembered of it.
+    """A repository that is open for writing, with what is cached of it.
 
     Raises
     ------
@@ -83,7 +83,7 @@ class OpenRepository:
         self._refused: set[str] = set()
 
     def begin_batch(self) -> None:
-        """Forget exposures that are too many, and which instruments were not registered."""
+        """Trim the cache of exposures, and forget which instruments were not registered."""
         self.exposures.trim()
         self._refused.clear()
 
@@ -120,19 +120,17 @@ class Writer(Protocol):
     def write(self, files: Sequence[IngestFile], progress: BatchProgress) -> None:
         """Write files; leave the result of each, and new and owed visits, in `progress`.
 
-        Errors that are not a single file's may be raised, also those that say that the database is away.
+        Errors that do not concern a single file may be raised, including outages of the database.
         """
         ...
 
     def define_visits(self, exposure: DimensionRecord, *, update: bool) -> list[Key]:
-        """Define the visits of an exposure that are missing, or all of them anew; return those that are new."""
+        """Define the missing visits of an exposure, or rewrite all of them; return the new ones."""
         ...
 
 
 class ButlerEngine(ABC):
-    """An engine with a Butler of its own.
-
-    An instance is for one thread.
+    """An engine that opens its own Butler; not thread-safe.
 
     Parameters
     ----------
@@ -141,7 +139,7 @@ class ButlerEngine(ABC):
     visits
         How exposures on the sky are grouped into visits.
     differing
-        What happens where a header differs from the stored record.
+        What to do if a header differs from the stored record.
     """
 
     def __init__(self, repo: str, visits: Grouping = "one-to-one", differing: DifferingMetadata = "keep") -> None:
@@ -171,7 +169,7 @@ class ButlerEngine(ABC):
 
     @abstractmethod
     def make_writer(self, repository: OpenRepository) -> Writer:
-        """Return what writes into the repository that has just been opened."""
+        """Return the writer for the repository that has just been opened."""
 
     def close(self) -> None:
         """Close the repository; the next batch opens it again."""
@@ -204,7 +202,7 @@ class ButlerEngine(ABC):
 
     @contextmanager
     def _closed_by_errors(self) -> Iterator[None]:
-        """Close the repository after an error; raise what says that the database is away as `TransientError`."""
+        """Close the repository after an error; raise an outage of the database as `TransientError`."""
         try:
             yield
         except Exception as err:

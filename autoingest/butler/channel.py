@@ -1,7 +1,7 @@
-"""How a Butler process and its owner exchange messages: as JSON, each after its length.
+"""Messages between a Butler process and its owner: JSON, each preceded by its length.
 
-A message is one of the data classes that both ends name, or an error. The receiver says which it can take: nothing that
-comes makes it build anything else.
+A message is a data class that both ends know, or an error. The receiver names the classes that it accepts; no message
+can make it create anything else.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from .. import errors
 from ..errors import AutoingestError
 
 SIZE_BYTES = 8
-"""Bytes of the length in front of each message."""
+"""Size in bytes of the length that precedes each message."""
 
 
 def pack(message: object) -> bytes:
-    """Return a message as it is sent.
+    """Return a message in the form in which it is sent.
 
     Parameters
     ----------
     message
-        A data class, or an error. Of an error that `autoingest.errors` does not define
-        the nearest class that it does define is sent; of the context, text stands for what JSON has no type for.
+        A data class, or an error. An error class that `autoingest.errors` does not define is replaced by its nearest
+        base class that it does define; context values without a JSON type become text.
     """
     kind = type(message).__name__
     if isinstance(message, AutoingestError):
@@ -47,14 +47,14 @@ def unpack_size(data: bytes) -> int:
 
 
 def unpack(data: bytes, *kinds: type) -> Any:
-    """Return the message that was sent.
+    """Return the message from the form in which it was sent.
 
     Parameters
     ----------
     data
         The message, without its length.
     kinds
-        Data classes of which it may be one; it may always be an error.
+        Accepted data classes; an error is always accepted.
 
     Raises
     ------
@@ -91,7 +91,7 @@ async def send(stream: asyncio.StreamWriter, data: bytes) -> None:
     """
     try:
         stream.write(data)
-    except RuntimeError as err:  # what uvloop says of a pipe that it has closed
+    except RuntimeError as err:  # uvloop raises this for a pipe that it has closed
         raise ConnectionResetError(str(err)) from err
     await stream.drain()
 
@@ -103,7 +103,7 @@ def write(stream: BinaryIO, message: object) -> None:
 
 
 def die_with(owner: int) -> None:
-    """Have the kernel kill this process when its owner dies, even in the middle of a request."""
+    """Let the kernel kill this process when its owner dies, even during a request."""
     if sys.platform == "linux":
         pr_set_pdeathsig = 1
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
@@ -117,7 +117,7 @@ def _adapter(kind: type) -> TypeAdapter[Any]:
 
 
 def _plain(value: object) -> object:
-    """Return what JSON has types for in place of a value that it has none for."""
+    """Convert a value that JSON has no type for."""
     match value:
         case BaseModel():
             return value.model_dump()

@@ -28,23 +28,23 @@ CLOSE_TIMEOUT = 10.0
 """Seconds in which a process without work must end."""
 
 LAST_WORDS = 5.0
-"""Seconds in which a process that has ended must have closed its log, and one that has closed its answers must end."""
+"""Seconds for an ended process to close its log, and for a process that closed its answers to end."""
 
 LONGEST_ANSWER = 64 * 2**20
-"""Bytes of an answer at the most."""
+"""Maximum size of an answer in bytes."""
 
 _CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSYS, signal.SIGTRAP}
-"""Signals by which a process ends through its own doing. Any other comes from outside."""
+"""Signals that a process causes itself. Any other comes from outside."""
 
 log = structlog.get_logger(__name__)
 
 
 class ButlerEndedError(TransientError):
-    """The Butler process ended, or had to be ended, without an answer to what it was asked."""
+    """The Butler process ended, or was killed, without answering a request."""
 
     own_doing: bool
-    """Whether what it was asked may be the cause, as far as can be told: it crashed, left, or was busy for too long.
-    Not so where it was killed from outside."""
+    """Whether the request may be the cause: the process crashed, exited, or was busy for too long. Not if it was killed
+    from outside."""
     too_long: bool
     """Whether it took too long."""
     last_words: str
@@ -60,15 +60,15 @@ class ButlerEndedError(TransientError):
 
 
 class ChildProcess:
-    """Starts a Butler process, asks it one thing at a time, and ends it.
+    """Starts a Butler process, sends it one request at a time, and ends it.
 
-    Whatever keeps an answer from coming, a late one included, ends the process: the next answer is always that of the
-    next request. A caller must not call it twice at once.
+    If an answer does not arrive in time, the process is killed, so that a late answer is never taken for that of the
+    next request. Calls must not overlap.
 
     Parameters
     ----------
     kind
-        What the process is: ``native``, ``stack`` or ``reader``.
+        Kind of process: ``native``, ``stack`` or ``reader``.
     setup
         Repository and settings.
     """
@@ -108,8 +108,8 @@ class ChildProcess:
         try:
             self._log = ProcessLog()
             try:
-                # -P: what lies in the current folder is not to be imported. A session of its own: Ctrl-C in a terminal
-                # goes to the parent alone, which decides.
+                # -P: nothing is imported from the current folder. A new session: Ctrl-C in a terminal reaches only the
+                # parent, which decides.
                 self._process = await asyncio.create_subprocess_exec(
                     sys.executable, "-P", "-m", "autoingest.butler", self._kind,
                     stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=self._log.writer,
@@ -136,7 +136,7 @@ class ChildProcess:
             If the repository can't be used, or the process dies as it starts; the message says why.
         TransientError
             If the repository's database is away or takes longer than `START_TIMEOUT`, or no process can be started
-            now. So is whatever goes wrong once a repository has been open: an operator can mend it.
+            now. Once the repository has been open, every error is transient, since an operator can fix it.
         """
         await self.launch()
         if self.not_open is None:
@@ -157,7 +157,7 @@ class ChildProcess:
         return True
 
     async def close(self) -> None:
-        """End the process: at once if it is still importing, else once it has done what it does."""
+        """End the process: immediately if it is still importing, otherwise once it has finished its request."""
         if self._process is None:
             return
         is_open = self.not_open is None
@@ -175,7 +175,7 @@ class ChildProcess:
             await process.wait()
 
     async def call(self, request: bytes, limit: float, kind: type) -> Any:
-        """Send a request and wait for its answer; a process that gives none is ended.
+        """Send a request and wait for its answer; a process that gives none is killed.
 
         Parameters
         ----------
@@ -218,7 +218,7 @@ class ChildProcess:
             ) from None  # fmt: skip
         except (asyncio.IncompleteReadError, ConnectionError):
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(process.wait(), LAST_WORDS)  # its own end tells more than our killing it
+                await asyncio.wait_for(process.wait(), LAST_WORDS)  # its own exit code is more informative than ours
             left = process.returncode is None
             code, text = await self.discard("died")
             how = _ending(code)

@@ -1,4 +1,4 @@
-"""Two repositories record by record: what ingest has written to one and to the other."""
+"""Compares what ingest has written to two repositories, record by record."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ BY_DAY = (
     "day_obs", "group", "exposure", "visit", "visit_definition", "visit_system_membership", "visit_detector_region",
 )  # fmt: skip
 KINDS = (*BY_INSTRUMENT, *BY_DAY, "dataset", "datastore record")
-"""What is compared, in this order."""
+"""Kinds of records that are compared, in this order."""
 
 RUNS = "*/raw/*"
-"""The runs whose datasets are compared: those that ingest fills."""
+"""Runs whose datasets are compared: those that ingest writes."""
 
 REFS_AT_ONCE = 2000
-"""Datasets whose datastore records are asked for at once."""
+"""Number of datasets whose datastore records are read in one query."""
 
 Rows = dict[str, Mapping[str, Any]]
 """Fields of each row by its key in words."""
@@ -38,19 +38,19 @@ _DataIds = list[dict[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """How far two values may be from each other and still count as equal."""
+    """Tolerances within which values count as equal."""
 
     relative: float = 1e-9
     """Of numbers, relative; angles on the sky modulo 360 degrees."""
     region: float = 1e-6
-    """Arcseconds from any corner of a region to the nearest one of the other."""
+    """Arcseconds from any corner of a region to the nearest corner of the other."""
     timespan: float = 0.0
     """Seconds, of begin and end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One field that differs, or a row that is in one of the two only."""
+    """A field that differs, or a row that only one repository has."""
 
     kind: str
     """One of `KINDS`."""
@@ -74,11 +74,11 @@ class Count:
 
 @dataclass(slots=True)
 class Comparison:
-    """What `compare` found."""
+    """The result of `compare`."""
 
     counts: list[Count] = field(default_factory=list)
     differences: list[Difference] = field(default_factory=list)
-    """The first of each kind."""
+    """The first differences of each kind."""
 
     @property
     def equal(self) -> bool:
@@ -105,11 +105,11 @@ def compare(
     instrument
         Compare only this instrument.
     day_obs
-        Compare only what belongs to this observing day, YYYYMMDD, and what belongs to none.
+        Compare only records of this observing day, YYYYMMDD, and those without a day.
     tolerance
         When values count as equal.
     show
-        Differences of each kind to be told one by one.
+        Maximum number of differences of each kind to list.
     progress
         Called with each of `KINDS` when it is done.
 
@@ -156,7 +156,7 @@ class _Reader:
         if kind == "datastore record":
             return self._datastore_rows()
         if kind == "group":
-            # A group belongs to no day by itself.
+            # A group itself has no day.
             exposures = self._records("exposure", self._day)
             used = {(record.instrument, record.group) for record in exposures}
             found = [

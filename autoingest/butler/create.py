@@ -1,4 +1,4 @@
-"""Making a Butler repository."""
+"""Creating a Butler repository."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from .repository import reach_store
 
 @dataclass(frozen=True, slots=True)
 class RepositoryReport:
-    """What `create_repository` found and did."""
+    """The result of `create_repository`."""
 
     root: str
     created: bool
     """Whether the repository is new."""
     added: dict[str, int]
-    """Records added for each camera; 0 where it was complete."""
+    """Number of records added for each camera; 0 if it was complete."""
 
     def __str__(self) -> str:
         lines = [f"{'made' if self.created else 'found'} the repository {self.root}"]
@@ -46,7 +46,7 @@ def create_repository(
     schema: str | None = None,
     cameras: Iterable[str] | None = None,
 ) -> RepositoryReport:
-    """Make a Butler repository, or complete the one that is there.
+    """Create a Butler repository, or complete an existing one.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def create_repository(
         Directory, or URL of a prefix in an object store.
     registry_url
         SQLAlchemy URL of the PostgreSQL database that holds the registry; its extension ``btree_gist`` must be
-        enabled. By default the registry is an SQLite file in `root`. Of no effect on an existing repository.
+        enabled. By default the registry is an SQLite file in `root`. Has no effect on an existing repository.
     schema
         PostgreSQL schema for the registry's tables, which must exist.
     cameras
@@ -63,7 +63,7 @@ def create_repository(
     Raises
     ------
     ConfigurationError
-        If it can't be made; nothing half-made is left.
+        If it can't be created; nothing incomplete is left behind.
     MetadataError
         If a camera is unknown.
     TransientError
@@ -78,13 +78,13 @@ def create_repository(
         raise
     except Exception as err:
         kind = TransientError if is_outage(err) else ConfigurationError
-        raise kind(f"the Butler repository {folder} can't be made: {cause(err)}") from err
+        raise kind(f"the Butler repository {folder} can't be created: {cause(err)}") from err
 
 
 def _create(
     folder: ResourcePath, registry_url: str | None, schema: str | None, cameras: Iterable[Camera]
 ) -> RepositoryReport:
-    """Make or complete a repository; its ``butler.yaml`` comes last, so that whatever was begun can be gone on with."""
+    """Create or complete a repository; ``butler.yaml`` comes last, so that an interrupted creation can be resumed."""
     reach_store(folder.geturl())
     file = folder.join("butler.yaml")
     found = file.exists()
@@ -110,7 +110,7 @@ def _create(
 
 
 def _new_config(registry_url: str | None, schema: str | None) -> Config:
-    """Return what the ``butler.yaml`` of a new repository holds."""
+    """Return the content of the ``butler.yaml`` of a new repository."""
     config = Config()
     if registry_url is not None:
         config["registry", "db"] = registry_url
@@ -120,12 +120,12 @@ def _new_config(registry_url: str | None, schema: str | None) -> Config:
 
 
 def _make_registry(config: Config, folder: ResourcePath, *, may_hold_datasets: bool) -> bool:
-    """Make a repository's registry in one transaction, unless it is there; return whether it is new.
+    """Create a repository's registry in one transaction, unless it exists; return whether it is new.
 
     Raises
     ------
     ConfigurationError
-        If it is there, and in use by a repository with another ``butler.yaml``.
+        If it exists and belongs to another repository.
     """
     settings = RegistryConfig(config)
     settings.replaceRoot(folder)
@@ -168,9 +168,9 @@ def _make_registry(config: Config, folder: ResourcePath, *, may_hold_datasets: b
 
 
 def _write_at_once(file: ResourcePath, content: bytes) -> None:
-    """Write a file that is never seen half-written, not even if the process is killed."""
+    """Write a file atomically, even if the process is killed."""
     if not file.isLocal:
-        file.write(content)  # a store shows an object once all of it is there
+        file.write(content)  # an object becomes visible only when it is complete
         return
     Path(file.ospath).parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=Path(file.ospath).parent, prefix=".butler.yaml-", delete=False) as part:

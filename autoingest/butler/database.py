@@ -1,4 +1,4 @@
-"""How this program's connections to a Butler's database behave, whoever opens them."""
+"""Settings of all connections to a Butler's database."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ import sqlalchemy
 from sqlalchemy import event
 
 LOCK_TIMEOUT = 20.0
-"""Seconds that a statement waits for a lock of somebody else, where nothing else was set."""
+"""Default time in seconds that a statement waits for another session's lock."""
 
 _lock_timeout_ms = round(LOCK_TIMEOUT * 1000)
 
 
 def set_lock_timeout(seconds: float) -> None:
-    """Set how long a statement of this process waits for a lock; after it, the wait is an outage."""
+    """Set how long a statement of this process waits for a lock before that counts as an outage."""
     global _lock_timeout_ms
     _lock_timeout_ms = max(1, round(seconds * 1000))
 
 
 @event.listens_for(sqlalchemy.Engine, "connect")
 def _on_connect(connection: object, _record: object) -> None:
-    # Behind a pooler in transaction mode a statement prepared on one server is missing on the next one, or is another
-    # client's.
+    # Behind a pooler in transaction mode, a prepared statement may be missing on the next connection, or belong to
+    # another client.
     if isinstance(connection, psycopg.Connection):
         connection.prepare_threshold = None
 
@@ -41,17 +41,17 @@ def _on_engine_connect(connection: sqlalchemy.Connection) -> None:
 
 @event.listens_for(sqlalchemy.Engine, "begin")
 def _on_begin(connection: sqlalchemy.Connection) -> None:
-    # For this transaction alone, so that it holds behind a pooler, too.
+    # SET LOCAL, so that it also works behind a pooler.
     driver = connection.connection.dbapi_connection
     if isinstance(driver, psycopg.Connection) and not driver.autocommit:
         _deferred[driver] = [f"SET LOCAL lock_timeout = {_lock_timeout_ms}"]
 
 
 _deferred: MutableMapping[psycopg.Connection[Any], list[str]] = WeakKeyDictionary()
-"""Statements without result that are sent with the next one of their connection; only during a transaction.
+"""Statements without a result, which are sent together with the next statement of their connection and transaction.
 
-The Butler nests savepoints, which would be half of the round trips of an exposure. Nothing is deferred beyond the end
-of a transaction: a commit releases its savepoints, a rollback undoes them.
+The Butler nests savepoints, which would take half of the round trips of an exposure. Nothing is deferred beyond the end
+of a transaction: a commit releases its savepoints, and a rollback undoes them.
 """
 
 
@@ -78,7 +78,7 @@ def _on_execute(cursor: Any, statement: str, parameters: Any, _context: object) 
             return True
     if not deferred:
         return False
-    if isinstance(cursor, psycopg.ServerCursor):  # which can't be part of a pipeline
+    if isinstance(cursor, psycopg.ServerCursor):  # it can't be part of a pipeline
         with _sent_together(cursor.connection, deferred):
             return False
     with _sent_together(cursor.connection, deferred):

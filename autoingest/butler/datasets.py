@@ -1,4 +1,4 @@
-"""Datasets: which one a file is, whether the repository holds it, and putting it in."""
+"""Datasets: finds the dataset of a file, and ingests it."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Datasets:
         self._detectors: dict[str, dict[int, DimensionRecord]] = {}
 
     def file_to_ingest(self, file: IngestFile, exposure: Exposure, detector: int) -> FileToIngest:
-        """Work out a file's dataset.
+        """Find the dataset of a file.
 
         Raises
         ------
@@ -65,7 +65,7 @@ class Datasets:
         instrument = exposure.record.instrument
         detector_record = self.detector(instrument, detector)
         values = {"instrument": instrument, "exposure": exposure.record.id, "detector": detector}
-        # With all its records attached the Butler needs no query to expand the data id.
+        # With all records attached, the Butler needs no query to expand the data id.
         coordinate = DataCoordinate.from_required_values(
             self._dimensions, tuple(values[name] for name in self._dimensions.required)
         ).expanded({**exposure.coordinate.records, "detector": detector_record})
@@ -81,12 +81,12 @@ class Datasets:
         return FileToIngest(file, ref, KnownObject.of(file.url, file.size))
 
     def ingest(self, files: Sequence[FileToIngest]) -> dict[str, bool]:
-        """Put files into the repository; within a transaction.
+        """Ingest files; within a transaction.
 
         Returns
         -------
         duplicates
-            Paths of the files whose dataset was in already, each with whether its object has been replaced since.
+            Paths of the files whose dataset existed already, each with whether its object has been replaced since.
         """
         new, duplicates = self.find_new(files)
         self._register([item.ref for item in new])
@@ -103,7 +103,7 @@ class Datasets:
         for ref in refs:
             if ref.id not in known:
                 runs[ref.run].append(ref)
-        for run in sorted(runs):  # in the same order in every writer, so that they do not deadlock
+        for run in sorted(runs):  # in the same order in every writer, so that writers do not deadlock
             private.insert_datasets(self._butler, runs[run])
 
     def find_new(self, files: Sequence[FileToIngest]) -> tuple[list[FileToIngest], dict[str, bool]]:
@@ -112,7 +112,7 @@ class Datasets:
         Returns
         -------
         new
-            One file of each dataset that is not in.
+            One file of each dataset that does not exist yet.
         duplicates
             Paths of all others, each with whether its object has been replaced by one of another size.
         """
@@ -143,7 +143,7 @@ class Datasets:
         return list(new.values()), duplicates
 
     def recorded(self, refs: Sequence[DatasetRef]) -> dict[object, StoredFileInfo]:
-        """Return the datastore's records of those datasets that it holds, by dataset id."""
+        """Return the datastore's records of datasets, by dataset id."""
         return {dataset_id: record for _, dataset_id, record in private.file_records(self._butler, refs)}
 
     def detector(self, instrument: str, number: int) -> DimensionRecord:

@@ -1,4 +1,4 @@
-"""What an engine takes and gives: the interface between the ingest role and the code that writes the Butler."""
+"""The interface between the ingest role and the code that writes to the Butler."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from typing import Literal, Protocol
 
 @dataclass(frozen=True, slots=True)
 class IngestFile:
-    """One file to be ingested, with what the reader of its header has learnt."""
+    """A file to be ingested, with its header."""
 
     path: str
     """``{bucket}/{key}``, bucket with its profile."""
     url: str
     """``s3://{path}``."""
     obs_id: str | None
-    """Observation of the folder the file lies in, if its path tells; a header of another one is refused."""
+    """obs_id of the file's folder, if its path has one; a header of another exposure is refused."""
     is_guider: bool
     header: Mapping[str, object]
-    """Cards of the FITS header: what JSON has types for, integers of 64 bits."""
+    """Cards of the FITS header; values have JSON types, integers 64 bits."""
     size: int
-    """Bytes of the object."""
+    """Size of the object in bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileResult:
-    """What became of one file."""
+    """The result of one file."""
 
     path: str
     outcome: Literal["ingested", "waiting", "failed"]
@@ -34,17 +34,17 @@ class FileResult:
     instrument: str | None = None
     exposure_id: int | None = None
     obs_id: str | None = None
-    """Observation that the header tells; what a waiting guider waits for."""
+    """obs_id of the header; a waiting guider waits for this exposure."""
     day_obs: int | None = None
     """Observing day, YYYYMMDD."""
     duplicate: bool = False
     """Whether the dataset was in the repository already."""
     replaced: bool = False
-    """Whether the object is another than when its dataset came in; the recorded size has followed."""
+    """Whether the object was replaced since its dataset was ingested; the recorded size has been updated."""
     reason: str = ""
     """Reason of a failure, as `autoingest.errors.PermanentError.reason`."""
     exception: str = ""
-    """Type and message of the error that made it fail."""
+    """Type and message of the error."""
 
 
 Key = tuple[str, int]
@@ -53,27 +53,27 @@ Key = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class OwedVisit:
-    """An exposure that is in the repository while a visit that it belongs to is not."""
+    """An exposure in the repository, one of whose visits could not be defined."""
 
     instrument: str
     exposure_id: int
     exception: str
-    """Type and message of the error that kept the visit from being written."""
+    """Type and message of the error."""
 
 
 @dataclass(frozen=True, slots=True)
 class BatchResult:
-    """What became of a batch."""
+    """The result of a batch."""
 
     files: list[FileResult] = field(default_factory=list)
     """One result for each file, in the order of the files."""
     visits: list[tuple[str, int]] = field(default_factory=list)
     """Instrument and id of the visits that this batch defined."""
     owed: list[OwedVisit] = field(default_factory=list)
-    """Exposures of this batch whose visits could not be defined; `Engine.define_visits` is to be called for them
-    until it can."""
+    """Exposures of this batch whose visits could not be defined; `Engine.define_visits` must be called for them
+    until it succeeds."""
     kept: list[tuple[str, str]] = field(default_factory=list)
-    """Instrument and field of each difference between a stored exposure and a header that was kept, once."""
+    """Instrument and field of each new difference between a stored exposure and a header that was left as it is."""
 
 
 class Engine(Protocol):
@@ -87,21 +87,21 @@ class Engine(Protocol):
         Raises
         ------
         autoingest.errors.TransientError
-            If the database is away; nothing is known of any file, all may be tried again.
+            If the database is away; the state of the files is unknown, and all may be retried.
         """
         ...
 
     def define_visits(self, exposures: Sequence[Key]) -> BatchResult:
-        """Define the visits of stored exposures, as far as they are missing.
+        """Define the missing visits of stored exposures.
 
         Returns
         -------
         result
-            Without files. An exposure that it does not list as owed has its visits, or is due none.
+            Without files. An exposure that is not listed as owed has all its visits, or is not to be a visit.
 
         Raises
         ------
         autoingest.errors.TransientError
-            If the database is away; all may be tried again.
+            If the database is away; all may be retried.
         """
         ...

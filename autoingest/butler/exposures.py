@@ -22,10 +22,10 @@ from .engine import Key
 from .records import rows
 
 IDENTITY = frozenset({"obs_id", "day_obs", "group", "physical_filter"})
-"""Fields in which a stored record and a header of the same exposure never differ, whatever the policy."""
+"""Fields in which a header must agree with the stored record, whatever the policy."""
 
 REMEMBERED = 4000
-"""Exposures kept in memory, about two nights."""
+"""Maximum number of cached exposures, about two nights."""
 
 Fingerprint = tuple[tuple[object, ...], tuple[object, ...]]
 """The values of the cards that describe the exposure: those that are never refined, and pointing and times."""
@@ -34,14 +34,14 @@ log = structlog.get_logger(__name__)
 
 
 class KeptDifferences:
-    """The differences between stored records and headers that were kept: each is logged and counted once."""
+    """Differences between stored records and headers that were left as they are; each is logged and counted once."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, int, str], None] = {}
         self._new: list[tuple[str, str]] = []
 
     def note(self, stored: DimensionRecord, row: Mapping[str, Any], fields: Iterable[str]) -> None:
-        """Log the fields of a stored record that stay though a header differs."""
+        """Log the fields of a stored record that are kept although a header differs."""
         for name in sorted(fields):
             key = (stored.instrument, stored.id, name)
             if key in self._known:
@@ -67,9 +67,9 @@ class Exposure:
     """An exposure in the Butler."""
 
     coordinate: DataCoordinate
-    """Instrument and exposure, with the records of both and of all they imply."""
+    """Data id of the exposure, with all its records."""
     agreed: set[Fingerprint] = field(default_factory=set)
-    """Fingerprints of headers that have been found to agree with the record."""
+    """Fingerprints of headers that are known to agree with the record."""
 
     @property
     def record(self) -> DimensionRecord:
@@ -80,14 +80,14 @@ class Exposure:
 
 
 class Exposures:
-    """Writes exposures, and remembers those that are complete.
+    """Writes exposures, and caches those that are complete.
 
     Parameters
     ----------
     butler
         The repository.
     policy
-        What happens where a header differs from the stored record.
+        What to do if a header differs from the stored record.
     kept
         Collects the differences that the policy ``keep`` leaves.
     """
@@ -101,19 +101,19 @@ class Exposures:
         self._by_obs_id: dict[tuple[str, str], Exposure] = {}
 
     def get(self, key: Key) -> Exposure | None:
-        """Return an exposure that is known to be complete: record and, if it is due one, visit are committed."""
+        """Return an exposure that is known to be complete: its record and its visit, if any, are committed."""
         return self._complete.get(key)
 
     def agreed(self, key: Key, fingerprint: Fingerprint) -> bool:
-        """Tell whether a header's exposure is complete and its record known to agree with it."""
+        """Return whether a header's exposure is complete and its record is known to agree with the header."""
         exposure = self._complete.get(key)
         return exposure is not None and fingerprint in exposure.agreed
 
     def remember(self, exposures: Iterable[Exposure]) -> None:
-        """Take note of exposures whose records are committed, with their visits."""
+        """Cache exposures whose records and visits are committed."""
         for exposure in exposures:
             record = exposure.record
-            if self._policy == "keep":  # otherwise each batch has to look at the record as it is then
+            if self._policy == "keep":  # otherwise each batch must read the current record
                 self._complete[record.instrument, record.id] = exposure
             self._by_obs_id[record.instrument, record.obs_id] = exposure
 
@@ -141,7 +141,7 @@ class Exposures:
         return exposure
 
     def ensure(self, header: ExposureRecord) -> Exposure:
-        """Write an exposure's records, as far as they are missing; within a transaction.
+        """Write the missing records of an exposure; within a transaction.
 
         Returns
         -------
@@ -150,8 +150,8 @@ class Exposures:
         """
         exposure = self.stored(header.instrument, header.id)
         if exposure is None:
-            # Another writer may be as far as we are. Whoever comes second waits here until the first has committed,
-            # inserts nothing, and finds record and visit.
+            # Another writer may be doing the same. The second one waits here until the first has committed, inserts
+            # nothing, and then finds record and visit.
             for element, row in rows(header).items():
                 self._registry.insertDimensionData(element, row, skip_existing=True)
             exposure = self.stored(header.instrument, header.id)
@@ -164,7 +164,7 @@ class Exposures:
         Returns
         -------
         updated
-            The exposure as it is stored from now on, if the record was written anew.
+            The exposure as it is now stored, if the record was rewritten.
 
         Raises
         ------
@@ -183,7 +183,7 @@ class Exposures:
         return self.stored(header.instrument, header.id)
 
     def reconciled(self, header: DimensionRecord) -> DimensionRecord:
-        """Return the stored record of an exposure in place of a header's, if it may stay.
+        """Return the record to store for a header: the stored one, if the policy keeps it.
 
         Raises
         ------

@@ -1,7 +1,7 @@
 """Formatters by name.
 
-The datastore keeps the name of the class that reads a dataset, and takes it from a class. The Science Pipelines'
-classes need the whole stack to be imported; a subclass that carries their module and name leaves the same row.
+The datastore records the name of the class that reads a dataset, and derives it from a class. Importing the Science
+Pipelines' classes needs the whole stack; a subclass with their module and name leaves the same row.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from functools import cache
 from lsst.daf.butler import FormatterV2
 
 GUIDER_FORMATTER = "lsst.obs.base.formatters.fitsGeneric.FitsGenericFormatter"
-"""What reads a ``guider_raw``."""
+"""Formatter of ``guider_raw``."""
 
 
 @cache

@@ -1,4 +1,4 @@
-"""What the program asks a Butler process, and what it answers."""
+"""Requests to a Butler process, and its answers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..model.objects import ExposureObject
 from .engine import IngestFile, Key
 
 READER_TIMEOUT = 120.0
-"""Seconds that the Butler may take for one question: a day's exposures, or the datasets of some exposures."""
+"""Time limit in seconds for one question to a reader."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +24,9 @@ class Setup:
     owner: int
     """Process id of the owner."""
     instruments: tuple[str, ...] = ()
-    """Files and folders that describe a site's instruments."""
+    """Files and folders that describe additional instruments."""
     lock_timeout: float = 20.0
-    """Seconds that a statement may wait for somebody else's lock."""
+    """Seconds that a statement may wait for another session's lock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Batch:
     timeout: float
     """Seconds after which the owner ends the process."""
     cautious: bool = False
-    """Whether these files may have ended a process before: they get little memory beyond what is used already."""
+    """Whether these files may have ended a process before; then memory is limited."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +98,9 @@ class ButlerExposure:
     """``none``: the exposure is not to be a visit."""
 
     def has(self, obj: ExposureObject, size: int) -> bool:
-        """Tell whether an object is in the Butler as it is now: not if it has been replaced by one of another size.
+        """Return whether the present version of an object is in the Butler; a replacement of another size is not.
 
-        It also counts as in if its dataset came from another object: the Butler would not take a second one.
+        True also if its dataset came from another object, as the Butler accepts no second one.
         """
         recorded = self.files.get(obj.path)
         if recorded is None:

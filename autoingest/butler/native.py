@@ -1,4 +1,4 @@
-"""The engine that writes the Butler with the packages from PyPI alone."""
+"""The engine that needs only packages from PyPI."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class _Transaction:
-    """What a transaction writes."""
+    """The state of a transaction."""
 
     headers: TranslatedHeaders
     progress: BatchProgress = field(default_factory=BatchProgress)
-    """Results that hold once it is committed."""
+    """Results, valid once it is committed."""
     exposures: dict[Key, Exposure] = field(default_factory=dict)
     """Exposures of its files."""
     changed: dict[Key, bool] = field(default_factory=dict)
-    """Exposures that it inserts or updates, and whether their visits are to be written anew."""
+    """Exposures that it inserts or updates, and whether their visits are to be rewritten."""
 
 
 class _ExposureFailedError(Exception):
-    """The records of an exposure can't be written as the header of a file tells them."""
+    """The records of an exposure can't be written from the header of a file."""
 
     def __init__(self, item: Item, reason: BaseException) -> None:
         super().__init__(str(reason))
@@ -68,7 +68,7 @@ class NativeWriter:
                 pending += reversed(self._try(part, headers, progress))
 
     def define_visits(self, exposure: DimensionRecord, *, update: bool) -> list[Key]:
-        """Define the visits of an exposure that are missing, or all of them anew; return those that are new."""
+        """Define the missing visits of an exposure, or rewrite all of them; return the new ones."""
         with self._repository.butler.registry.transaction(savepoint=True):
             return self._visits.define(exposure, update=update)
 
@@ -77,7 +77,7 @@ class NativeWriter:
         for _ in range(RACES):
             try:
                 transaction = self._transact(items, headers)
-            except BaseException as err:  # also what a library raises to end the program
+            except BaseException as err:  # including SystemExit and KeyboardInterrupt raised by a library
                 error = err
                 if is_outage(err):
                     raise
@@ -95,7 +95,7 @@ class NativeWriter:
             about = (error.item.exposure, error.item.fingerprint)
             places = [place for place, item in enumerate(items) if (item.exposure, item.fingerprint) == about]
             culprits = [items[place] for place in places]
-            # What came before has just been found good: it is not held up by what else may be wrong further on.
+            # The files before it have just been found good, and are not held up by others that may be bad.
             rest = [item for item in items[places[0] :] if (item.exposure, item.fingerprint) != about]
             parts: list[Sequence[Item]] = [items[: places[0]], rest]
             error = error.reason

@@ -1,4 +1,4 @@
-"""Which errors are outages: conditions of database, store or machine that an operator fixes, and no file's fault."""
+"""Decides which errors are outages: faults of database, store or machine that an operator fixes, not bad files."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ limit (a value too long for an index). PostgreSQL manual, appendix A."""
 _DATA_STATES = {
     "42804",  # a value of another type than its column
     "42846",  # a value that can't be cast
-    "42P18",  # a value whose type can't be told
-    "25P02",  # an earlier statement of the transaction failed; divided, the batch shows which file and why
+    "42P18",  # a value of unknown type
+    "25P02",  # an earlier statement of the transaction failed; dividing the batch shows which file and why
 }
 
 _OPERATOR_CLASSES = {"08", "25", "26", "28", "2B", "3D", "3F", "42", "53", "57", "58"}
@@ -28,7 +28,7 @@ _OPERATOR_CLASSES = {"08", "25", "26", "28", "2B", "3D", "3F", "42", "53", "57",
 authorization, privileges, database, schema, definitions, resources, shutdown, system."""
 
 _CANCELED = "57014"
-"""SQLSTATE of a statement that was cancelled, for one, as it took too long; of that a file may be the cause."""
+"""SQLSTATE of a statement that was cancelled, for instance because it took too long; a file may be the cause."""
 
 _DATA_SQLITE_CODES = {
     sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_RANGE, sqlite3.SQLITE_TOOBIG,
@@ -44,10 +44,10 @@ _ERRNOS = {
 
 
 def is_outage(error: BaseException) -> bool:
-    """Tell whether an error, or one that it was raised from or after, lies in database or machine, not in a file.
+    """Return whether an error, or one in its chain, is due to database or machine and not to a file.
 
-    What PostgreSQL and SQLite report counts as an outage unless a file's values can cause it: a privilege revoked, a
-    schema renamed away, a prepared statement lost behind a pooler or a dropped index is an operator's to mend.
+    Errors of PostgreSQL and SQLite count as outages unless a file's values can cause them: an operator must fix a
+    revoked privilege, a renamed schema, a prepared statement lost behind a pooler, or a dropped index.
     """
     seen: BaseException | None = error
     while seen is not None and not isinstance(seen, PermanentError):
@@ -58,14 +58,14 @@ def is_outage(error: BaseException) -> bool:
 
 
 def outage(error: BaseException, message: str) -> TransientError:
-    """Return what is raised for an outage: `RefusedError` where one file may be what the database refuses.
+    """Return the error to raise for an outage: `RefusedError` if the database may be refusing a single file.
 
     Parameters
     ----------
     error
         The outage.
     message
-        What can't be done for it; the cause is added.
+        What failed; the cause is appended.
     """
     kind = RefusedError if _may_be_a_files(error) else TransientError
     return kind(f"{message}: {cause(error)}")
@@ -85,7 +85,7 @@ def _may_be_a_files(error: BaseException) -> bool:
 
 
 def cause(error: BaseException) -> str:
-    """Return type and message, in one line, of what the database, the store or the machine said."""
+    """Return type and message of the database's, the store's or the machine's error in one line."""
     seen, found = error, error
     if isinstance(error, BotoCoreError):
         return one_line(error)

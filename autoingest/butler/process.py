@@ -1,7 +1,7 @@
 """An engine in a process of its own.
 
-The process can be killed and replaced at any moment: a batch is one transaction, or is found done when it is tried
-again.
+The process can be killed and replaced at any moment: a batch is one transaction, and one that was committed is
+recognised when it is repeated.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from .messages import Batch, DefineVisits, Setup
 __all__ = ["ButlerEndedError", "ButlerProcess"]
 
 LARGEST_FILE = 16 * 2**20
-"""Bytes of the message that hands one file to the process at the most."""
+"""Maximum size in bytes of a file in a message to the process."""
 
 log = structlog.get_logger(__name__)
 
 
 class ButlerProcess:
-    """Owns the process and speaks to it, one batch at a time.
+    """Owns the process and sends it one batch at a time.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ class ButlerProcess:
         return self._turn.locked()
 
     def unready_reason(self) -> str | None:
-        """Tell in words why the repository isn't open or can't be written, or None if all is well."""
+        """Return why the repository isn't open or can't be written, or None if all is well."""
         if self._child.is_alive:
             return self._child.not_open or self._trouble
         return self._trouble or self._child.not_open or "died"
@@ -95,7 +95,7 @@ class ButlerProcess:
         cautious: bool = False,
         begin: Callable[[], Awaitable[None]] | None = None,
     ) -> BatchResult:
-        """Have a batch written.
+        """Write a batch.
 
         Parameters
         ----------
@@ -106,14 +106,14 @@ class ButlerProcess:
         cautious
             Whether these files may have ended a process before.
         begin
-            Called when a process is ready and nothing else is in its hands; what it raises is raised here.
+            Called when a process is ready and idle; its exceptions propagate.
 
         Raises
         ------
         ButlerEndedError
             If the process died or took too long; the next call starts a new one.
         RefusedError
-            If an answering database refuses a statement, perhaps for what one file makes of it.
+            If the database answers but refuses a statement, perhaps because of a single file.
         TransientError
             If the repository can't be written now.
         """
@@ -132,7 +132,7 @@ class ButlerProcess:
         return BatchResult([results[file.path] for file in files], written.visits, written.owed, written.kept)
 
     async def define_visits(self, exposures: Sequence[Key], timeout: float) -> BatchResult:  # noqa: ASYNC109 - as above
-        """Have missing visits of stored exposures defined; see `autoingest.butler.engine.Engine.define_visits`.
+        """Define the missing visits of stored exposures; see `autoingest.butler.engine.Engine.define_visits`.
 
         Parameters
         ----------
@@ -165,7 +165,7 @@ class ButlerProcess:
                 self._trouble = str(err)
                 if isinstance(err, TransientError):
                     raise
-                # An operator can mend it; no file is to blame.
+                # An operator can fix it; no file is to blame.
                 raise TransientError(str(err), **err.context) from err
             self._trouble = None
         return result

@@ -1,4 +1,4 @@
-"""What a child process writes to its log: passed on, with the last of it kept for a dead letter."""
+"""The log of a child process: passed on, and its end kept for dead letters."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import threading
 from contextlib import suppress
 
 KEPT = 64 * 1024
-"""Bytes kept of what was written last."""
+"""Number of bytes kept of the end of the log."""
 
 LINES = 20
 CHARACTERS = 2000
-"""Lines and characters that are told at the most."""
+"""Maximum number of lines and characters of an excerpt."""
 
 _FRAME = re.compile(r'\s*File "([^"]+)", line \d+ in ')
 _WAITS_FOR_SERVER = ("/psycopg/", "/psycopg_binary/", "/sqlalchemy/", "/socket.py", "/ssl.py", "/selectors.py")
@@ -21,9 +21,9 @@ _WAITS_FOR_SERVER = ("/psycopg/", "/psycopg_binary/", "/sqlalchemy/", "/socket.p
 
 
 class ProcessLog:
-    """A pipe that is emptied by a thread of its own, so that no flood holds up either process.
+    """A pipe that a thread empties, so that no amount of output blocks either process.
 
-    The thread writes to this process's standard error, and ends when the last writer has closed its end.
+    The thread writes to this process's standard error, and ends when the last writer has closed the pipe.
     """
 
     def __init__(self) -> None:
@@ -42,9 +42,9 @@ class ProcessLog:
         self._last = b""
 
     async def text(self, wait: float) -> str:
-        """Return what was written last; the writer has ended, and `wait` is how many seconds its last words may take.
+        """Return the end of the log, after the writer has ended; wait at most `wait` seconds for its last output.
 
-        A process that the writer has left behind may keep the pipe open.
+        A process that the writer started may keep the pipe open.
         """
         with suppress(TimeoutError):
             async with asyncio.timeout(wait):
@@ -60,11 +60,11 @@ class ProcessLog:
                     while data:
                         data = data[os.write(2, data) :]
                 except OSError:
-                    continue  # nobody reads our log; the writer must not be held up
+                    continue  # nobody reads our log; the writer must not be blocked
 
 
 def last_words(text: str) -> str:
-    """Return the end of a log for people to read: where the process was, if that was told, else its last lines."""
+    """Return an excerpt for people to read: the stack of the process if the log has it, otherwise its last lines."""
     lines = text.splitlines()
     begins = [number for number, line in enumerate(lines) if line.startswith("Fatal Python error")]
     if begins:
@@ -75,10 +75,10 @@ def last_words(text: str) -> str:
 
 
 def waited_for_server(text: str) -> bool | None:
-    """Tell whether a process that took too long was waiting for database or store; None if it did not say.
+    """Return whether a process that took too long was waiting for database or store; None if that is not known.
 
-    It says so by itself shortly before its time is over, whatever it is doing. One that says nothing was kept from
-    running, by a stop signal or for lack of a processor.
+    The process logs its stack shortly before its time is up. If it logged nothing, it was not running: it was stopped
+    by a signal, or had no processor.
     """
     stack = _main_stack(text.splitlines())
     frames = [match[1] for line in stack or [] if (match := _FRAME.match(line))]

@@ -15,7 +15,7 @@ from .messages import ButlerExposure, FindExposures, FoundExposures, ListObsIds,
 
 
 class ButlerReader:
-    """Asks the process, one question at a time; one that fails to answer is replaced for the next question."""
+    """Asks the process one question at a time; a process that fails to answer is replaced."""
 
     def __init__(self, process: ChildProcess) -> None:
         self._process = process
@@ -51,7 +51,7 @@ class ButlerReader:
 
 @asynccontextmanager
 async def open_reader(config: IngestConfig, logging: LoggingConfig) -> AsyncIterator[ButlerReader]:
-    """Open a repository for questions; the process is ended at the end.
+    """Open a repository for questions, in a process that ends with the context.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""An exposure's values as rows of the Butler's dimension tables."""
+"""The rows of an exposure in the Butler's dimension tables."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PLAIN = (
     "observation_type", "observation_reason", "seq_num", "seq_start", "seq_end", "target_name", "science_program",
     "tracking_ra", "tracking_dec", "sky_angle", "azimuth", "zenith_angle", "has_simulated", "can_see_sky",
 )  # fmt: skip
-"""Fields that the Butler holds as the translation has them."""
+"""Fields that are stored as they were translated."""
 
 
 def rows(record: ExposureRecord) -> dict[str, dict[str, Any]]:
@@ -44,5 +44,5 @@ def _day_span(record: ExposureRecord) -> Timespan | None:
         return Timespan(begin, begin + TimeDelta(1, format="jd", scale="tai"))
     except ValueError:
         raise MetadataError(
-            f"DAYOBS = {record.day_obs} is no day from 1970 to 2099", card="DAYOBS", value=record.day_obs
+            f"DAYOBS = {record.day_obs} is not a day from 1970 to 2099", card="DAYOBS", value=record.day_obs
         ) from None

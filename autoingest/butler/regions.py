@@ -1,6 +1,6 @@
-"""Repair of the regions of visits that were written by a mistaken geometry.
+"""Repairs the regions of visits that were computed with a wrong geometry.
 
-Until the focal plane of LATISS was mirrored as its camera is, the regions of its visits lay 10 arcseconds off.
+The focal plane of LATISS used not to be mirrored, so the regions of its visits were off by 10 arcseconds.
 """
 
 from __future__ import annotations
@@ -24,38 +24,38 @@ from .register import registered
 from .repository import open_repository
 
 TOLERANCE = 1e-6
-"""Arcseconds up to which regions are the same."""
+"""Arcseconds within which regions count as equal."""
 
 CHUNK = 50
-"""Visits whose regions are in memory at a time: 10,250 regions of LSSTCam."""
+"""Number of visits whose regions are in memory at the same time: 10,250 regions of LSSTCam."""
 
 
 @dataclass(slots=True)
 class Found:
-    """How the stored regions of a camera's visits are."""
+    """The state of the stored regions of a camera's visits."""
 
     right: int = 0
-    """Visits whose regions are as they are computed now."""
+    """Visits whose regions are correct."""
     mistaken: int = 0
-    """Visits whose regions are as they were computed by mistake."""
+    """Visits whose regions were computed with the wrong geometry."""
     mistaken_arcsec: float = 0.0
-    """The largest distance of a corner of such a visit from where it should be."""
+    """The largest error of a corner of such a visit."""
     other: int = 0
-    """Visits whose regions are neither: they were refined, or the exposure's pointing was; they are left alone."""
+    """Visits whose regions, or whose exposure's pointing, were refined; they are left alone."""
     other_arcsec: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What `repair_regions` found."""
+    """The result of `repair_regions`."""
 
     written: bool
-    """Whether the mistaken regions have been written anew."""
+    """Whether the wrong regions have been rewritten."""
     instruments: dict[str, Found] = field(default_factory=dict)
 
 
 def mirrored() -> list[str]:
-    """Return the cameras whose regions were once computed by mistake."""
+    """Return the cameras whose regions were once computed with the wrong geometry."""
     return [name for name in instruments.names() if instruments.get(name).flip_x]
 
 
@@ -68,21 +68,21 @@ def repair_regions(
     write: bool = False,
     progress: Callable[[int, int, str], None] = lambda done, total, what: None,
 ) -> Report:
-    """Find the visits whose regions were computed by mistake, and write them anew.
+    """Find the visits whose regions were computed with the wrong geometry, and rewrite them.
 
-    Each day is one transaction: killed at any moment, a repair can be repeated. A visit is mistaken only if all of its
-    stored regions are as the mistaken geometry has them for the stored pointing of its first exposure.
+    Each day is one transaction, so an interrupted repair can be repeated. A visit is rewritten only if all of its
+    stored regions are those of the wrong geometry for the stored pointing of its first exposure.
 
     Parameters
     ----------
     repo
         Directory, URL or label.
     names
-        Cameras; those that the repository does not know are passed over.
+        Cameras; those that the repository does not know are skipped.
     since, until
         First and last observing day, YYYYMMDD.
     write
-        Whether to write; else only to look.
+        Whether to write, or only to look.
     progress
         Called with the number of days done and of all, and the name of the next.
 
@@ -147,14 +147,14 @@ def _repair_day(butler: Butler, camera: Camera, day_obs: int, found: Found, *, w
 
 @cache
 def _mistaken(camera: Camera) -> Camera:
-    """Return a camera as it was described by mistake: its focal plane was not mirrored."""
+    """Return a camera with the wrong geometry: its focal plane not mirrored."""
     return replace(camera, flip_x=False)
 
 
 def _distance(visit: DimensionRecord, detectors: Sequence[DimensionRecord], computed: VisitRegions) -> float:
     """Return the largest distance, arcseconds, of a stored region's corner from the computed ones.
 
-    It is infinite where a region is missing, of another kind, or of a detector that the camera does not have.
+    It is infinite if a region is missing, of another kind, or of a detector that the camera does not have.
     """
     pairs = [(visit.region, computed.visit), *((row.region, computed.detectors.get(row.detector)) for row in detectors)]
     return max(

@@ -1,4 +1,4 @@
-"""What a repository must hold of a camera before its images are ingested: instrument, dataset types, runs."""
+"""Registers what a repository needs before images of a camera are ingested: instrument, dataset types, runs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RAW_DIMENSIONS = ("instrument", "exposure", "detector")
 """Dimensions of every raw dataset type."""
 
 RACES = 3
-"""Times that something is written again because another writer has just written the same."""
+"""Number of retries if another writer has just written the same."""
 
 GUIDER_RAW = "guider_raw"
 GUIDER_STORAGE_CLASS = "Stamps"
@@ -75,7 +75,7 @@ def complete(butler: Butler, camera: Camera) -> dict[str, list[str]]:
 
 
 def despite_others(butler: Butler, write: Callable[[], T]) -> T:
-    """Return what `write` returns, which writes only what is missing, though others may write the same at once."""
+    """Call `write`, which writes only what is missing, again if another process has just written the same."""
     for _ in range(RACES):
         try:
             return write()
@@ -88,7 +88,7 @@ def despite_others(butler: Butler, write: Callable[[], T]) -> T:
 def register_instrument(butler: Butler, camera: Camera) -> dict[str, list[str]]:
     """Insert the records of a camera that are missing: instrument, detectors, filters.
 
-    Records that are there stay as they are, whatever they say.
+    Existing records stay as they are.
 
     Returns
     -------
@@ -172,5 +172,5 @@ def prepare(butler: Butler, camera: Camera) -> None:
         try:
             butler.registry.registerDatasetType(dataset_type)
         except ConflictingDefinitionError as err:
-            raise ConfigurationError(f"the repository's dataset type {name!r} is another one: {err}") from err
+            raise ConfigurationError(f"the repository defines dataset type {name!r} differently: {err}") from err
         butler.collections.register(run_name(name, camera.name))

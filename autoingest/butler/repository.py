@@ -24,7 +24,7 @@ def open_repository(repo: str, *, writeable: bool = False) -> Butler:
     ConfigurationError
         If there is no such repository, or it can't be used.
     TransientError
-        If its database, or the store that it lies in, is away.
+        If its database, or the store that contains it, is away.
     """
     reach_store(repo)
     try:
@@ -40,7 +40,7 @@ def open_repository(repo: str, *, writeable: bool = False) -> Butler:
 
 
 def reach_store(repo: str) -> None:
-    """Raise at once if the store of a repository is away; the Butler's client would try for more than a minute."""
+    """Raise at once if the store of a repository is away; the Butler's client would retry for more than a minute."""
     if not repo.startswith("s3://"):
         return
     import obstore

@@ -1,4 +1,4 @@
-"""Resource paths of objects that need not be asked for."""
+"""Resource paths of objects that are known already."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from lsst.resources import ResourcePath
 from lsst.resources.s3 import S3ResourcePath
 
 _KEY_SAFE = "/!$&'()*+,;=:@~"
-"""Characters of a key that stand for themselves in the path of a URL (RFC 3986, section 3.3)."""
+"""Characters of a key that need no encoding in the path of a URL (RFC 3986, section 3.3)."""
 
 
 class KnownObject(S3ResourcePath):
-    """An object in S3 of which existence and size are known.
+    """An object in S3 whose existence and size are known.
 
-    The Butler asks every path it ingests for both, one request after the other; whoever has just read the object's
-    header knows them. Everything else an S3 path does, it does.
+    The Butler asks for both, for every path that it ingests, one request after the other, although the header has just
+    been read. In all other respects this is an S3 path.
     """
 
     _known_size: int
@@ -52,16 +52,16 @@ class KnownObject(S3ResourcePath):
 
 
 class KnownImage(KnownObject):
-    """An image of which also the header is known.
+    """An image whose header is known, too.
 
-    The Science Pipelines look for a sidecar file beside each image, and read the image if there is none. They find
-    one here, without a request, and in it the header that was read before.
+    The Science Pipelines look for a sidecar beside each image, and read the image if there is none. Here they find the
+    header that was read before, without a request.
     """
 
     header: Mapping[str, object]
 
     def updatedExtension(self, ext: str | None) -> ResourcePath:
-        """Return the path with another extension; with ``.json`` a sidecar that need not be asked for."""
+        """Return the path with another extension; with ``.json``, a sidecar that is already known."""
         if ext != ".json":
             return super().updatedExtension(ext)
         content = json.dumps({**self.header, "__CONTENT__": "metadata"}).encode()

@@ -1,4 +1,4 @@
-"""What a Butler process does: open a repository, and answer one request after the other."""
+"""The main loop of a Butler process: opens a repository, and answers one request after the other."""
 
 from __future__ import annotations
 
@@ -26,14 +26,13 @@ if TYPE_CHECKING:
     from .butler_engine import ButlerEngine
 
 LOGGED = 500
-"""Characters of a request that are logged when it makes the process fail."""
+"""Number of characters of a request that are logged if it fails."""
 
 TELL = 0.8
-"""Part of a request's time after which the process writes to its log where it is; see
-`autoingest.butler.process_log`."""
+"""Fraction of a request's time limit after which the process logs its stack; see `autoingest.butler.process_log`."""
 
 LEAST_GROWTH, MOST_GROWTH = 64 * 2**20, 256 * 2**20
-"""Bytes that a cautious request may take beyond what is used already: half of what is free, within these bounds."""
+"""Additional memory in bytes for a cautious request: half of what is free, within these bounds."""
 
 
 class Service(Protocol):
@@ -51,7 +50,7 @@ class EngineService:
         self._engine = engine
 
     def answer(self, request: Batch | DefineVisits | ListObsIds | FindExposures) -> BatchResult:
-        """Return what became of the files or exposures of a request."""
+        """Write the files, or define the visits, of a request."""
         match request:
             case Batch(files, cautious=True):
                 with _little_memory():
@@ -68,7 +67,7 @@ def main() -> None:
     # The owner decides when to end: it closes the pipe once the batch is done.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    # Answers get a descriptor of their own; whatever a library prints goes to the log.
+    # Answers use a separate descriptor; whatever a library prints goes to the log.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     faulthandler.enable()  # the log shows where it crashed
@@ -86,7 +85,7 @@ def main() -> None:
     except AutoingestError as err:
         write(answers, err)
         return
-    # What is there now stays; without this, the collector walks through all of it every few batches, for 0.1 s.
+    # Everything up to here stays in memory; without this, it would be scanned every few batches, for 0.1 s.
     gc.freeze()
     gc.enable()
     write(answers, Started(os.getpid()))
@@ -97,7 +96,7 @@ def main() -> None:
         except AutoingestError as err:
             answer = err
         except Exception:
-            # Not foreseen: nothing can be said about the request, and nothing about the state of this process either.
+            # Unexpected: neither the result of the request nor the state of this process is known.
             log.exception("butler process fails", request=repr(request)[:LOGGED])
             sys.exit(1)
         finally:
@@ -105,14 +104,14 @@ def main() -> None:
         try:
             write(answers, answer)
         except BrokenPipeError:
-            # The owner was killed. What is committed is found done by the worker that gets the batch next; the
-            # interpreter's own end would try to write once more.
+            # The owner was killed. The worker that gets the batch next finds what is committed. A normal exit of the
+            # interpreter would try to write again.
             os._exit(0)
 
 
 @contextmanager
 def _little_memory() -> Iterator[None]:
-    """Let what needs too much memory fail with a MemoryError, before the kernel kills the process or all of the pod."""
+    """Limit memory, so that excessive use raises MemoryError before the kernel kills the process or the whole pod."""
     try:
         status = Path("/proc/self/status").read_text()
     except FileNotFoundError:  # not Linux
@@ -130,7 +129,7 @@ def _little_memory() -> Iterator[None]:
 
 
 def _free_memory() -> int:
-    """Return the bytes that are free on the machine and, where that is less, within the limit of the container."""
+    """Return the free memory of the machine or, if that is less, of the container, in bytes."""
     free = int(Path("/proc/meminfo").read_text().partition("MemAvailable:")[2].split()[0]) * 1024
     group = Path("/sys/fs/cgroup")
     try:
@@ -141,7 +140,7 @@ def _free_memory() -> int:
 
 
 def _service(kind: str) -> Callable[[Setup], Service]:
-    """Import what the process is to be, with the Butler and nothing else; return what opens the repository."""
+    """Import the code for a kind of process, and return the function that opens the repository."""
     if kind == "reader":
         from .repository_reader import RepositoryReader
 

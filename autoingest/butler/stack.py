@@ -1,9 +1,9 @@
-"""The engine that writes the Butler with the Science Pipelines' own tasks.
+"""The engine that uses the Science Pipelines' own tasks.
 
-The tasks read no object: they find the header that the reader of headers has read as if it were the image's sidecar
-file. Which files are in the repository already is asked before they run, because they fail a whole exposure for one
-of them. What they then fail is divided until the files that make them fail are alone. Unlike the native engine's, a
-batch is many transactions: whatever a crash leaves undone is found missing when the batch is tried again.
+The tasks read no object: they get the header that was read before as if it were the image's sidecar. Files that are in
+the repository already are left out, because the tasks would fail a whole exposure for one of them. If they fail, the
+files are divided until the bad ones are alone. Unlike with the native engine, a batch is many transactions: what a
+crash leaves undone is done when the batch is repeated.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .resources import KnownImage
 from .tasks import TaskReport, Tasks
 
 SNAP_VISITS = 2
-"""Visits of an exposure that is one of several snaps: its own and the group's."""
+"""Number of visits of an exposure that is one of several snaps: its own and the group's."""
 
 log = structlog.get_logger(__name__)
 
@@ -37,7 +37,7 @@ _Task = Callable[[list[KnownImage], TaskReport], object]
 class StackWriter:
     """Writes files, exposures and visits by `lsst.obs.base` and `lsst.obs.lsst`.
 
-    It takes the cameras that `autoingest.instruments` knows.
+    It supports the cameras that `autoingest.instruments` knows.
     """
 
     def __init__(self, repository: OpenRepository) -> None:
@@ -69,8 +69,8 @@ class StackWriter:
         self._write([item for item in items if item.exposure is None], self._tasks.ingest_guiders, results)
 
     def define_visits(self, exposure: DimensionRecord, *, update: bool) -> list[Key]:
-        """Define the visits of an exposure that are missing, or all of them anew; return those that are new."""
-        # The task writes regions anew that are there, and they may have been refined since.
+        """Define the missing visits of an exposure, or rewrite all of them; return the new ones."""
+        # The task would rewrite existing regions, which may have been refined since.
         if not self._visits.due(exposure):
             return []
         before = self._definitions(exposure)
@@ -83,7 +83,7 @@ class StackWriter:
         return sorted((exposure.instrument, visit) for visit in new)
 
     def _write(self, items: Sequence[Item], task: _Task, results: dict[str, FileResult]) -> set[Key]:
-        """Have a task write files, again and again until the bad ones are alone; return the exposures it wrote."""
+        """Write files by a task, repeatedly until the bad ones are alone; return the exposures that it wrote."""
         new = self._missing(items, results)
         if not new:
             return set()
@@ -101,7 +101,7 @@ class StackWriter:
                 error = report.failed.get(url, error)
                 left.append(item)
         if len(new) == 1:
-            # Another writer may just have been faster with it.
+            # Another writer may just have written it.
             for item in self._missing(left, results).values():
                 results[item.file.path] = failure(item, error)
             return report.exposures
@@ -118,13 +118,13 @@ class StackWriter:
         return report.exposures
 
     def _divide(self, items: list[Item], error: BaseException, task: _Task, results: dict[str, FileResult]) -> set[Key]:
-        """Have files of one exposure that failed together written in parts, unless they will all fail again.
+        """Write files of one exposure that failed together in parts, unless all would fail again.
 
-        That they will is worth knowing: each try costs the translation of all headers.
+        That is worth finding out first, since each attempt translates all headers.
         """
         rest, written = items, set[Key]()
         if self._exposure(items[0]) is None:
-            # The exposure's record could not be written from its first file. Two more are asked.
+            # The exposure's record could not be written from its first file. Two others are tried.
             probes = {len(items) // 2, len(items) - 1}
             rest = [item for index, item in enumerate(items) if index not in probes]
             for index in probes:
@@ -136,17 +136,17 @@ class StackWriter:
         return written | self._write(rest[:middle], task, results) | self._write(rest[middle:], task, results)
 
     def _run(self, task: _Task, items: dict[str, Item]) -> tuple[TaskReport, BaseException]:
-        """Run a task; return what it told, and the error of the files that it told nothing of."""
+        """Run a task; return its report, and the error of the files that it did not report."""
         report, paths = TaskReport(), []
         for item in items.values():
             path = KnownImage.of(item.file.url, item.file.size)
             path.header = item.file.header
             paths.append(path)
-        error: BaseException = PermanentError("the task said nothing about this file")
+        error: BaseException = PermanentError("the task did not report this file")
         try:
             task(paths, report)
         except BaseException as err:
-            # At its end a task raises an error if anything failed, whatever it has told before.
+            # A task raises an error at the end if anything failed, whatever it has reported before.
             error = err
         for each in (*report.failed.values(), *report.unreadable.values(), error):
             if is_outage(each):
@@ -154,7 +154,7 @@ class StackWriter:
         return report, error
 
     def _missing(self, items: Sequence[Item], results: dict[str, FileResult]) -> dict[str, Item]:
-        """Return the files that the repository lacks, by URL; leave the results of the others."""
+        """Return the files that the repository lacks, by URL; record the results of the others."""
         if not items:
             return {}
         new: dict[str, Item] = {}
@@ -179,7 +179,7 @@ class StackWriter:
         return new
 
     def _exposure(self, item: Item) -> Exposure | None:
-        """Look up a file's exposure, once in a batch if it is there."""
+        """Look up a file's exposure, once per batch."""
         if (key := item.exposure) is None:
             return self._exposures.find(item.identity.instrument, item.identity.obs_id)
         if key not in self._stored and (exposure := self._exposures.get(key) or self._exposures.stored(*key)):
@@ -200,7 +200,7 @@ class StackWriter:
         )
 
     def _definitions(self, exposure: DimensionRecord) -> list[DimensionRecord]:
-        """Return which exposures make up which visits, for an exposure or all snaps of its group."""
+        """Return the visit definitions of an exposure or of all snaps of its group."""
         query = self._repository.butler.query_dimension_records
         if not self._visits.is_snap(exposure):
             return query("visit_definition", instrument=exposure.instrument, exposure=exposure.id, explain=False)
@@ -214,9 +214,9 @@ class StackWriter:
 
 
 def _alike(items: Sequence[Item]) -> list[list[Item]]:
-    """Divide raws such that in each part an exposure's files tell the same.
+    """Divide raws so that in each part the headers of an exposure agree.
 
-    The task makes an exposure's record from one of its files and never compares the others.
+    The task makes an exposure's record from one of its files and does not compare the others.
     """
     files: dict[Key, dict[object, list[Item]]] = defaultdict(lambda: defaultdict(list))
     for item in items:

@@ -1,6 +1,6 @@
-"""The Science Pipelines' tasks: importing them, running them, and what they report while they run.
+"""Imports and runs the Science Pipelines' tasks, and collects what they report.
 
-Their interfaces are those of June 2026.
+The interfaces are those of June 2026.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from .resources import KnownImage
 
 @dataclass(slots=True)
 class TaskReport:
-    """What the callbacks of one run were given, files by their URL.
+    """What the callbacks of one run reported, files by URL.
 
-    They only take note: an error raised in a callback ends the task.
+    They only record: an error raised in a callback would end the task.
     """
 
     ingested: set[str] = field(default_factory=set)
@@ -98,11 +98,11 @@ class Tasks:
         butler
             The repository.
         reconciled
-            Called with an exposure's record as a header tells it; returns what is to be stored.
+            Called with an exposure's record made from a header; returns the record to store.
         grouping
             How exposures are grouped into visits.
         update
-            Whether records of exposures that are there are written anew if they differ.
+            Whether existing records of exposures are rewritten if they differ.
         """
 
         class Ingest(self._raw_ingest):  # type: ignore[misc, name-defined]
@@ -144,5 +144,5 @@ class Tasks:
         )
 
     def define_visits(self, exposure: DimensionRecord, *, update: bool) -> None:
-        """Define the visits of an exposure; their regions are written anew if they are there."""
+        """Define the visits of an exposure; existing regions are rewritten."""
         self._define.run([exposure.dataId], incremental=True, update_records=update)

@@ -1,4 +1,4 @@
-"""Visits: which exposures make one up, and its rows."""
+"""Defines visits from exposures."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """A visit as it should be."""
+    """A visit to be written."""
 
     id: int
     name: str
     exposures: Sequence[DimensionRecord]
-    """In the order in which they were taken; the first one's pointing is the visit's."""
+    """Exposures in the order in which they were taken; the visit has the pointing of the first."""
     systems: Sequence[int]
 
 
 class Visits:
-    """Defines visits; each call is to be made within a transaction.
+    """Defines visits; each call must be made within a transaction.
 
-    Grouped by counter, a visit is what the exposures of a day with the same first and last counter make up. Where
-    first and last are the same, it is the exposure's own visit. Otherwise it takes id and name of the group's first
-    exposure, whose own visit gets a 9 before its id and ``_first`` behind its name. The group's visit can't be
-    defined before its first exposure is there, and grows with every later one.
+    Grouped by counter, the exposures of a day with the same first and last counter form a visit. If first and last are
+    equal, that is the exposure's own visit. Otherwise the group's visit has the id and name of its first exposure,
+    whose own visit then has a 9 before its id and ``_first`` after its name. The group's visit can't be defined before
+    its first exposure has arrived, and is extended with every later one.
 
     Parameters
     ----------
@@ -68,30 +68,30 @@ class Visits:
             self._registry.insertDimensionData("visit_system", *rows, skip_existing=True)
 
     def due(self, exposure: DimensionRecord) -> bool:
-        """Tell whether an exposure is to be a visit: it is on the sky, as far as is known, and no annex image."""
+        """Return whether an exposure is to be a visit: it is on the sky, as far as known, and not of the annex."""
         return self._grouping != "none" and instruments.get(exposure.instrument).has_visits and _on_sky(exposure)
 
     def is_snap(self, exposure: DimensionRecord) -> bool:
-        """Tell whether an exposure's visits depend on other exposures.
+        """Return whether an exposure's visits depend on other exposures.
 
-        They are defined after the exposure is committed, so that of several writers the last one sees all snaps.
+        They are defined after the exposure is committed, so that the last of several writers sees all snaps.
         """
         return BY_COUNTER in self._systems and exposure.seq_start != exposure.seq_end
 
     def define(self, exposure: DimensionRecord, *, update: bool = False) -> list[Key]:
-        """Write the visits that an exposure belongs to, as far as they are missing or incomplete.
+        """Write the visits of an exposure that are missing or incomplete.
 
         Parameters
         ----------
         exposure
             The stored exposure.
         update
-            Whether records and regions that are there are written anew.
+            Whether existing records and regions are rewritten.
 
         Returns
         -------
         defined
-            Instrument and id of the visits that are new.
+            Instrument and id of the new visits.
         """
         if not self.due(exposure):
             return []
@@ -101,8 +101,8 @@ class Visits:
         ]
 
     def _group(self, exposure: DimensionRecord) -> list[Definition]:
-        """Return the visits of all snaps of an exposure's group that are there."""
-        # Writing the system's row again locks it: writers of groups take turns, and see what those before have done.
+        """Return the visits of all snaps of an exposure's group that have arrived."""
+        # Rewriting the system's row locks it, so that writers of groups take turns and see each other's work.
         row = {"instrument": exposure.instrument, "id": BY_COUNTER, "name": SYSTEMS[BY_COUNTER]}
         self._registry.insertDimensionData("visit_system", row, replace=True)
         found = self._butler.query_dimension_records(
@@ -124,7 +124,7 @@ class Visits:
         ]
 
     def _write(self, definition: Definition, *, update: bool) -> bool:
-        """Write a visit unless it is there and complete: its regions may have been refined since."""
+        """Write a visit unless it exists and is complete; existing regions may have been refined."""
         instrument = definition.exposures[0].instrument
         key = {"instrument": instrument, "visit": definition.id}
         stored = self._butler.query_dimension_records("visit", **key, explain=False)
@@ -185,7 +185,7 @@ def _detector_rows(key: dict[str, Any], regions: Any) -> list[dict[str, Any]]:
 
 
 def _row(definition: Definition) -> dict[str, Any]:
-    """Return a visit's row without region; what its exposures do not have in common is left out."""
+    """Return a visit's row without region; values that differ between its exposures are left out."""
     exposures = definition.exposures
     zenith_angles = [exposure.zenith_angle for exposure in exposures]
     return {
@@ -213,7 +213,7 @@ def _common(values: Iterable[str | None]) -> str | None:
 
 
 def _mean_angle(angles: Sequence[float | None]) -> float | None:
-    """Return the mean of angles in degrees, above -180 to 180; of one angle, the angle itself."""
+    """Return the mean of angles in degrees, in (-180, 180]; of a single angle, the angle itself."""
     known = [angle for angle in angles if angle is not None]
     if len(known) < len(angles):
         return None

@@ -164,7 +164,7 @@ async def _holds(reader: Member, number: int) -> bool:
 
 
 async def test_redis_killed_in_the_middle(tmp_path: Path, broker: Kafka, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(source, "MOST", 50)
+    monkeypatch.setattr(source, "MAX_POLL_RECORDS", 50)
     broker.create(TOPIC, 8)
     port = embedded.free_port()
     with ExitStack() as valkey:
@@ -456,7 +456,7 @@ async def test_failure_goes_back(
         return await accept(self, notices, **kwargs)
 
     monkeypatch.setattr(Intake, "accept", failing)
-    monkeypatch.setattr(source, "MOST", 10)
+    monkeypatch.setattr(source, "MAX_POLL_RECORDS", 10)
     broker.create(TOPIC, 1)
     broker.send(TOPIC, exposures(0, 30))
     async with member(valkey_url, broker) as reader:
