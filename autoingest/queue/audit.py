@@ -1,11 +1,11 @@
 """Accounting: every accepted object is in exactly one place.
 
-Accepted is what has a record (``FILE:``) and what is on a list. The lists are read first, then the
-records. Meanwhile work goes on, so whatever looks wrong is looked at again, and in the end by one atomic step for each
-path. Of a path that is in order only its hash is kept, about 100 bytes, and that only while it is on a list.
+Accepted objects are those that have a record (``FILE:``) or are on a list. The lists are read first, then the records.
+Work goes on meanwhile, so suspects are checked again, finally in one atomic step per path. Of a consistent path only a
+hash is kept, about 100 bytes, and only if it is on a list.
 
-An object can be in its one place and yet get nowhere, so the audit also warns of what keeps objects where they are:
-keys of the wrong type, a time to wait that never comes, and queues that nobody takes from.
+An object can be in its one place and still be stuck, so the audit also warns of keys of the wrong type, of files that
+wait too long, and of queues without a worker.
 """
 
 from __future__ import annotations
@@ -126,10 +126,9 @@ class Auditor:
     client
         Redis client that decodes responses.
     progress
-        Called with what is done (``lists``, ``records``, ``suspects``), how far, and how much there is in all, as far
-        as that is known.
+        Called with the current step (``lists``, ``records``, ``suspects``), the number done, and the total, if known.
     buckets
-        Buckets that the site has. Without, other buckets are not told from them.
+        Buckets of the site; files of other buckets cause a warning. None disables that.
     longest_wait
         Seconds that a file may wait.
     """
@@ -161,7 +160,7 @@ class Auditor:
         Parameters
         ----------
         limit
-            Findings to list at the most; all are counted.
+            Maximum number of findings to list; all are counted.
         """
         self._counts.clear()
         for pattern in (FAILURES, OTHERS):
@@ -203,7 +202,7 @@ class Auditor:
             if number := await self._redis.zcount(key, far, "+inf"):
                 first = cast(list[str], await self._redis.zrange(key, far, "+inf", byscore=True, offset=0, num=1))
                 report.warnings.append(
-                    f"{bucket}: {number:,} files are to wait for more than {self._longest_wait:,.0f} s from now, the"
+                    f"{bucket}: {number:,} files will wait for more than {self._longest_wait:,.0f} s from now, the"
                     f" first is {', '.join(map(printable, first))}: queue them with autoingest trigger --force"
                 )
 
@@ -220,9 +219,9 @@ class Auditor:
                 report.warnings.append(f"{bucket}: nobody takes from its queue")
 
     async def _unread(self) -> dict[str, str]:
-        """Return the queues that hold something while no worker of theirs has a lease, with what is to be taken next.
+        """Return the non-empty queues without a leased worker, each with its next path.
 
-        A worker of the old services has none: then only what it takes shows that there is one.
+        Workers of the old services have no lease; they show only by taking paths.
         """
         found = {}
         for bucket in (await self._names()).queues:
@@ -233,7 +232,7 @@ class Auditor:
         return found
 
     async def _look(self, only: Collection[str] | None) -> set[str]:
-        """Count what is in order and return what is not, of all paths or of some."""
+        """Count the consistent paths and return the others, of all paths or of some."""
         self._lists = await self._names()
         hashes = None if only is None else {hash(path) for path in only}
         known: dict[int, int] = {}
@@ -328,7 +327,7 @@ class Auditor:
             for name in names:
                 async for paths in self._entries(keys.worker(bucket, name)):
                     if name in leaseholders:
-                        # A copy that the file has overtaken is nowhere: whatever its worker does, it only vanishes.
+                        # An outdated copy does not count: whatever its worker does, it only disappears.
                         records = await self._locator.records(paths)
                         paths = [
                             path
@@ -348,8 +347,8 @@ class Auditor:
                 yield bucket, _DEAD, [str(path) for path in letters]
 
     async def _entries(self, key: str) -> AsyncIterator[list[str]]:
-        # From the left: what is pushed meanwhile makes entries come twice, which is cleared up later;
-        # from the right, what is taken would make others be missed.
+        # From the left: entries pushed meanwhile make others appear twice, which is resolved later. From the right,
+        # entries taken meanwhile would make others be missed.
         first = 0
         while paths := cast(list[str], await self._redis.lrange(key, first, first + CHUNK - 1)):
             yield paths
@@ -385,7 +384,7 @@ class Auditor:
     def _judge(self, bucket: str, path: str, located: Located, report: AuditReport, limit: int) -> None:
         record, places = located.record, located.places
         if not places and not record.exists:
-            return  # it was on a list when that was read, and has no record: an old worker has finished it
+            return  # it was on a list and has no record: an old worker has finished it
         category = located.place
         if category:
             self._counts[bucket, category] += 1

@@ -59,14 +59,14 @@ class CoalescedScript:
     client
         Redis client.
     script
-        Lua text. Its arguments are `head` and the JSON of a list of items; it returns one result an item, in their
-        order, and may leave out the last ones, over which it is run again.
+        Lua text. Its arguments are `head` and the JSON of a list of items. It returns one result per item, in
+        order, and may leave out the last ones, for which it is run again.
     head
         First arguments of each call.
     replicas
         Replicas that must confirm each call; None if the primary alone is enough.
     hold
-        Whether callers are held while Redis is away or may drop keys; if not, they get an error.
+        Whether callers wait while Redis is away or may evict keys; otherwise they get an error.
     """
 
     def __init__(
@@ -96,20 +96,20 @@ class CoalescedScript:
     async def __call__(self, items: Sequence[object], deadline: float | None = None) -> list[Any]:
         """Run the script over `items`, and return its results in the same order.
 
-        It returns when all items are through. A caller that does not want to wait any longer cancels, or says
-        beforehand when that will be; then it is unknown which of its items have been seen.
+        It returns when all items are done. A caller can cancel, or set a deadline; then it is unknown which of its
+        items have been processed.
 
         Parameters
         ----------
         items
-            What the script is run over.
+            Input of the script.
         deadline
             Time of the event loop until which the caller waits.
 
         Raises
         ------
         TimeoutError
-            If not all items are through by then.
+            If not all items are done by then.
         """
         if not items:
             return []
@@ -132,7 +132,7 @@ class CoalescedScript:
         return [result for part in results for result in part]
 
     async def close(self) -> None:
-        """Cancel the call that is under way."""
+        """Cancel the current call."""
         if task := self._task:
             await end(task)
 
@@ -196,7 +196,7 @@ class CoalescedScript:
         return cast(list[Any], results)
 
     def _next_group(self) -> list[_Part]:
-        """Take as many items as one call may hold from the front of the line, except those of callers that left."""
+        """Take the items of the next call from the front of the line, except those of callers that have left."""
         group: list[_Part] = []
         items = 0
         while self._line and items + len(self._line[0].items) <= MAX_ITEMS:

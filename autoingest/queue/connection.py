@@ -24,7 +24,7 @@ from .health import Health, UnconfirmedError, cause, code
 __all__ = ["REDIS_AWAY", "Client", "UnconfirmedError", "cause", "connect", "health"]
 
 REDIS_AWAY = (redis.RedisError, OSError)
-"""Errors that mean that Redis is not usable now: keep all data, back off, try again.
+"""Errors that mean that Redis is not usable now: keep all data, back off, and retry.
 
 Every error reply counts. Many temporary refusals (``MISCONF``, ``NOREPLICAS``, ``BUSY``) differ from errors of a
 command only in their text, and no object may be given up because of Redis.
@@ -76,7 +76,7 @@ class Client(redis.asyncio.Redis):
 
 
 def health(client: redis.asyncio.Redis) -> Health:
-    """Return the health of a client's server; an empty one for a client that `connect` did not make."""
+    """Return the health of a client's server; always healthy for a client that `connect` did not create."""
     return client.health if isinstance(client, Client) else Health("", None)
 
 
@@ -89,7 +89,7 @@ async def is_safe(client: redis.asyncio.Redis) -> bool:
 
 
 def connect(config: RedisConfig) -> Client:
-    """Make a client with a pool of connections of its own; nothing is sent yet.
+    """Create a client with its own connection pool; nothing is sent yet.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ def connect(config: RedisConfig) -> Client:
     Raises
     ------
     ConfigurationError
-        If the URL has a parameter that makes no sense.
+        If the URL has an invalid parameter.
     """
     options: dict[str, Any] = {}
     if password := redis_password():
@@ -133,7 +133,7 @@ def connect(config: RedisConfig) -> Client:
             max_connections=config.max_connections,
             timeout=config.socket_timeout,
             decode_responses=True,
-            # A path that is not UTF-8 keeps its bytes on the way in and out.
+            # Paths that are not UTF-8 keep their bytes.
             encoding_errors="surrogateescape",
             retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
         )
@@ -187,7 +187,7 @@ class _Pool(redis.asyncio.BlockingConnectionPool):
         self.find = find
 
     def renew(self) -> None:
-        """Have all connections opened anew before they are used again."""
+        """Reopen all connections before they are used again."""
         for connection in (*self._available_connections, *self._in_use_connections):
             connection.mark_for_reconnect()
 

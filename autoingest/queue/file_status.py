@@ -28,7 +28,7 @@ class FileStatus:
 
 
 async def file_statuses(client: redis.asyncio.Redis, bucket: str, paths: Sequence[str]) -> list[FileStatus]:
-    """Look files of one bucket up, in their order."""
+    """Look up files of one bucket, in their order."""
     locator = Locator(client)
     found = dict(zip(paths, await locator.locate(bucket, paths), strict=True))
     # The search for the lists of old workers takes a while.
@@ -46,19 +46,19 @@ async def file_statuses(client: redis.asyncio.Redis, bucket: str, paths: Sequenc
 
 
 async def replaced(client: redis.asyncio.Redis, etags: Mapping[str, str | None]) -> dict[str, str]:
-    """Find the files of which the Butler is known to have another version than the store.
+    """Find the files of which the Butler has another version than the store.
 
     Parameters
     ----------
     client
         Redis client.
     etags
-        eTags in the store, by path; None where it told none.
+        eTags in the store, by path; None if unknown.
 
     Returns
     -------
     versions
-        eTags that were ingested, by path, of those where they differ.
+        eTags that were ingested, by path, where they differ.
     """
     found = {}
     for path, record in zip(etags, await Locator(client).records(list(etags)), strict=True):

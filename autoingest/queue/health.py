@@ -1,4 +1,4 @@
-"""What this process finds wrong with Redis: reported by ``/readyz``, and logged once per outage."""
+"""The state of Redis as seen by this process: reported by ``/readyz``, and logged once per outage."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def cause(err: BaseException) -> str:
     code = getattr(err, "status_code", None)
     if code and not text.startswith(code):
         text = f"{code} {text}"
-    # Before version 7, Redis wraps what happens in a script. Later versions append the SHA of the script.
+    # Before version 7, Redis wraps errors of scripts. Later versions append the script's SHA.
     inner = _IN_SCRIPT.match(text)
     return _SCRIPT.sub("", inner[1] if inner else text)
 

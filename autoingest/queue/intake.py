@@ -1,6 +1,6 @@
-"""From notices to the queue: what has been seen before stays out, everything else is queued and counted.
+"""From notices to the queue: duplicates are dropped, everything else is queued and counted.
 
-What an event means for its path, by the state of the path's record and the version (eTag) that it names:
+The effect of an event depends on the state of the path's record and on the version (eTag) that it names:
 
 ==================== ======================= ================ =================== ==================
 event                queued, waiting         working          ingested            dead, unknown
@@ -12,13 +12,12 @@ eTag not known       duplicate               queued           queued            
 neither id nor eTag  queued: dupl., else q.  queued           queued              queued
 ==================== ======================= ================ =================== ==================
 
-What an operator demands is taken like an event of neither id nor eTag, and if it is on the queue with another eTag, the
-record follows.
+A request by an operator is treated like an event without id and eTag; if the path is queued with another eTag, the
+record is updated.
 
-Events of one path come in any order, and no clock tells which version is the newest. Once an event tells of a second
-version, the sizes in events are not believed any more: whoever ingests the file asks the store, and notes the version
-that the store served. So the record converges whatever the order of the events, and each event queues its path only
-once.
+Events of a path arrive in any order, and no clock can tell which version is the newest. Once events have named two
+versions, the sizes in events are ignored: the worker that ingests the file asks the store, and records the version that
+the store served. So the record converges whatever the order of the events, and each event queues its path only once.
 """
 
 from __future__ import annotations
@@ -43,13 +42,13 @@ from .statistics import MAX_ANNEX_INSTRUMENTS, counted_as
 Outcome = Literal["queued", "duplicate"]
 
 MAX_EVENTS = 16
-"""Events of one file that are known again when they are redelivered; beyond that the oldest is forgotten."""
+"""Maximum number of event ids remembered per file; beyond it the oldest is forgotten."""
 
 MAX_CANARIES = 1000
-"""Arrived canaries that are kept of each bucket."""
+"""Maximum number of canaries kept per bucket."""
 
 MAX_STEPS = 1_000_000
-"""Entries of queues that one call may search for paths, some 10 ms of the server's time; it then returns early."""
+"""Maximum number of queue entries that one call searches, about 10 ms of the server's time; it then returns early."""
 
 ACCEPT = load(
     "accept",
@@ -62,24 +61,24 @@ REJECT = load("reject")
 
 
 class Intake:
-    """Accepts notices, for any number of callers at once.
+    """Accepts notices from any number of concurrent callers.
 
-    Each call returns only when all that it was given is durably in Redis, and waits while Redis is away: the caller
-    sets the limit, by cancelling, or by a time of the event loop at which the call raises `TimeoutError`.
+    Each call returns only when its notices are durably in Redis, and waits while Redis is away. The caller sets a limit
+    by cancelling, or by a deadline at which the call raises `TimeoutError`.
 
-    A file is counted as received each time that it comes onto the queue, a duplicate is not: the counts of received
-    and of ingested files agree when all is done.
+    A file counts as received each time it is queued; duplicates do not count. So the numbers of received and ingested
+    files agree when all is done.
 
     Parameters
     ----------
     client
         Redis client that decodes responses.
     max_rejected
-        Rejected records that are kept of each bucket.
+        Maximum number of rejected records kept per bucket.
     replicas
-        Who must have confirmed an accepted notice, if not the primary alone.
+        Replicas that must confirm an accepted notice, if any.
     hold
-        Whether callers wait while Redis is away. A command does not: Redis's error is raised, which names the cause.
+        Whether callers wait while Redis is away; otherwise the error of Redis is raised, as commands need it.
     """
 
     def __init__(
@@ -98,7 +97,7 @@ class Intake:
 
     @property
     def is_busy(self) -> bool:
-        """Whether anything is on its way into Redis."""
+        """Whether anything is being written to Redis."""
         return self._accept.is_busy or self._reject.is_busy
 
     async def accept(
@@ -108,16 +107,16 @@ class Intake:
         *,
         from_kafka: bool = False,
     ) -> list[Outcome]:
-        """Queue what is new.
+        """Queue new files.
 
         Parameters
         ----------
         notices
-            What has been read.
+            The notices.
         deadline
             Time of the event loop until which the caller waits.
         from_kafka
-            Whether they came by Kafka, which services that read the same topic beside this one want to know.
+            Whether they came from Kafka; recorded for the old services that read the same topic.
 
         Returns
         -------
@@ -133,10 +132,10 @@ class Intake:
         return ["queued" if result % 2 else "duplicate" for result in results]
 
     async def reject(self, rejections: Sequence[Rejection], deadline: float | None = None) -> None:
-        """Record what can't be used, where an operator can list it, and count how often it comes.
+        """Record rejected notifications for operators, and count how often each arrives.
 
-        Canaries are recorded apart, where their sender looks for them. Where there are too many records, those last
-        seen longest ago are dropped.
+        Canaries are recorded separately, where their sender looks for them. When there are too many records, the least
+        recently seen are dropped.
         """
         forgotten = await self._reject(
             [
@@ -162,7 +161,7 @@ class Intake:
             self._records_forgotten.warn((bucket, is_canary), bucket=bucket, what=what, number=number, limit=limit)
 
     async def close(self) -> None:
-        """Give up what is on its way; call it when no caller is left."""
+        """Cancel unfinished calls; call it when no caller is left."""
         await self._accept.close()
         await self._reject.close()
 
@@ -184,6 +183,6 @@ def _arguments(notice: Notice, obj: ExposureObject | LfaObject, from_kafka: bool
 
 
 def _identity(notice: Notice) -> str:
-    """Return what is the same in every redelivery of an event, and in no other event; nothing if that can't be told."""
+    """Return a key that identifies an event and its redeliveries; empty if there is none."""
     event = notice.event_id or (notice.etag and notice.created and repr(notice.created))
     return blake2b(f"{event}/{notice.etag}".encode(), digest_size=8).hexdigest() if event else ""

@@ -40,15 +40,15 @@ def file(path: str) -> str:
     dead letter that an operator has removed), ``worker`` (who has it or had it last), ``claim`` (token of the claim by
     which the worker has it), ``etag``, ``size`` (bytes; both as the store served them once it is ingested, before that
     as the event told), ``butler_etag`` (the version in the Butler, while another is on its way), ``overtaken`` (the
-    version that a worker wrote whose claim was not valid any more, or ``unknown``), ``created`` (epoch seconds of the
-    event), ``first_wait`` (epoch seconds), ``waits_for`` (obs_id), ``first_fail`` (epoch seconds), ``tries`` (claims of
-    which nothing was heard again), ``trials`` (the same, where the file was written alone) and one ``event:{id}`` for
+    version written by a worker whose claim was no longer valid, or ``unknown``), ``created`` (epoch seconds of the
+    event), ``first_wait`` (epoch seconds), ``waits_for`` (obs_id), ``first_fail`` (epoch seconds), ``tries`` (claims
+    without an outcome), ``trials`` (the same, where the file was written alone) and one ``event:{id}`` for
     each event seen, up to a limit. Of an ingested file only ``state``, ``recv_time``, ``ingest_time``, ``etag`` and
-    ``size`` are kept, and the events where they told several versions.
+    ``size`` are kept, and the events if they named several versions.
 
-    Who puts a path on the queue sets ``state`` to ``queued``, whatever it was. A worker that still has an earlier
-    version then changes the record no more: only the worker named in it does, while it says ``working`` and by the
-    claim that it tells. A claim takes the path out of waiting and of the dead letters.
+    Queueing a path sets ``state`` to ``queued``, whatever it was. A worker that still has an earlier version then no
+    longer changes the record: only the worker named in it may, while the state is ``working``, and with the claim in
+    it. A claim removes the path from waiting and from the dead letters.
     """
     return f"FILE:{path}"
 
@@ -86,8 +86,8 @@ def group(instrument: str, group: str, snap: int, raft_sensor: str) -> str:
 def from_kafka(path: str) -> str:
     """Text ``1``: the file has come by Kafka.
 
-    The services that this program replaces queue no file that has it. Ours sets it, so that one of theirs may read the
-    same topic beside it, and never asks for it: they set it before they queue, and what they did not get to queue would
+    The services that this program replaces do not queue a file that has it. This program sets it, so that they can read
+    the same topic beside it, but ignores it: they set it before they queue, so a file that they failed to queue would
     be lost.
     """
     return f"ENQ:{path}"
@@ -162,10 +162,10 @@ def rejected(bucket: str) -> str:
 
 
 def rejected_times(bucket: str) -> str:
-    """Sorted set key as received -> epoch seconds at which it came last: the oldest of too many are dropped."""
+    """Sorted set key as received -> epoch seconds when it last arrived; the oldest are dropped at the limit."""
     return f"REJECTEDTIMES:{bucket}"
 
 
 def set_aside(key: str) -> str:
-    """Whatever was found under one of our keys with the wrong type, moved out of the way."""
+    """Value of the wrong type that was found under one of our keys and moved out of the way."""
     return f"WRONGTYPE:{key}"

@@ -1,7 +1,7 @@
-"""Where files are: what their records say, and which lists they are really on.
+"""Where files are: according to their records, and according to the lists.
 
-The old services take paths from the queue, and finish them or give them up, without changing the state that this
-program has written. So a state counts only if the path is where the state says.
+The old services take paths from the queue, and finish or give them up, without changing the state that this program
+has written. So a state counts only if the path is where the state says.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .scripts import head, load
 Place = Literal["queued", "working", "waiting", "ingested", "dead", "dropped", "given up"]
 
 CHUNK = 500
-"""Paths of one request."""
+"""Paths per request."""
 
 SLOW = 200_000
 """Entries of the queue that one atomic step may search: about 2 ms of the server's time."""
@@ -152,7 +152,7 @@ class Locator:
         paths
             The files.
         workers
-            Names of workers whose lists to look at, beside that of the worker whom a file's record names.
+            Workers whose lists are searched, in addition to the worker that a file's record names.
 
         Returns
         -------

@@ -19,7 +19,7 @@ INSTRUMENTS = {value: name for name, camera in CAMERAS.items() for value in came
 """Canonical instrument name, by the header's ``INSTRUME`` in lower case."""
 
 LOOKUP_TIMEOUT = 0.7
-"""Seconds that Redis may take to answer lookups; the client of presence waits 1.0 s in all."""
+"""Time limit in seconds for a lookup in Redis; clients of presence wait 1.0 s in total."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,21 +38,21 @@ class Arrival:
 
 
 def arrival(header: Mapping[str, object], obj: ExposureObject | LfaObject) -> Arrival | None:
-    """Tell from a header which image has arrived.
+    """Find out from a header which image has arrived.
 
     Parameters
     ----------
     header
-        Cards as they are in the file. The instrument is ``INSTRUME``, or what the object's key says where that card
-        is missing or unknown; the detector ``RAFTBAY`` and ``CCDSLOT``, or what the file name says.
+        Cards as they are in the file. The instrument is ``INSTRUME``, or that of the object's key if the card is
+        missing or unknown; the detector is ``RAFTBAY`` and ``CCDSLOT``, or that of the file name.
     obj
         The object.
 
     Returns
     -------
     arrival
-        None for an object of the Large File Annex, for a guider, which belongs to no group, and where group, snap or
-        detector can't be told.
+        None for an object of the Large File Annex, for a guider, which is not part of a group, and if group, snap or
+        detector is unknown.
     """
     if isinstance(obj, LfaObject) or obj.is_guider:
         return None
@@ -92,8 +92,8 @@ RECORD = load("record_presence")
 class GroupKeys:
     """Writes and reads the presence keys.
 
-    Lookups that come while others are under way share the next round trip, so that hundreds of them at the same
-    instant need one connection.
+    Lookups that arrive while others are in progress share the next round trip, so that hundreds of simultaneous lookups
+    need one connection.
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ class GroupKeys:
         self._answering: asyncio.Task[None] | None = None
 
     async def record(self, arrivals: Sequence[Arrival]) -> None:
-        """Remember arrivals, in one round trip; of two images of the same place, that of the newer exposure."""
+        """Record arrivals in one round trip; of two images with the same key, that of the newer exposure is kept."""
         if not arrivals:
             return
         await self._record(
@@ -123,7 +123,7 @@ class GroupKeys:
         )
 
     async def lookup(self, instrument: str, group: str, snap: int, raft_sensor: str) -> str | None:
-        """Tell where an image is; None if it has not arrived.
+        """Return the URL of an image; None if it has not arrived.
 
         Raises
         ------
@@ -144,7 +144,7 @@ class GroupKeys:
                 try:
                     async with asyncio.timeout(LOOKUP_TIMEOUT):
                         urls = await self._fetch([key for key, _ in asked])
-                except Exception as err:  # whatever it is belongs to those who asked
+                except Exception as err:  # the error goes to the callers
                     for _, future in asked:
                         if not future.done():
                             future.set_exception(err)

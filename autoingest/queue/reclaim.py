@@ -1,4 +1,4 @@
-"""Returns the files of dead workers, and waiting files whose time is up, to the queues."""
+"""Returns the files of dead workers, and deferred files that are due, to the queues."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ RELEASE_AT_ONCE = 500
 """Waiting files that one script call releases; a longer call would block every other client."""
 
 RECHECKS = 10.0
-"""Files a second that are released to see whether their exposure has come unannounced: few enough not to hold up the
-files that come meanwhile. An exposure that is ingested by this program wakes its files at once."""
+"""Rate, in files per second, at which waiting guiders are released to check whether their exposure was ingested by
+another program: low enough not to delay new files. An exposure ingested by this program wakes its files at once."""
 
 SCAN_COUNT = 5000
 """Keys that one step of the search for old workers looks at: about 1 ms of the server's time."""
@@ -49,7 +49,7 @@ class Reclaimer:
     buckets
         Buckets with their profiles.
     old_worker_idle
-        Seconds for which the list of a worker that never took a lease must have been unused.
+        Seconds without a change after which the list of a worker without a lease is reclaimed.
     interval
         Seconds between two passes.
     """
@@ -79,7 +79,7 @@ class Reclaimer:
         return Reclaimed(dead, old, released)
 
     async def release_due(self, bucket: str) -> int:
-        """Return to the queue what has waited long enough; of what waits for exposures, a few at a time.
+        """Return the files that are due to the queue; those that wait for exposures, a few at a time.
 
         Returns
         -------

@@ -1,6 +1,6 @@
-"""The Lua scripts by which work moves; they are in the folder ``lua``, one file each.
+"""The Lua scripts that move work; they are in the folder ``lua``, one file each.
 
-Every script is one atomic step: it has happened or it has not. All are for a single Redis node; keys of files and
+Every script is one atomic step. All are for a single Redis node; keys of files and
 exposures are built inside the scripts from prefixes. Times are the server's, in epoch seconds. The head of each file
 describes KEYS, ARGV and result, and names the shared parts (``Include``) and the numbers and texts (``Constants``) that
 it needs.
@@ -15,21 +15,21 @@ from importlib import resources
 from . import keys
 
 TRUSTED = 2
-"""Claims without an outcome up to which a file is trusted. With more, it is suspected of ending processes."""
+"""Number of claims without an outcome up to which a file is trusted. With more, it is suspected of ending processes."""
 
 _FOLDER = resources.files(__package__) / "lua"
 _SHARED: dict[str, int | str] = {"SET_ASIDE": keys.set_aside(""), "TRUSTED": TRUSTED}
 
 
 def load(name: str, **constants: int | str) -> str:
-    """Return a script as Redis takes it.
+    """Return the text of a script, complete with its includes and constants.
 
     Parameters
     ----------
     name
         Its file, without suffix.
     constants
-        What its head names, beside the constants of the shared parts.
+        Constants that its head names, apart from those of the shared parts.
     """
     parts: list[str] = []
     _collect(name, parts)

@@ -1,7 +1,7 @@
-"""Statistics of days and instruments: what is counted, and under which names.
+"""Statistics by day and instrument.
 
-The keys never expire, so a sender must not be able to make ever more of them: only plausible days and known instruments
-are counted.
+The keys never expire, so a sender must not be able to create an unlimited number of them: only plausible days and known
+instruments are counted.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from datetime import UTC, date, datetime, timedelta
 from ..model.objects import ExposureObject, LfaObject
 
 FIRST_DAY = date(2014, 1, 1)
-"""Earlier days are not counted: no camera of the observatory had taken an image."""
+"""Earlier days are not counted, as no camera of the observatory existed."""
 
 AHEAD = timedelta(days=5 * 365)
-"""How far a day may lie ahead of the clock and still be counted: simulated exposures do."""
+"""How far a day may be in the future and still be counted, for simulated exposures."""
 
 MAX_ANNEX_INSTRUMENTS = 100
-"""Instruments of the Large File Annex that are counted in one bucket: their names are whatever the keys say."""
+"""Maximum number of instruments of the Large File Annex counted per bucket, as their names come from keys."""
 
 _ANNEX_NAME = re.compile(r"[A-Za-z0-9_.:-]{1,64}(/[A-Za-z0-9_.:-]{1,64})?")
 _YYYYMMDD = re.compile(r"[0-9]{8}")

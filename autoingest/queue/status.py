@@ -24,11 +24,11 @@ class QueueStatus:
     depth: int
     """Objects on the queue."""
     oldest: float | None
-    """Seconds since the next object to be taken was received; None if the queue is empty or its record has none."""
+    """Seconds since the next object in the queue was received; None if the queue is empty or that is unknown."""
     working: int
     """Files on the lists of workers that hold, or held, a lease."""
     workers: int
-    """Workers whose lease lasts."""
+    """Workers with a valid lease."""
     waiting: int
     """Files that wait, for their exposure or for another attempt."""
     dead: int

@@ -1,9 +1,9 @@
-"""The work queue of one bucket: claim, acknowledge, wait, fail, give back.
+"""The work queue of one bucket: claim, acknowledge, defer, fail, return.
 
 A path moves from the queue to a worker's list and from there to ``ingested``, to waiting, to the dead letters, or back
-to the queue. Each move is one script. Each but the claim tells the claim it belongs to, and happens only if that is
-still the path's last one: an acknowledgement that is late, repeated, or of a version that has been replaced since does
-no harm.
+to the queue. Each move is one script. All but the claim itself name the claim that they belong to, and have an effect
+only if it is still the path's last one: a late or repeated acknowledgement, or one of a version that has been replaced,
+does no harm.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from .site import ForeignQueueError, site_of
 from .statistics import counted_as
 
 EXPOSURE_KNOWN_EXPIRY = 86400
-"""Seconds for which it is remembered that an exposure is in the Butler."""
+"""Seconds for which Redis remembers that an exposure is in the Butler."""
 
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A path taken from the queue, with what is known of the file; None where its record does not say."""
+    """A path taken from the queue, with the file's record; None for unknown values."""
 
     path: str
     token: str
-    """Tells this claim from others of the same path."""
+    """Identifies this claim among others of the same path."""
     claimed: float
     """Epoch seconds at which it was taken, by the clock that also gave `received` and `first_wait`."""
     size: int | None
@@ -50,11 +50,11 @@ class Claimed:
     attempts: int
     """Failed attempts so far."""
     first_wait: float | None
-    """Epoch seconds since when it waits for its exposure."""
+    """When it began to wait for its exposure, in epoch seconds."""
     butler_etag: str | None
-    """The version in the Butler, as far as it is known to be another than `etag`."""
+    """The version in the Butler, if known to differ from `etag`."""
     tries: int = 1
-    """Claims without an outcome, this one included, and processes that ended with the file in hand."""
+    """Number of claims without an outcome, including this one, and of processes that ended while writing the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,21 +63,21 @@ class Done:
 
     claim: Claimed
     etag: str | None
-    """As the store served it when the header was read."""
+    """eTag that the store served when the header was read."""
     size: int | None
-    """Bytes, as the store served it."""
+    """Size in bytes that the store served."""
     instrument: str
     """Name in the statistics; empty if it is not counted."""
     day_obs: str
     """Day of the statistics; empty if it is not counted."""
     obs_id: str | None
-    """The exposure that the Butler therefore knows; None where there is none."""
+    """obs_id of the exposure that the Butler therefore knows, if any."""
 
 
 class WorkQueue:
-    """One bucket's work, as one worker sees it.
+    """The work queue of one bucket, for one worker.
 
-    After an error of Redis it is unknown whether the step has happened. Every step may simply be repeated.
+    After an error of Redis it is unknown whether a step has happened; every step may simply be repeated.
 
     Parameters
     ----------
@@ -86,15 +86,15 @@ class WorkQueue:
     bucket
         Bucket with its profile.
     name
-        The worker's name, without colon, that no other worker has or had.
+        The worker's unique name, without a colon.
     lease
-        Seconds after the last `claim` or `renew` at which the worker's list is given to others.
+        Seconds after the last `claim` or `renew` until the worker's list is reclaimed.
     record_expiry
         Seconds that the record of an ingested file is kept.
     repo
-        Repository that the queue must belong to; the first worker that has one makes it belong to that.
+        Repository that the queue must belong to; the first worker sets it.
     max_dead
-        Dead letters that are kept in full.
+        Maximum number of complete dead letters.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class WorkQueue:
         self._count_trials = client.register_script(COUNT_TRIALS)
 
     async def wait(self, timeout: float) -> bool:  # noqa: ASYNC109 - the server's timeout, not ours
-        """Block until something is on the queue; take nothing.
+        """Block until the queue is not empty; take nothing.
 
         Parameters
         ----------
@@ -145,29 +145,29 @@ class WorkQueue:
         Returns
         -------
         found
-            Whether something is on the queue.
+            Whether the queue is not empty.
         """
         if not await is_safe(self._redis):
             await asyncio.sleep(timeout)
             return False
         if limit := self._redis.connection_pool.connection_kwargs.get("socket_timeout"):
             timeout = min(timeout, limit / 2)
-        # From the right end to the same right end changes nothing, and blocks while the list is empty.
+        # A move from the right end to the same right end changes nothing, and blocks while the list is empty.
         found = await self._redis.blmove(self._queue, self._queue, timeout, "RIGHT", "RIGHT")  # type: ignore[arg-type]
         return found is not None
 
     async def claim(self, limit: int, *, more: bool = False) -> list[Claimed]:
         """Fill this worker's list from the queue, take or renew the lease, and return the whole list.
 
-        What is in hand is in it, and so is what an earlier claim took and its lost answer did not tell.
+        The list includes the paths already held, and those of an earlier claim whose answer was lost.
 
         Parameters
         ----------
         limit
-            Paths to hold at the most.
+            Maximum number of paths to hold.
         more
-            Whether what was claimed before is still being worked on. Without, a file among it that has come anew since
-            goes round once more, as nobody knows whether its old version was written after the new one.
+            Whether the worker still works on the paths claimed before. If not, a file among them that was announced
+            again is queued once more, as it is unknown which version was written last.
 
         Raises
         ------
@@ -176,7 +176,7 @@ class WorkQueue:
 
         Notes
         -----
-        While Redis may drop what is acknowledged, nothing is taken from the queue.
+        While Redis may evict acknowledged files, nothing is taken from the queue.
         """
         limit = limit if await is_safe(self._redis) else 0
         lists = [self._queue, self._list, self._lease, self._leaseholders, self._waiting, self._dead]
@@ -209,7 +209,7 @@ class WorkQueue:
         Returns
         -------
         held
-            Whether this worker holds anything; False if all is acknowledged, or was given to others.
+            Whether this worker holds any path; False if all were acknowledged or reclaimed.
         """
         return bool(await self._renew([self._list, self._lease], [self._lease_ms]))
 
@@ -221,13 +221,13 @@ class WorkQueue:
         done
             The files.
         owed
-            Exposures, by instrument and id, whose visits could not be defined, with what happened.
+            Exposures, by instrument and id, whose visits could not be defined, each with the error.
 
         Returns
         -------
         paths
-            Those that are ingested now. A file that has come anew since its claim is on the queue, or with a worker,
-            for its new version, and is looked at again if two workers have written two versions of it.
+            Those that are ingested now. A file that was announced again since its claim is on the queue, or with a
+            worker, for its new version, and is queued again if two workers have written different versions.
         """
         visits = [
             text for key, exception in (owed or {}).items() for text in (pending_field(*key), exception_text(exception))
@@ -254,18 +254,18 @@ class WorkQueue:
     async def defer(
         self, claim: Claimed, delay: float, obs_id: str | None, *, on_trial: bool = False
     ) -> Literal["waiting", "queued", "lost"]:
-        """Let a file wait, for its exposure or just for a while.
+        """Defer a file until its exposure arrives or for some time.
 
         Parameters
         ----------
         claim
             The file.
         delay
-            Seconds after which it returns to the queue at the latest.
+            Maximum seconds until it returns to the queue.
         obs_id
             The exposure that wakes it earlier, if any.
         on_trial
-            Whether the process was killed from outside during the file's trial, which therefore stays counted.
+            Whether the process was killed from outside during the file's trial, whose count is then kept.
 
         Returns
         -------
@@ -283,7 +283,7 @@ class WorkQueue:
     async def failed(
         self, claim: Claimed, reason: str, exception: str, *, max_attempts: int, delay: float, over: float = 0.0
     ) -> Literal["retry", "dead", "forgotten", "lost"]:
-        """Count a failed attempt; the file is tried again later, or becomes a dead letter.
+        """Count a failed attempt; the file is retried later, or becomes a dead letter.
 
         Parameters
         ----------
@@ -292,14 +292,14 @@ class WorkQueue:
         reason
             One word, the ``reason`` of a `~autoingest.errors.PermanentError`.
         exception
-            What happened, in words.
+            Type and message of the error.
         max_attempts
-            Failed attempts after which it is dead.
+            Failed attempts after which the file becomes a dead letter.
         delay
             Seconds to wait after the first attempt; doubles with each.
         over
-            Seconds from the first failure before which it is not dead, however many attempts failed. The attempts are
-            then no further apart than a quarter of it.
+            Minimum seconds between the first failure and the dead letter, however many attempts fail. Attempts are then
+            at most a quarter of it apart.
 
         Returns
         -------
@@ -323,7 +323,7 @@ class WorkQueue:
         return await self.failed(claim, reason, exception, max_attempts=0, delay=0) == "dead"
 
     async def count_process_ends(self, claims: Sequence[Claimed], least: int = 0) -> list[int]:
-        """Count that a process has ended with these files in hand; the count becomes `least` or more.
+        """Count that a process ended while writing these files; the count becomes at least `least`.
 
         Returns
         -------
@@ -350,19 +350,19 @@ class WorkQueue:
         return cast(list[int], await self._count_trials([self._list], [*self._head, field, least, *files]))
 
     async def give_back(self) -> int:
-        """Return everything that this worker holds to the front of the queue, in its old order, and end the lease.
+        """Return all paths of this worker to the front of the queue, in their original order, and end the lease.
 
         Returns
         -------
         number
-            Paths that went back.
+            Number of paths returned.
         """
         lists = [self._list, self._queue, self._lease, self._leaseholders]
         return int(await self._give_back(lists, [*self._head, 0]))
 
 
 def seconds(text: str | None) -> float | None:
-    """Return the epoch seconds of a record's field; None if it holds none."""
+    """Return a time in a record, in epoch seconds; None if it is missing or invalid."""
     try:
         value = float(text or "nan")
     except ValueError:
@@ -371,7 +371,7 @@ def seconds(text: str | None) -> float | None:
 
 
 def _statistics(path: str, bucket: str) -> tuple[str, str, str]:
-    """Instrument and day under which a failed file is counted, and the key that must exist for that; or nothing."""
+    """Return the arguments by which a failed file is counted: day and the key that must exist; or empty ones."""
     try:
         obj = parse(path)
     except UnknownObjectError:

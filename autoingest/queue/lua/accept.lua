@@ -1,20 +1,20 @@
--- ARGV: (head), JSON: for each notice a list of texts, empty where it is not known: its queue, dead letters, waiting,
---   prefix of the workers' lists, REC, RECINSTR, MAXSEQ, set of the annex's instruments that are counted, path,
---   event's identity, eTag, size, created, day of the statistics, sequence number, 1 if it is demanded, key that is set
---   because it came by Kafka
+-- ARGV: (head), JSON: for each notice a list of texts, empty if unknown: its queue, dead letters, waiting,
+--   prefix of the workers' lists, REC, RECINSTR, MAXSEQ, set of the counted instruments of the annex, path,
+--   event's identity, eTag, size, created, day of the statistics, sequence number, 1 if an operator demands it, key to
+--   set because it came from Kafka
 -- Result: for each notice 1 if the path is on the queue because of it, 0 if it is a duplicate; and twice the number of
 --   events of this path that were forgotten to make room. It ends early, before the next notice, once it has searched
 --   long queues for `MAX_STEPS` entries.
 -- Include: common
 -- Constants: MAX_ANNEX_INSTRUMENTS, MAX_EVENTS, MAX_STEPS, FROM_KAFKA_EXPIRY
 
--- Whether an instrument of the annex is among the first so many.
+-- Whether an instrument of the annex is among the first MAX_ANNEX_INSTRUMENTS.
 local function is_counted(annex, instrument)
   return use('SISMEMBER', annex, instrument) == 1
     or (redis.call('SCARD', annex) < MAX_ANNEX_INSTRUMENTS and redis.call('SADD', annex, instrument) == 1)
 end
 
--- Forget the oldest events of a file beyond the most that are kept; return how many.
+-- Forget the oldest events of a file beyond MAX_EVENTS; return how many.
 local function forget(record)
   if use('HLEN', record) <= MAX_EVENTS then
     return 0

@@ -4,14 +4,14 @@
 --   ingested file is kept, the texts about owed visits, for each exposure its field and the exception, then for each
 --   file path, claim, eTag or nothing, size or nothing, instrument, day_obs, obs_id or nothing
 -- Result: the paths that are ingested by this. The files that wait for one of the exposures go to the queue's front.
--- A claim that is not valid any more has written its version all the same, perhaps after the version of the claim that
--- took its place: if the two differ, the file is queued again.
+-- A worker whose claim is no longer valid has written its version nevertheless, perhaps after that of the newer claim.
+-- If the versions differ, the file is queued again.
 -- Include: common
 
 local done, exposures, time = {}, {}, now()
--- Keep of an ingested file's record what is needed to tell its versions apart. A redelivery of its only event is known
--- by the eTag; several events, or one that told another eTag, are kept. Redis stores the record in little space only if
--- it is written anew, as it may once have held a long text.
+-- Keep only those fields of an ingested file's record that distinguish versions. A redelivery of its only event is
+-- recognised by the eTag; several events, or one with another eTag, are kept. The record is rewritten, because Redis
+-- does not return to the compact encoding after a long value.
 local function settle(path, etag, size)
   local record, old, events = FILE .. path, {}, {}
   local all = use('HGETALL', record)

@@ -4,8 +4,8 @@
 --   nothing, 1 if this worker still works on what it claimed before
 -- Result: the repository that it belongs to instead; nothing is taken then. Otherwise all paths on the worker's list, in
 --   the queue's order, each with the time and claim, size, etag, created, recv_time, ing_fail_count, first_wait,
---   butler_etag, tries of its record. A path that is met a second time is dropped, and so is one that the list still
---   held and that has come anew since, unless the worker still works on it. A path keeps the token of the claim that
+--   butler_etag, tries of its record. A path that occurs twice is dropped, and so is one that was on the
+--   list before and was announced again, unless the worker still works on it. A path keeps the token of the claim that
 --   took it from the queue last, so that a claim whose answer was lost returns the same again.
 -- Include: common
 

@@ -1,6 +1,6 @@
 -- KEYS: owed visits
 -- ARGV: seconds before the second attempt, longest time between two attempts, most exposures
--- Result: fields of the exposures whose time has come. They stay, and are not due again before the next attempt's time.
+-- Result: fields of the exposures that are due. They stay recorded, and are due again at the time of the next attempt.
 -- Include: safe
 
 local clock = redis.call('TIME')

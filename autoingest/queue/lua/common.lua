@@ -11,8 +11,8 @@ local function now()
   return string.format('%d.%06d', time[1], time[2])
 end
 
--- The error for a Redis user who may not run one of some commands, or nothing. Whoever begins without it may do half a
--- step, again and again. Redis before version 7 can't tell.
+-- The error if this Redis user may not run one of some commands, or nothing. Without this check, a script could fail
+-- halfway, again and again. Redis before version 7 can't check.
 local function refused(commands)
   for _, command in ipairs(redis.acl_check_cmd and commands or {}) do
     if not redis.acl_check_cmd(unpack(command)) then
@@ -28,33 +28,33 @@ local function move(from, to, ...)
   redis.call('LMOVE', from, to, ...)
 end
 
--- Add one to a count; a field that holds no number must not stop a file.
+-- Add one to a count; a field that is not a number must not stop a file.
 local function count(key, field)
   pcall(use, 'HINCRBY', key, field, 1)
 end
 
--- Set fields of a file's record; the record is kept as long again.
+-- Set fields of a file's record, and renew its time to live.
 local function mark(path, ...)
   use('HSET', FILE .. path, ...)
   redis.call('EXPIRE', FILE .. path, KEEP)
 end
 
--- Whether a path on this worker's list is this worker's to change. It is not where the file has come anew since it was
--- claimed: it is then on the queue again, or beyond, and that copy decides.
+-- Whether this worker may change a path on its list: not if the file was announced again since it was claimed. Then it
+-- is on the queue again, or further on, and that copy decides.
 local function owned(path)
   local file = use('HMGET', FILE .. path, 'state', 'worker')
   return not file[1] or (file[1] == 'working' and file[2] == NAME)
 end
 
--- Queue a file that another version may have been written after.
+-- Queue a file again, because another version may have been written after its newest one.
 local function again(queue, path)
   use('LPUSH', queue, path)
   use('HDEL', FILE .. path, 'size', 'claim', 'overtaken')
   mark(path, 'state', 'queued')
 end
 
--- A worker has left off with a file that has come anew since, and nobody knows whether it has written its version, nor
--- whether after the later one: the later one goes round once more. One that is still to be claimed is written anyway.
+-- A worker has stopped working on a file that was announced again, and it is unknown whether and when it wrote its
+-- version. So the newer version is queued once more, unless it has yet to be claimed.
 local function doubt(queue, path)
   local file = use('HMGET', FILE .. path, 'state', 'worker')
   if file[1] == 'ingested' then
@@ -64,8 +64,8 @@ local function doubt(queue, path)
   end
 end
 
--- Whether a claim of a path is still valid. If the file has come anew since, it is not, and the entry on the list
--- belongs to a later claim of this worker, or to nobody: then the next claim drops it.
+-- Whether a claim of a path is still valid. If the file was announced again, it is not: the entry on the list then
+-- belongs to a later claim of this worker, or to none, and the next claim drops it.
 local function holds(list, path, claim)
   local file = use('HMGET', FILE .. path, 'state', 'worker', 'claim')
   if file[1] and (file[1] ~= 'working' or file[2] ~= NAME or file[3] ~= claim) then
@@ -74,8 +74,8 @@ local function holds(list, path, claim)
   return use('LPOS', list, path)
 end
 
--- A try of a file has ended, well or not, and the process lives. A suspected file stays suspected until it is in the
--- Butler, or the Butler has looked at it.
+-- An attempt to write a file has ended, and the process is alive. A suspect stays one until it is in the Butler, or the
+-- Butler has processed it.
 local function survived(path, acquitted)
   local record = FILE .. path
   use('HDEL', record, 'trials')

@@ -1,7 +1,7 @@
 -- KEYS: worker's list
 -- ARGV: (head), field, least number, then for each file path and claim
--- Result: for each file the number in this field of its record, one more than before; 0 where the claim is not valid any
---   more
+-- Result: for each file the number in this field of its record, one more than before; 0 if the claim is no longer
+--   valid
 -- Include: common
 
 local result = {}

@@ -1,8 +1,8 @@
 -- KEYS: worker's list, queue, waiting, lease
 -- ARGV: (head), path, claim, seconds that it waits, obs_id or nothing, key of the known exposure, key of those
 --   waiting for the exposure, 1 to keep the count of trials
--- Result: waiting, queued (the exposure has become known since the claim), or lost (the claim is not valid any more).
---   An exposure known before the claim does not count: the Butler has been asked since, and the file would loop.
+-- Result: waiting, queued (the exposure has become known since the claim), or lost (the claim is no longer valid).
+--   An exposure known before the claim does not count: the Butler was asked since then, and the file would loop.
 -- Include: common
 
 local path, obs_id, state = ARGV[4], ARGV[7], 'waiting'

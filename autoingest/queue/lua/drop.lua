@@ -1,6 +1,6 @@
 -- KEYS: dead letters
 -- ARGV: (head), paths
--- Result: paths whose letters were removed. The file's record tells it as long as it is kept.
+-- Result: paths whose dead letters were removed; the file's record says so while it is kept.
 -- Include: common
 
 local result = {}

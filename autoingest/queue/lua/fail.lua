@@ -2,9 +2,9 @@
 -- ARGV: (head), path, claim, reason, exception, record's field for the exception, most attempts, delay in seconds after
 --   the first attempt, day_obs or nothing, key that must exist for the attempt to be counted, or nothing, seconds from
 --   the first failure before which it is not dead, dead letters that are kept in full
--- Result: retry, dead, forgotten, or lost (the claim is not valid any more). With as many dead letters as are kept in
---   full, further ones have no exception, and a file that is not in the store is forgotten: if it is there after all, an
---   event or a reconciliation brings it back.
+-- Result: retry, dead, forgotten, or lost (the claim is no longer valid). When the limit of complete dead letters is
+--   reached, further ones have no exception, and a file that is not in the store is forgotten: if it is there after all,
+--   an event or a reconciliation queues it again.
 -- Include: common
 
 local path = ARGV[4]

@@ -1,7 +1,7 @@
 -- KEYS: list of an old worker, queue, leaseholders
 -- ARGV: (head), seconds without a change
--- Result: number of paths that went to the front of the queue, in their old order; -1 if the server can't tell how long
---   the list was left alone (an LFU policy). OBJECT IDLETIME comes first, as any read of the list would set it to 0.
+-- Result: number of paths that went to the front of the queue, in their old order; -1 if the idle time of the list is
+--   unknown (with an LFU policy). OBJECT IDLETIME comes first, as reading the list would reset it.
 -- Include: common
 
 local idle = redis.pcall('OBJECT', 'IDLETIME', KEYS[1])

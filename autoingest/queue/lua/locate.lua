@@ -13,7 +13,7 @@ for i = first, #ARGV do
   for _ in ipairs(try('LPOS', KEYS[1], path, 'COUNT', 2) or {}) do
     places[#places + 1] = 'queued'
   end
-  -- A worker's list may have come since the names were gathered.
+  -- A worker's list may have been created since the names were collected.
   if file[2] ~= '' and not known[file[2]] then
     names[#names + 1], known[file[2]] = file[2], true
   end

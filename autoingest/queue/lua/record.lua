@@ -1,13 +1,13 @@
 -- Constants: UNREADABLE
 
--- What a command returns; nothing where the key is of the wrong type.
+-- The result of a command; nothing if the key is of the wrong type.
 local function try(...)
   local reply = redis.pcall(...)
   return not (type(reply) == 'table' and reply.err) and reply or nil
 end
 
--- What is on record of a file: state, worker, recv_time, ingest_time, eTag, eTag in the Butler, 1 if an exception is;
--- empty where there is none.
+-- The record of a file: state, worker, recv_time, ingest_time, eTag, eTag in the Butler, 1 if there is an exception;
+-- empty values if unknown.
 local function record(path)
   local file = try('HMGET', FILE .. path, 'state', 'worker', 'recv_time', 'ingest_time', 'etag', 'ing_fail_exc',
     'md_fail_exc', 'butler_etag') or {UNREADABLE}

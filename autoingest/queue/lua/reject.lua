@@ -1,6 +1,6 @@
 -- ARGV: (head), JSON: for each rejection a list of the hash of the rejected records, the sorted set of their times,
 --   seconds that both are kept or 0 for ever, most records, field, content
--- Result: for each rejection how many others were dropped to make room for it, those last seen longest ago.
+-- Result: for each rejection how many others were dropped to make room for it, the least recently seen.
 -- Include: common
 
 local time, result = tonumber(now()), {}

@@ -1,10 +1,10 @@
 -- KEYS: waiting, queue
--- ARGV: (head), prefix of those waiting for an exposure, most paths, seconds from one look to the next, most files that
---   wait for an exposure to release at each look, how many were released before in this look, how many were
---   postponed before in this look
--- Result: number of paths whose time had come, then how many of those that wait for an exposure have been released and
---   postponed in this look. What is released goes to the back of the queue, the longest due first. The exposure of what
---   is postponed has not come, or would have woken it: it may wait for one of the next looks.
+-- ARGV: (head), prefix of those waiting for an exposure, most paths, seconds from one pass to the next, most files that
+--   wait for an exposure to release in each pass, how many were released before in this pass, how many were
+--   postponed before in this pass
+-- Result: number of paths that were due, then how many of those that wait for an exposure have been released and
+--   postponed in this pass. Released paths go to the back of the queue, the longest due first. The exposure of a
+--   postponed path has not arrived, or would have woken it, so it can wait for a later pass.
 -- Include: common
 
 local due = use('ZRANGEBYSCORE', KEYS[1], '-inf', now(), 'LIMIT', 0, ARGV[5])

@@ -1,6 +1,6 @@
 -- KEYS: dead letters, queue
 -- ARGV: (head), paths
--- Result: paths that went to the queue. A letter whose file has come anew since is only removed.
+-- Result: paths that were queued. The dead letter of a file that was announced again is only removed.
 -- Include: common
 
 local result, time = {}, now()

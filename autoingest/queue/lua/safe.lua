@@ -1,7 +1,7 @@
 -- Beginning of every script that writes.
 -- Constants: SET_ASIDE
 
--- Call a command. A key of the wrong type holds nothing that is ours: it is set aside, and the command sees no key.
+-- Call a command. A key of the wrong type is not ours: it is set aside, and the command finds no key.
 local function use(command, key, ...)
   local reply = redis.pcall(command, key, ...)
   if type(reply) == 'table' and reply.err then
