@@ -271,7 +271,7 @@ class Chaos:
             return int(client.eval(UNSETTLED, 2, keys.queue(BUCKET), keys.waiting(BUCKET), keys.worker(BUCKET, "*")))
 
     def held_by(self, member: Member) -> int:
-        """Files on the lists of a member's lanes."""
+        """Files on the lists of a member's workers."""
         pid = self.site.processes[member.index].pid
         with self.client as client:
             return sum(client.llen(key) for key in client.keys(f"WORKER:{BUCKET}:*-{pid}-*"))

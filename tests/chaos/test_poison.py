@@ -46,7 +46,7 @@ def letters(chaos: Chaos) -> dict[str, str]:
 
 @pytest.mark.short
 def test_files_that_end_the_butler_process(chaos: Chaos) -> None:
-    """Several, of several kinds, in both lanes: each is given up alone, with what is known of its end."""
+    """Of several kinds, with both workers: each alone becomes a dead letter that says how the process ended."""
     culprits = poison(chaos, "exit", "SIGSEGV", "SIGABRT", "garbage", "memory", "SystemExit")
     crashed, by_signal, *_, memory, left = culprits
     chaos.start(ALL)

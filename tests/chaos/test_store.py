@@ -116,7 +116,7 @@ def replaced(chaos: Chaos, shots: list[Shot], blocks: int) -> list[SentFile]:
     "fault", [Fault(status=403), Fault(status=500), Fault(delay=60)], ids=["refused", "error", "hanging"]
 )
 def test_some_images_are_not_served(chaos: Chaos, fault: Fault) -> None:
-    """More than there are lanes; they become dead letters, and every other image comes in as it is taken."""
+    """More of them than workers: they become dead letters, and every other image is ingested."""
     bad = chaos.chance.sample(chaos.shots, 5)
     break_(chaos, fault, *(shot.key.removesuffix(".fits") for shot in bad))
     chaos.site.ingest = {**chaos.site.ingest, "unreadableWait": 3}

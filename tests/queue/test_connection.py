@@ -308,15 +308,15 @@ async def test_outage_is_logged_once(tmp_path: Path) -> None:
     state = Health("redis", 6379)
     with structlog.testing.capture_logs() as logs:
         for _ in range(5):
-            for user in ("lane a", "lane b"):
+            for user in ("worker a", "worker b"):
                 state.failed(user, redis.ConnectionError("Error 111 connecting"))
-        state.failed("lane a", redis.ConnectionError("Connection closed by server."))
-        state.failed("lane a", redis.ResponseError("MISCONF Redis is configured to save"))
-        state.failed("lane b", redis.ResponseError("MISCONF Redis is configured to save"))
-        state.worked("lane a")
+        state.failed("worker a", redis.ConnectionError("Connection closed by server."))
+        state.failed("worker a", redis.ResponseError("MISCONF Redis is configured to save"))
+        state.failed("worker b", redis.ResponseError("MISCONF Redis is configured to save"))
+        state.worked("worker a")
         assert state.unready_reasons() == ["Redis at redis:6379: MISCONF Redis is configured to save"]
-        state.worked("lane b")
-        state.worked("lane b")
+        state.worked("worker b")
+        state.worked("worker b")
     assert [(entry["event"], entry.get("error")) for entry in logs] == [
         ("redis away", "Error 111 connecting"),
         ("redis away", "MISCONF Redis is configured to save"),

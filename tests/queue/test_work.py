@@ -19,7 +19,7 @@ from testing.redis import BUCKET, claim_of, done, image, put, state, text, texts
 OBS_ID = "MC_O_20250415_000001"
 
 
-def lane(client: Redis, name: str = "a", lease: float = 60.0) -> WorkQueue:
+def work(client: Redis, name: str = "a", lease: float = 60.0) -> WorkQueue:
     return WorkQueue(client, BUCKET, name, lease)
 
 
@@ -31,7 +31,7 @@ async def test_claim_takes_oldest_first_with_lease_and_tells_what_is_known(redis
     await put(redis_client, image(0), size=8600, etag="e", created=1.25, ing_fail_count=2, first_wait=3.5)
     await put(redis_client, image(1), image(2))
 
-    first, second = await lane(redis_client).claim(2)
+    first, second = await work(redis_client).claim(2)
 
     assert (first.path, second.path) == (image(0), image(1))
     assert (first.size, first.etag, first.created, first.received) == (8600, "e", 1.25, 1.5)
@@ -45,38 +45,38 @@ async def test_claim_takes_oldest_first_with_lease_and_tells_what_is_known(redis
 
 
 async def test_claim_of_nothing_takes_no_lease(redis_client: Redis) -> None:
-    assert await lane(redis_client).claim(5) == []
+    assert await work(redis_client).claim(5) == []
     assert await redis_client.keys("*") == []
 
 
 async def test_claim_of_a_path_from_an_old_enqueue(redis_client: Redis) -> None:
     await redis_client.lpush(keys.queue(BUCKET), image(0))
-    (claimed,) = await lane(redis_client).claim(5)
+    (claimed,) = await work(redis_client).claim(5)
     assert (claimed.size, claimed.etag, claimed.created, claimed.received, claimed.attempts) == (None,) * 4 + (0,)
     assert await redis_client.ttl(keys.file(image(0))) > 0
 
 
 async def test_path_that_is_twice_on_the_queue_comes_once(redis_client: Redis) -> None:
     await redis_client.lpush(keys.queue(BUCKET), image(0), image(1), image(0), image(0))
-    assert [item.path for item in await lane(redis_client).claim(10)] == [image(0), image(1)]
+    assert [item.path for item in await work(redis_client).claim(10)] == [image(0), image(1)]
     assert await held(redis_client) == [image(0), image(1)]
     await redis_client.lpush(keys.queue(BUCKET), image(1), image(2))
-    assert [item.path for item in await lane(redis_client).claim(10)] == [image(0), image(1), image(2)]
+    assert [item.path for item in await work(redis_client).claim(10)] == [image(0), image(1), image(2)]
     assert await upcoming(redis_client) == []
 
 
 async def test_claim_whose_answer_was_lost_comes_again(redis_client: Redis) -> None:
     await put(redis_client, *map(image, range(3)))
-    await lane(redis_client).claim(2)  # the answer never arrived
-    assert [item.path for item in await lane(redis_client).claim(2)] == [image(0), image(1)]
-    assert [item.path for item in await lane(redis_client).claim(3)] == [image(0), image(1), image(2)]
+    await work(redis_client).claim(2)  # the answer never arrived
+    assert [item.path for item in await work(redis_client).claim(2)] == [image(0), image(1)]
+    assert [item.path for item in await work(redis_client).claim(3)] == [image(0), image(1), image(2)]
 
 
 async def test_claim_takes_the_path_out_of_waiting_and_of_the_dead_letters(redis_client: Redis) -> None:
     await redis_client.zadd(keys.waiting(BUCKET), {image(0): 1})
     await redis_client.hset(keys.dead(BUCKET), image(0), "{}")
     await redis_client.lpush(keys.queue(BUCKET), image(0))  # an old enqueue
-    await lane(redis_client).claim(1)
+    await work(redis_client).claim(1)
     assert not await redis_client.exists(keys.waiting(BUCKET), keys.dead(BUCKET))
 
 
@@ -84,7 +84,7 @@ async def test_workers_racing_for_one_queue_share_it_without_overlap(redis_clien
     await put(redis_client, *map(image, range(300)))
 
     async def take(name: str) -> list[str]:
-        queue, mine = lane(redis_client, name), []
+        queue, mine = work(redis_client, name), []
         while batch := await queue.claim(7):
             mine += [item.path for item in batch]
             assert await queue.ingested([await done(redis_client, item.path) for item in batch]) == [
@@ -104,7 +104,7 @@ async def test_cancelled_claims_lose_nothing(valkey_url: str, redis_client: Redi
     chance = random.Random(4)
     async with Redis.from_url(valkey_url, decode_responses=True) as client:
         for number in range(50):
-            task = asyncio.create_task(lane(client, f"w{number}").claim(2))
+            task = asyncio.create_task(work(client, f"w{number}").claim(2))
             for _ in range(chance.randrange(12)):
                 await asyncio.sleep(0)
             task.cancel()
@@ -118,7 +118,7 @@ async def blocked(client: Redis, number: int) -> bool:
 
 
 async def test_wait_wakes_every_waiter_and_takes_nothing(valkey_url: str, redis_client: Redis) -> None:
-    waiters = [asyncio.create_task(lane(redis_client, name).wait(20)) for name in "abc"]
+    waiters = [asyncio.create_task(work(redis_client, name).wait(20)) for name in "abc"]
 
     await until(partial(blocked, redis_client, 3))
     await put(redis_client, image(0))
@@ -128,7 +128,7 @@ async def test_wait_wakes_every_waiter_and_takes_nothing(valkey_url: str, redis_
 
 
 async def test_wait_leaves_the_object_to_an_old_worker_that_blocks_behind_it(redis_client: Redis) -> None:
-    waiter = asyncio.create_task(lane(redis_client).wait(20))
+    waiter = asyncio.create_task(work(redis_client).wait(20))
     old = asyncio.ensure_future(
         redis_client.blmove(keys.queue(BUCKET), keys.worker(BUCKET, "old"), 20, "RIGHT", "LEFT")
     )
@@ -143,12 +143,12 @@ async def test_wait_leaves_the_object_to_an_old_worker_that_blocks_behind_it(red
 async def test_wait_ends_before_the_socket_timeout(valkey_url: str, redis_client: Redis) -> None:
     await redis_client.flushall()
     async with Redis.from_url(valkey_url, decode_responses=True, socket_timeout=6) as client:
-        assert not await lane(client).wait(30)
+        assert not await work(client).wait(30)
 
 
 async def test_ingested_is_acknowledged_once(redis_client: Redis) -> None:
     await put(redis_client, image(0), ing_fail_count=1, ing_fail_exc="x", md_fail_exc="y", first_fail=1, first_wait=1)
-    queue = lane(redis_client)
+    queue = work(redis_client)
     await queue.claim(1)
 
     acknowledgement = await done(redis_client, image(0), etag="e2")
@@ -164,7 +164,7 @@ async def test_ingested_is_acknowledged_once(redis_client: Redis) -> None:
 
 async def test_late_acknowledgements_after_a_reclaim_do_no_harm(redis_client: Redis) -> None:
     await put(redis_client, image(0))
-    late, other = lane(redis_client, "late"), lane(redis_client, "other")
+    late, other = work(redis_client, "late"), work(redis_client, "other")
     (claim,) = await late.claim(1)
     acknowledgement = await done(redis_client, image(0))
     await redis_client.delete(keys.lease(BUCKET, "late"))
@@ -192,7 +192,7 @@ async def test_late_acknowledgements_after_a_reclaim_do_no_harm(redis_client: Re
 @pytest.mark.parametrize("taken", [None, "second", "first"])
 async def test_new_version_that_came_meanwhile_is_left_alone(redis_client: Redis, step: str, taken: str | None) -> None:
     await put(redis_client, image(0), etag="1")
-    first, second = lane(redis_client, "first"), lane(redis_client, "second")
+    first, second = work(redis_client, "first"), work(redis_client, "second")
     (claim,) = await first.claim(1)
     acknowledgement = await done(redis_client, image(0), etag="1")
     await put(redis_client, image(0), etag="2")
@@ -224,9 +224,9 @@ async def test_new_version_that_came_meanwhile_is_left_alone(redis_client: Redis
 
 @pytest.mark.parametrize("late_first", [False, True])
 async def test_version_written_after_its_successor_is_looked_at_again(redis_client: Redis, late_first: bool) -> None:
-    """A lane that was held up writes its old version after another lane has written the new one."""
+    """A worker that was delayed writes its old version after another worker has written the new one."""
     await put(redis_client, image(0), etag="1")
-    late, other = lane(redis_client, "late"), lane(redis_client, "other")
+    late, other = work(redis_client, "late"), work(redis_client, "other")
     await late.claim(1)
     old = await done(redis_client, image(0), etag="1")
     await put(redis_client, image(0), etag="2")
@@ -257,7 +257,7 @@ async def test_version_of_which_nothing_is_heard_has_its_successor_looked_at_aga
 ) -> None:
     """It may have been written last, by a worker that died or lost Redis before it could tell."""
     await put(redis_client, image(0), etag="1")
-    late, other = lane(redis_client, "late"), lane(redis_client, "other")
+    late, other = work(redis_client, "late"), work(redis_client, "other")
     (claim,) = await late.claim(1)
     await put(redis_client, image(0), etag="2")
     await other.claim(1)
@@ -289,7 +289,7 @@ async def test_version_of_which_nothing_is_heard_has_its_successor_looked_at_aga
 
 async def test_file_that_comes_anew_while_it_is_written_is_held_once(redis_client: Redis) -> None:
     await put(redis_client, image(0), etag="1")
-    queue = lane(redis_client)
+    queue = work(redis_client)
     (old,) = await queue.claim(1)
     first = await done(redis_client, image(0), etag="1")
     await put(redis_client, image(0), etag="2")
@@ -304,7 +304,7 @@ async def test_file_that_comes_anew_while_it_is_written_is_held_once(redis_clien
 
 async def test_renew_extends_a_lease_and_takes_a_lapsed_one_again(redis_client: Redis) -> None:
     await put(redis_client, image(0))
-    queue = lane(redis_client)
+    queue = work(redis_client)
     assert not await queue.renew()
     await queue.claim(1)
     await redis_client.pexpire(keys.lease(BUCKET, "a"), 1000)
@@ -318,7 +318,7 @@ async def test_renew_extends_a_lease_and_takes_a_lapsed_one_again(redis_client: 
 
 async def test_give_back_keeps_the_order_and_goes_to_the_front(redis_client: Redis) -> None:
     await put(redis_client, *map(image, range(5)))
-    queue = lane(redis_client)
+    queue = work(redis_client)
     await queue.claim(3)
     assert await queue.give_back() == 3
     assert await upcoming(redis_client) == [image(number) for number in range(5)]
@@ -329,7 +329,7 @@ async def test_give_back_keeps_the_order_and_goes_to_the_front(redis_client: Red
 async def test_failures_are_retried_later_and_later_then_dead(redis_client: Redis) -> None:
     path = f"{BUCKET}/LSSTCam/20250415/{OBS_ID}/{OBS_ID}_R22_S11.fits"
     await put(redis_client, path, etag="e")
-    queue, reclaimer = lane(redis_client), Reclaimer(redis_client, [BUCKET], 10)
+    queue, reclaimer = work(redis_client), Reclaimer(redis_client, [BUCKET], 10)
     for attempt, delay in enumerate((100, 200), 1):
         await queue.claim(1)
         assert (
@@ -369,7 +369,7 @@ async def test_failures_are_retried_later_and_later_then_dead(redis_client: Redi
 async def test_give_up_of_a_path_of_unknown_shape(redis_client: Redis) -> None:
     path = f"{BUCKET}/what.fits"
     await redis_client.lpush(keys.queue(BUCKET), path)
-    queue = lane(redis_client)
+    queue = work(redis_client)
     await queue.claim(1)
     assert await queue.give_up(await claim_of(redis_client, path), "unknown", "no such shape")
     letter = json.loads(text(await redis_client.hget(keys.dead(BUCKET), path)))
@@ -380,7 +380,7 @@ async def test_give_up_of_a_path_of_unknown_shape(redis_client: Redis) -> None:
 async def test_guider_is_woken_to_the_front_by_its_exposure(redis_client: Redis) -> None:
     guider, science, rest = image(0, "R00_SG0"), image(1), image(2)
     await put(redis_client, guider)
-    queue = lane(redis_client)
+    queue = work(redis_client)
     await queue.claim(1)
     assert await queue.defer(await claim_of(redis_client, guider), 60, OBS_ID) == "waiting"
     assert await state(redis_client, guider) == "waiting"
@@ -402,7 +402,7 @@ async def test_guider_is_woken_to_the_front_by_its_exposure(redis_client: Redis)
 async def test_guider_parked_after_its_exposure_became_known_does_not_wait(redis_client: Redis) -> None:
     guider, science = image(0, "R00_SG0"), image(1)
     await put(redis_client, guider, science)
-    slow, fast = lane(redis_client, "slow"), lane(redis_client, "fast")
+    slow, fast = work(redis_client, "slow"), work(redis_client, "fast")
     await slow.claim(1)  # asks the Butler, which does not know the exposure yet
     await fast.claim(1)
     await fast.ingested([await done(redis_client, science, OBS_ID)])
@@ -417,7 +417,7 @@ async def test_guider_parked_after_its_exposure_became_known_does_not_wait(redis
 async def test_waiting_follows_the_servers_clock_alone(redis_client: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     await put(redis_client, image(0))
     monkeypatch.setattr(time, "time", lambda: 9e9)
-    queue = lane(redis_client)
+    queue = work(redis_client)
     (claimed,) = await queue.claim(1)
     await queue.defer(await claim_of(redis_client, image(0)), 60, None)
     seconds, _ = await redis_client.time()
@@ -428,10 +428,10 @@ async def test_waiting_follows_the_servers_clock_alone(redis_client: Redis, monk
 async def test_exposure_is_known_even_if_the_acknowledgement_came_late(redis_client: Redis) -> None:
     guider = image(0, "R00_SG0")
     await put(redis_client, guider)
-    queue = lane(redis_client)
+    queue = work(redis_client)
     await queue.claim(1)
     await queue.defer(await claim_of(redis_client, guider), 60, OBS_ID)
-    assert await lane(redis_client, "late").ingested([await done(redis_client, image(1), OBS_ID)]) == []
+    assert await work(redis_client, "late").ingested([await done(redis_client, image(1), OBS_ID)]) == []
     assert await upcoming(redis_client) == [guider]
     assert 0 < await redis_client.ttl(keys.exposure_known(BUCKET, OBS_ID)) <= 86400
 
@@ -439,7 +439,7 @@ async def test_exposure_is_known_even_if_the_acknowledgement_came_late(redis_cli
 async def test_waiting_file_that_is_due_leaves_all_that_it_waits_in(redis_client: Redis) -> None:
     guider, plain = image(0, "R00_SG0"), image(1)
     await put(redis_client, image(9), guider, plain)
-    queue = lane(redis_client)
+    queue = work(redis_client)
     await queue.claim(3)
     assert await queue.defer(await claim_of(redis_client, guider), -1, OBS_ID) == "waiting"
     assert await queue.defer(await claim_of(redis_client, plain), -2, None) == "waiting"
@@ -451,7 +451,7 @@ async def test_waiting_file_that_is_due_leaves_all_that_it_waits_in(redis_client
 
 
 async def test_every_step_renews_the_expiry_of_a_records(redis_client: Redis) -> None:
-    queue, reclaimer, paths = lane(redis_client), Reclaimer(redis_client, [BUCKET], 0), list(map(image, range(6)))
+    queue, reclaimer, paths = work(redis_client), Reclaimer(redis_client, [BUCKET], 0), list(map(image, range(6)))
 
     async def check() -> None:
         for key in [key async for key in redis_client.scan_iter("FILE:*")]:
@@ -492,4 +492,4 @@ async def test_every_step_renews_the_expiry_of_a_records(redis_client: Redis) ->
 @pytest.mark.parametrize("name", ["", "a:b"])
 def test_name_of_a_worker(redis_client: Redis, name: str) -> None:
     with pytest.raises(ValueError, match="colon"):
-        lane(redis_client, name)
+        work(redis_client, name)
