@@ -346,6 +346,14 @@ class PresenceConfig(Block):
     delete_on_sight: bool = False
     """Whether the first answer that reports an image deletes its presence key."""
 
+    unauthenticated: bool = False
+    """Whether ``/v2/presence`` needs no token. Otherwise it needs one of ``AUTOINGEST_READ_TOKEN``: pointings of
+    embargoed exposures are confidential. Version 1 needs a token only if ``AUTOINGEST_PRESENCE_TOKEN`` is set."""
+
+    butler: bool = False
+    """Whether ``/v2/presence`` also looks groups up in the Butler (``ingest.repo``) that are older than the recorded
+    arrivals."""
+
 
 class ReconcileConfig(Block):
     """Role reconcile: compares store and Butler on a schedule. Runs if this block is present or ``roles`` lists it."""

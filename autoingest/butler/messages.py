@@ -84,6 +84,16 @@ class FindExposures:
 
 
 @dataclass(frozen=True, slots=True)
+class FindGroup:
+    """Asks a reader what the Butler has of a group's exposures; answered by `FoundExposures`."""
+
+    instrument: str
+    group: str
+    timeout: float = READER_TIMEOUT
+    """As for `Batch`."""
+
+
+@dataclass(frozen=True, slots=True)
 class ButlerExposure:
     """What the Butler has of an exposure."""
 
@@ -96,6 +106,8 @@ class ButlerExposure:
     """Full name of each detector that has a dataset, and whether that is of the guider's kind."""
     visit: Literal["defined", "owed", "none"]
     """``none``: the exposure is not to be a visit."""
+    snap: int = 0
+    """Number of the exposure in its group, from 0."""
 
     def has(self, obj: ExposureObject, size: int) -> bool:
         """Return whether the present version of an object is in the Butler; a replacement of another size is not.

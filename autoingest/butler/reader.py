@@ -11,15 +11,41 @@ from typing import Any
 from ..app.config import IngestConfig, LoggingConfig
 from .channel import pack
 from .child_process import ChildProcess
-from .messages import ButlerExposure, FindExposures, FoundExposures, ListObsIds, ObsIds, Setup
+from .messages import ButlerExposure, FindExposures, FindGroup, FoundExposures, ListObsIds, ObsIds, Setup
 
 
 class ButlerReader:
-    """Asks the process one question at a time; a process that fails to answer is replaced."""
+    """Asks a process one question at a time; it is started for the first one, and replaced if it fails to answer.
 
-    def __init__(self, process: ChildProcess) -> None:
-        self._process = process
+    Parameters
+    ----------
+    config
+        Repository, and how visits are grouped.
+    logging
+        The process logs as this one does.
+    """
+
+    def __init__(self, config: IngestConfig, logging: LoggingConfig) -> None:
+        setup = Setup(config.repo, config.visits, config.differing_metadata, logging, os.getpid(), config.instruments)
+        self._process = ChildProcess("reader", setup)
         self._turn = asyncio.Lock()
+
+    async def open(self) -> None:
+        """Start the process, and open the repository.
+
+        Raises
+        ------
+        ConfigurationError
+            If the repository can't be used.
+        TransientError
+            If its database is away.
+        """
+        async with self._turn:
+            await self._process.open()
+
+    async def close(self) -> None:
+        """End the process."""
+        await self._process.close()
 
     async def obs_ids(self, instrument: str, day_obs: int) -> list[str]:
         """Return the names of a day's exposures that the Butler knows.
@@ -43,7 +69,18 @@ class ButlerReader:
         answer: FoundExposures = await self._ask(FindExposures(instrument, list(obs_ids)), FoundExposures)
         return {exposure.obs_id: exposure for exposure in answer.exposures}
 
-    async def _ask(self, question: ListObsIds | FindExposures, kind: type) -> Any:
+    async def group(self, instrument: str, group: str) -> list[ButlerExposure]:
+        """Return what the Butler has of the exposures of a group.
+
+        Raises
+        ------
+        TransientError
+            As `obs_ids` does.
+        """
+        answer: FoundExposures = await self._ask(FindGroup(instrument, group), FoundExposures)
+        return answer.exposures
+
+    async def _ask(self, question: ListObsIds | FindExposures | FindGroup, kind: type) -> Any:
         async with self._turn:
             await self._process.open()
             return await self._process.call(pack(question), question.timeout, kind)
@@ -67,10 +104,9 @@ async def open_reader(config: IngestConfig, logging: LoggingConfig) -> AsyncIter
     TransientError
         If its database is away.
     """
-    setup = Setup(config.repo, config.visits, config.differing_metadata, logging, os.getpid(), config.instruments)
-    process = ChildProcess("reader", setup)
+    reader = ButlerReader(config, logging)
     try:
-        await process.open()
-        yield ButlerReader(process)
+        await reader.open()
+        yield reader
     finally:
-        await process.close()
+        await reader.close()

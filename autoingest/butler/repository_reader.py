@@ -12,7 +12,17 @@ from lsst.daf.butler import MissingCollectionError, MissingDatasetTypeError
 from .. import instruments
 from ..errors import TransientError
 from .datasets import Datasets
-from .messages import Batch, ButlerExposure, DefineVisits, FindExposures, FoundExposures, ListObsIds, ObsIds, Setup
+from .messages import (
+    Batch,
+    ButlerExposure,
+    DefineVisits,
+    FindExposures,
+    FindGroup,
+    FoundExposures,
+    ListObsIds,
+    ObsIds,
+    Setup,
+)
 from .outage import cause, is_outage
 from .register import GUIDER_RAW, run_name
 from .repository import open_repository
@@ -40,7 +50,7 @@ class RepositoryReader:
         self._datasets = Datasets(self._butler)
         self._visits = Visits(self._butler, setup.visits)
 
-    def answer(self, request: Batch | DefineVisits | ListObsIds | FindExposures) -> ObsIds | FoundExposures:
+    def answer(self, request: Batch | DefineVisits | ListObsIds | FindExposures | FindGroup) -> ObsIds | FoundExposures:
         """Return the answer to a question.
 
         Raises
@@ -54,6 +64,8 @@ class RepositoryReader:
                     return ObsIds(self.obs_ids(instrument, day_obs))
                 case FindExposures(instrument, obs_ids):
                     return FoundExposures(self.exposures(instrument, obs_ids))
+                case FindGroup(instrument, group):
+                    return FoundExposures(self.exposures(instrument, self.obs_ids_of_group(instrument, group)))
         except Exception as err:
             if is_outage(err):
                 raise TransientError(f"the Butler repository can't be read now: {cause(err)}") from err
@@ -65,6 +77,13 @@ class RepositoryReader:
         with self._butler.query() as query:
             x = query.expression_factory
             query = query.where(x.instrument == instrument, x.exposure.day_obs == day_obs)
+            return [record.obs_id for record in query.dimension_records("exposure")]
+
+    def obs_ids_of_group(self, instrument: str, group: str) -> list[str]:
+        """Return the names of a group's exposures."""
+        with self._butler.query() as query:
+            x = query.expression_factory
+            query = query.where(x.instrument == instrument, x.group == group)
             return [record.obs_id for record in query.dimension_records("exposure")]
 
     def exposures(self, instrument: str, obs_ids: Sequence[str]) -> list[ButlerExposure]:
@@ -102,7 +121,10 @@ class RepositoryReader:
             visit: Literal["defined", "owed", "none"] = "none"
             if self._visits.due(record):
                 visit = "defined" if number in visits else "owed"
+            snap = record.seq_num - record.seq_start
             found.append(
-                ButlerExposure(instrument, number, record.obs_id, files[number], frozenset(detectors[number]), visit)
+                ButlerExposure(
+                    instrument, number, record.obs_id, files[number], frozenset(detectors[number]), visit, snap
+                )
             )
         return found

@@ -20,7 +20,7 @@ from ..errors import AutoingestError
 from ..instruments import describe
 from .channel import die_with, read, write
 from .engine import BatchResult, Engine
-from .messages import Batch, DefineVisits, FindExposures, ListObsIds, Setup, Started
+from .messages import Batch, DefineVisits, FindExposures, FindGroup, ListObsIds, Setup, Started
 
 if TYPE_CHECKING:
     from .butler_engine import ButlerEngine
@@ -35,10 +35,16 @@ LEAST_GROWTH, MOST_GROWTH = 64 * 2**20, 256 * 2**20
 """Additional memory in bytes for a cautious request: half of what is free, within these bounds."""
 
 
+REQUESTS = (Batch, DefineVisits, ListObsIds, FindExposures, FindGroup)
+"""Requests to processes of all kinds."""
+
+Request = Batch | DefineVisits | ListObsIds | FindExposures | FindGroup
+
+
 class Service(Protocol):
     """An open repository that answers requests."""
 
-    def answer(self, request: Batch | DefineVisits | ListObsIds | FindExposures) -> object:
+    def answer(self, request: Request) -> object:
         """Return the answer to a request."""
         ...
 
@@ -49,7 +55,7 @@ class EngineService:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def answer(self, request: Batch | DefineVisits | ListObsIds | FindExposures) -> BatchResult:
+    def answer(self, request: Request) -> BatchResult:
         """Write the files, or define the visits, of a request."""
         match request:
             case Batch(files, cautious=True):
@@ -89,7 +95,7 @@ def main() -> None:
     gc.freeze()
     gc.enable()
     write(answers, Started(os.getpid()))
-    while (request := read(requests, Batch, DefineVisits, ListObsIds, FindExposures)) is not None:
+    while (request := read(requests, *REQUESTS)) is not None:
         faulthandler.dump_traceback_later(TELL * request.timeout)
         try:
             answer = service.answer(request)

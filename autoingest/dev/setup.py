@@ -73,7 +73,7 @@ def development(data: Path, *, first_port: int | None, quiet: bool = False) -> I
             "enqueue": {"listen": {"host": "127.0.0.1", "port": notify_port}},
             "ingest": {"repo": str(repo)},
             "idle": {"interval": 1.0},
-            "presence": {"listen": {"host": "127.0.0.1", "port": presence_port}},
+            "presence": {"listen": {"host": "127.0.0.1", "port": presence_port}, "unauthenticated": True},
             "admin": {"listen": {"host": "127.0.0.1", "port": admin_port}},
         }
         if first_port is not None:

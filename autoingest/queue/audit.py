@@ -47,7 +47,8 @@ TYPES = {
     "INGEST": "hash", "FAIL": "hash", "GROUP": "string", "ENQ": "string", "LEASE": "string", "LEASEHOLDERS": "set",
     "WAITING": "zset", "WAITINGFOR": "set", "EXPOSURE": "string", "OWED": "hash", "DEAD": "hash", "CANARY": "hash",
     "REJECTED": "hash", "REJECTEDTIMES": "zset",
-    "SITE": "string", "ANNEXINSTRUMENTS": "set", "CANARYTIMES": "zset",
+    "SITE": "string", "ANNEXINSTRUMENTS": "set", "CANARYTIMES": "zset", "ARRIVALS": "hash", "ARRIVALSTREAM": "stream",
+    "ARRIVALSSINCE": "string",
 }  # fmt: skip
 """Type of each kind of key, by the first part of its name."""
 

@@ -83,6 +83,21 @@ def group(instrument: str, group: str, snap: int, raft_sensor: str) -> str:
     return f"GROUP:{instrument}:{group}:{snap}:{raft_sensor}"
 
 
+def arrivals(instrument: str, group: str) -> str:
+    """Hash ``{snap}:{raft_sensor}:{obs_id}`` -> cursor, epoch seconds and JSON of an image that has arrived.
+
+    Its field ``expected_snaps`` is the number of images in the group.
+    """
+    return f"ARRIVALS:{instrument}:{group}"
+
+
+ARRIVAL_STREAM = "ARRIVALSTREAM"
+"""Stream of the last arrivals, which wakes clients that wait for one."""
+
+ARRIVALS_SINCE = "ARRIVALSSINCE"
+"""Text: epoch seconds since when arrivals have been recorded without a gap."""
+
+
 def from_kafka(path: str) -> str:
     """Text ``1``: the file has come by Kafka.
 

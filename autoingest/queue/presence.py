@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -17,6 +18,12 @@ from .scripts import load
 
 INSTRUMENTS = {value: name for name, camera in CAMERAS.items() for value in camera.instrume}
 """Canonical instrument name, by the header's ``INSTRUME`` in lower case."""
+
+MAX_SNAPS = 1000
+"""Larger numbers of images in a group are not believed."""
+
+STREAM_LENGTH = 5000
+"""Approximate number of arrivals in the stream: only those of the last seconds matter, to wake those who wait."""
 
 LOOKUP_TIMEOUT = 0.7
 """Time limit in seconds for a lookup in Redis; clients of presence wait 1.0 s in total."""
@@ -35,9 +42,19 @@ class Arrival:
     """``R22_S11``."""
     url: str
     """``s3://`` and the object's path."""
+    obs_id: str = ""
+    """Of the object's key."""
+    size: int | None = None
+    """Size of the object in bytes."""
+    etag: str | None = None
+    """eTag of the object, without quotes."""
+    snaps: int | None = None
+    """Number of images in the group."""
 
 
-def arrival(header: Mapping[str, object], obj: ExposureObject | LfaObject) -> Arrival | None:
+def arrival(
+    header: Mapping[str, object], obj: ExposureObject | LfaObject, size: int | None = None, etag: str | None = None
+) -> Arrival | None:
     """Find out from a header which image has arrived.
 
     Parameters
@@ -47,6 +64,10 @@ def arrival(header: Mapping[str, object], obj: ExposureObject | LfaObject) -> Ar
         missing or unknown; the detector is ``RAFTBAY`` and ``CCDSLOT``, or that of the file name.
     obj
         The object.
+    size
+        Its size in bytes.
+    etag
+        Its eTag.
 
     Returns
     -------
@@ -62,7 +83,9 @@ def arrival(header: Mapping[str, object], obj: ExposureObject | LfaObject) -> Ar
     if not group or index is None or index < 1 or raft_sensor is None:
         return None
     instrument = INSTRUMENTS.get(str(header.get("INSTRUME")).lower(), obj.instrument)
-    return Arrival(instrument, group, index - 1, raft_sensor, obj.url)
+    snaps = _whole(header.get("MAXINDEX"))
+    snaps = snaps if snaps is not None and 0 < snaps <= MAX_SNAPS else None
+    return Arrival(instrument, group, index - 1, raft_sensor, obj.url, obj.obs_id, size, etag, snaps)
 
 
 def _group(value: object) -> str | None:
@@ -117,9 +140,15 @@ class GroupKeys:
         """Record arrivals in one round trip; of two images with the same key, that of the newer exposure is kept."""
         if not arrivals:
             return
+        names, values = list[str](), list[str | int]()
+        for item in arrivals:
+            names.append(keys.group(item.instrument, item.group, item.snap, item.raft_sensor))
+            names.append(keys.arrivals(item.instrument, item.group))
+            rest = json.dumps({"url": item.url, "size": item.size, "etag": item.etag})
+            values += [item.url, item.instrument, item.group, item.snap, item.raft_sensor, item.obs_id, rest]
+            values.append("" if item.snaps is None else item.snaps)
         await self._record(
-            keys=[keys.group(item.instrument, item.group, item.snap, item.raft_sensor) for item in arrivals],
-            args=[self._expiry_ms, *(item.url for item in arrivals)],
+            keys=[*names, keys.ARRIVAL_STREAM, keys.ARRIVALS_SINCE], args=[self._expiry_ms, STREAM_LENGTH, *values]
         )
 
     async def lookup(self, instrument: str, group: str, snap: int, raft_sensor: str) -> str | None:

@@ -1,6 +1,7 @@
 """Role presence: whether the image of a group, snap and detector has arrived.
 
-``GET /presence/{instrument}/{group}/{snap}/{detector}``. Version 1 is frozen: paths, keys and bodies.
+``GET /presence/{instrument}/{group}/{snap}/{detector}``. Version 1 is frozen: paths, keys and bodies. Version 2 is in
+`autoingest.roles.presence_v2`.
 """
 
 from __future__ import annotations
@@ -20,8 +21,11 @@ from ..http.answers import answer
 from ..http.listener import Listener
 from ..http.tokens import Secrets
 from ..model.objects import CAMERA_CODES, RAFT_SENSOR
+from ..operations.groups import GroupReader
+from ..queue.arrivals import Arrivals
 from ..queue.connection import REDIS_AWAY, health
 from ..queue.presence import GroupKeys
+from .presence_v2 import PresenceV2
 
 LASTS = 5.0
 """Seconds for which the role is unready after a failed lookup; while unready it gets no lookups that could succeed."""
@@ -55,7 +59,14 @@ class PresenceRole:
         self._health = health(client)
         self._keys = GroupKeys(client, settings.expiry, delete_on_sight=settings.delete_on_sight)
         self._tokens = Secrets(tokens(PRESENCE_TOKEN))
-        routes = [("GET", ROUTE, self._lookup)]
+        self._arrivals = Arrivals(client)
+        self._group_reader = GroupReader(config) if settings.butler else None
+        second = PresenceV2(
+            self._arrivals,
+            unauthenticated=settings.unauthenticated,
+            from_butler=self._group_reader.images if self._group_reader else None,
+        )
+        routes = [("GET", ROUTE, self._lookup), *second.routes]
         self._listener = Listener(self.name, settings.listen, routes, error_form)
         self.port = settings.listen.port
         """Bound TCP port, once started."""
@@ -67,12 +78,15 @@ class PresenceRole:
         log.info("presence listens", host=self._listen.host, port=self.port)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Wait until `stop` is set; lookups are answered until `close`."""
-        await stop.wait()
+        """Follow the stream of arrivals until `stop` is set; lookups are answered until `close`."""
+        await self._arrivals.run(stop)
 
     async def close(self) -> None:
-        """Close the listener."""
+        """Answer those who wait, and close the listener."""
+        self._arrivals.close()
         await self._listener.close(SHUTDOWN)
+        if self._group_reader is not None:
+            await self._group_reader.close()
 
     def unready_reasons(self) -> list[str]:
         """Tell whether the listener is open."""

@@ -224,7 +224,7 @@ class BatchWorker:
             return
         # If the file has failed before, its sidecar may be to blame.
         file.header = await self._reader.read(file.obj, file.claim.size, use_sidecar=not file.claim.attempts)
-        file.arrival = arrival(file.header.header, file.obj)
+        file.arrival = arrival(file.header.header, file.obj, file.header.size, file.header.etag or file.claim.etag)
 
     async def _was_read(self, file: BatchFile, task: asyncio.Task[None], batch: Batch) -> bool:
         """Return whether a header was read; if not, the file has failed, or its error says what is unavailable."""

@@ -22,7 +22,7 @@ def test_redis_keys() -> None:
     documented = [
         cells[0].strip("`").partition(":")[0] for cells in documents.rows("redis-keys.md") if cells[0][1].isupper()
     ]
-    named = set(re.findall(r'return f?"([A-Z]+)', inspect.getsource(keys)))
+    named = set(re.findall(r'(?:return f?|^[A-Z_]+ = )"([A-Z]+)', inspect.getsource(keys), re.MULTILINE))
     assert sorted(documented) == sorted(named), "docs/redis-keys.md lists each key once"
 
 

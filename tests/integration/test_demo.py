@@ -120,7 +120,7 @@ def terminal(installed: Path, tmp_path: Path) -> Iterator[Terminal]:
 
 def test_wheel_is_what_runs(terminal: Terminal) -> None:
     environment = {**os.environ, "PYTHONPATH": str(terminal.installed)}
-    code = "import autoingest.butler.child; print(autoingest.__file__)"
+    code = "import autoingest.butler.serve; print(autoingest.__file__)"
     command = [sys.executable, "-P", "-c", code]
     found = subprocess.run(command, cwd=terminal.folder, env=environment, check=True, capture_output=True, text=True)
     assert Path(found.stdout.strip()).is_relative_to(terminal.installed)

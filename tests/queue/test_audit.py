@@ -221,5 +221,5 @@ async def test_queues_that_nobody_reads_are_told(redis_client: Redis, monkeypatc
 
 
 def test_the_audit_knows_the_type_of_every_key() -> None:
-    names = set(re.findall(r'return f"([A-Z]+):', inspect.getsource(keys))) - {"WRONGTYPE"}
+    names = set(re.findall(r'(?:return f|^[A-Z_]+ = )"([A-Z]+)', inspect.getsource(keys), re.MULTILINE)) - {"WRONGTYPE"}
     assert names == set(module.TYPES)

@@ -49,7 +49,9 @@ def header(shared_data: Path, name: str) -> dict[str, object]:
     ],
 )
 def test_arrival_of_real_headers(shared_data: Path, name: str, path: str, expected: tuple[str, str, int, str]) -> None:
-    assert arrival(header(shared_data, name), parse(path)) == Arrival(*expected, "s3://" + path)
+    assert arrival(header(shared_data, name), parse(path)) == Arrival(
+        *expected, "s3://" + path, path.split("/")[3], snaps=2 if "AT_O" in name else 1
+    )
 
 
 @pytest.mark.parametrize(
@@ -73,7 +75,7 @@ def test_no_arrival_without_group_and_in_the_annex(shared_data: Path, name: str,
 def test_instrument_and_detector_of_the_key_where_the_header_has_none() -> None:
     path = "b/TS8/20230512/TS_C_20230512_000021/TS_C_20230512_000021_R22_S02.fits"
     assert arrival({"GROUPID": GROUP, "CURINDEX": 2}, parse(path)) == Arrival(
-        "LSST-TS8", GROUP, 1, "R22_S02", "s3://" + path
+        "LSST-TS8", GROUP, 1, "R22_S02", "s3://" + path, "TS_C_20230512_000021"
     )
 
 
@@ -141,7 +143,7 @@ async def test_newest_exposure_wins(redis_client: Redis, older: str, newer: str)
 async def test_what_others_have_written_is_replaced(redis_client: Redis, before: str) -> None:
     groups = GroupKeys(redis_client, 86400)
     await groups.record([at("MC_O_20250415_000054")])
-    (key,) = await redis_client.keys("*")
+    (key,) = await redis_client.keys("GROUP:*")
     await redis_client.set(key, before)
     await groups.record([at("MC_O_20250415_000054")])
     assert await redis_client.get(key) == at("MC_O_20250415_000054").url
@@ -155,7 +157,7 @@ async def test_what_others_have_written_is_replaced(redis_client: Redis, before:
 async def test_recorded_under_the_shared_name_for_a_day(redis_client: Redis) -> None:
     groups = GroupKeys(redis_client, 86400)
     await groups.record([Arrival("LSSTCam", GROUP + " +3", 0, "R22_S11", "s3://b/x")])
-    (key,) = await redis_client.keys("*")
+    (key,) = await redis_client.keys("GROUP:*")
     assert key == f"GROUP:LSSTCam:{GROUP} +3:0:R22_S11"
     assert await redis_client.get(key) == "s3://b/x"
     assert 86000 < await redis_client.ttl(key) <= 86400

@@ -101,6 +101,7 @@ holds back, and processes and connections are closed.
   (dict "entry" "kafkaPassword" "for" "enqueue" "variable" "AUTOINGEST_KAFKA_PASSWORD" "ref" $s.kafkaPassword)
   (dict "entry" "adminToken" "for" "all" "variable" "AUTOINGEST_ADMIN_TOKEN" "ref" $s.adminToken)
   (dict "entry" "presenceToken" "for" "presence" "variable" "AUTOINGEST_PRESENCE_TOKEN" "ref" $s.presenceToken)
+  (dict "entry" "readToken" "for" "presence" "variable" "AUTOINGEST_READ_TOKEN" "ref" $s.readToken)
   (dict "entry" "dbAuth" "for" "" "variable" "" "ref" $s.dbAuth)
   (dict "entry" "s3.endpoint" "for" "butler" "variable" "S3_ENDPOINT_URL" "ref" $s.s3.endpoint)
   (dict "entry" "s3.accessKey" "for" "butler" "variable" "AWS_ACCESS_KEY_ID" "ref" $s.s3.accessKey)
