@@ -16,7 +16,7 @@ import uvloop
 
 from autoingest.dev import embedded
 
-from . import bench, burst, ceph, distance, guiders, ingest, listeners, memory, scale, start
+from . import bench, burst, ceph, distance, guiders, ingest, listeners, memory, scale, start, waiting
 from .report import Row, machine, save, show
 
 BENCHMARKS = {
@@ -27,6 +27,7 @@ BENCHMARKS = {
     "guiders": guiders.measure,
     "enqueue": listeners.enqueue,
     "presence": listeners.presence,
+    "waiting": waiting.measure,
     "ceph": ceph.measure,
     "memory": memory.measure,
 }

@@ -334,10 +334,17 @@ class IdleConfig(Block):
     return to the queue."""
 
 
+class PresenceListen(Listen):
+    """Address, TLS and connection limits of the listener of presence."""
+
+    max_connections: Annotated[int, Field(ge=1)] = 2500
+    """Like that of other listeners, but higher by default: each waiting client has a connection."""
+
+
 class PresenceConfig(Block):
     """Role presence: answers whether the image of a group, snap and detector has arrived."""
 
-    listen: Listen = Listen(port=8001, max_connections=2500)
+    listen: PresenceListen = PresenceListen(port=8001)
     """Listener for ``GET /presence/...``."""
 
     expiry: Seconds = 24 * 3600.0

@@ -88,6 +88,9 @@ CONNECTIONS_CLOSED = Counter(
 )  # fmt: skip
 
 PRESENCE = Counter("autoingest_presence_lookups", "Presence lookups, by answer", ["answer"], registry=REGISTRY)
+PRESENCE_WAITING = Gauge(
+    "autoingest_presence_waiting", "Requests to version 2 of presence that wait for an arrival", registry=REGISTRY
+)
 
 QUEUE_DEPTH = Gauge("autoingest_queue_depth", "Objects on the queue", ["bucket"], registry=REGISTRY)
 QUEUE_AGE = Gauge(

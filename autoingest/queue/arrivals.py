@@ -13,6 +13,7 @@ from typing import Any
 import redis.asyncio
 import structlog
 
+from ..app import metrics
 from ..app.retry import Backoff, pause
 from . import keys
 from .connection import REDIS_AWAY, health
@@ -124,9 +125,11 @@ class Arrivals:
             made.woken.set()
         waiting = self._waiting.setdefault((instrument, group), set())
         waiting.add(made)
+        metrics.PRESENCE_WAITING.inc()
         try:
             yield made
         finally:
+            metrics.PRESENCE_WAITING.dec()
             waiting.discard(made)
             if not waiting:
                 self._waiting.pop((instrument, group), None)
