@@ -163,15 +163,15 @@ class GroupKeys:
         self._asked.append((keys.group(instrument, group, snap, raft_sensor), future))
         if self._answering is None:
             self._answering = asyncio.create_task(self._answer())
-        async with asyncio.timeout(LOOKUP_TIMEOUT):
-            return await future
+        return await future
 
     async def _answer(self) -> None:
         try:
             while self._asked:
                 asked, self._asked = self._asked, []
                 try:
-                    async with asyncio.timeout(LOOKUP_TIMEOUT):
+                    # A lookup may have to wait for the one before it. A timeout for each would cost a tenth of it.
+                    async with asyncio.timeout(LOOKUP_TIMEOUT / 2):
                         urls = await self._fetch([key for key, _ in asked])
                 except Exception as err:  # the error goes to the callers
                     for _, future in asked:

@@ -37,6 +37,8 @@ ROUTE = "/{before:/*}presence/{question:(?s:.*)}"
 """Slashes may be doubled: a client does so if its base URL ends with one."""
 
 _SNAP = re.compile(r"[0-9]{1,9}")
+_PRESENT, _ABSENT = metrics.PRESENCE.labels("present"), metrics.PRESENCE.labels("absent")
+
 log = structlog.get_logger(__name__)
 
 
@@ -111,7 +113,7 @@ class PresenceRole:
         if not found:
             return _error(400, f"detector {detector!r} is not like R22_S11")
         if found["sensor"][1] == "G":  # guiders are not part of a group
-            return _answer("absent", 200, {"error": False, "present": False})
+            return _absent()
         try:
             url = await self._keys.lookup(instrument, "/".join(groups), int(snap), detector)
         except REDIS_AWAY as err:
@@ -119,8 +121,9 @@ class PresenceRole:
             return _error(503, "Redis is away")
         self._health.worked(self.name)
         if url is None:
-            return _answer("absent", 200, {"error": False, "present": False})
-        return _answer("present", 200, {"error": False, "present": True, "uri": url})
+            return _absent()
+        _PRESENT.inc()
+        return answer({"error": False, "present": True, "uri": url})
 
 
 def error_form(status: int, message: str) -> dict[str, object]:
@@ -133,10 +136,12 @@ def _error(status: int, message: str, headers: dict[str, str] | None = None) -> 
     return answer(error_form(status, message), status, headers)
 
 
-def _answer(kind: str, status: int, body: dict[str, object]) -> web.Response:
-    metrics.PRESENCE.labels(kind).inc()
-    return answer(body, status)
+def _absent() -> web.Response:
+    _ABSENT.inc()
+    return answer({"error": False, "present": False})
 
 
 def _unquote(part: str) -> str:
+    if "%" not in part and part.isascii():
+        return part
     return unquote_to_bytes(part.encode(errors="surrogateescape")).decode(errors="replace")
