@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 
 from autoingest.dev import embedded
 from autoingest.queue import keys
+from autoingest.queue.audit import Auditor, AuditReport
 from autoingest.queue.work import Claimed, Done
 
 BUCKET = "embargo@rubin-summit"
@@ -65,6 +66,11 @@ async def claim_of(client: Redis, path: str) -> Claimed:
 async def done(client: Redis, path: str, obs_id: str | None = None, etag: str | None = None) -> Done:
     """A file that its worker has put into the Butler."""
     return Done(await claim_of(client, path), etag, 17 if etag else None, "LSSTCam", "20250415", obs_id)
+
+
+async def audit(client: Redis, limit: int = 1000) -> AuditReport:
+    """Audit all buckets."""
+    return await Auditor(client).run(limit)
 
 
 @contextmanager

@@ -9,8 +9,8 @@ from . import cards
 _TAI_MINUS_UTC = timedelta(seconds=37)
 """Since 2017; no date here is earlier."""
 
-_FIRST, _END = 40587.0, 88069.0
-"""MJD of 1970-01-01 and 2100-01-01, between which the Butler knows times."""
+_FIRST, _END = cards.mjd_of(datetime(1970, 1, 1)), cards.mjd_of(datetime(2100, 1, 1))
+"""The Butler knows times between these, as MJD."""
 
 
 def is_storable(mjd: float) -> bool:

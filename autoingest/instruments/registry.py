@@ -121,12 +121,12 @@ def _load(text: str, source: str) -> dict[str, Generator]:
         data = yaml.safe_load(text)
     except yaml.YAMLError as err:
         raise ConfigurationError(f"{source}: not YAML: {err}") from err
-    described = data.get("instruments") if isinstance(data, dict) else None
-    if not isinstance(described, dict) or not described or data.keys() - {"common", "instruments"}:
+    blocks = data.get("instruments") if isinstance(data, dict) else None
+    if not isinstance(blocks, dict) or not blocks or data.keys() - {"common", "instruments"}:
         raise ConfigurationError(f"{source}: not a mapping with the keys 'instruments' and, if need be, 'common'")
     common = data.get("common") or {}
     generators = {}
-    for name, own in described.items():
+    for name, own in blocks.items():
         if name in camera.names():
             raise ConfigurationError(f"{source}: {name} is a camera and can't be described")
         if not isinstance(common, dict) or not isinstance(own, dict | None):

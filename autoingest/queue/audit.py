@@ -402,8 +402,3 @@ def _folder(path: str) -> str:
     """Return the folder of a day."""
     parts = path.split("/")
     return "/".join(parts[:3] if len(parts) == 5 else parts[:-1])
-
-
-async def audit(client: redis.asyncio.Redis, limit: int = 1000) -> AuditReport:
-    """Count every accepted object and find those that are in no place or in two; see `Auditor`."""
-    return await Auditor(client).run(limit)

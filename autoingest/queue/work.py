@@ -213,14 +213,16 @@ class WorkQueue:
         """
         return bool(await self._renew([self._list, self._lease], [self._lease_ms]))
 
-    async def ingested(self, done: Sequence[Done], owed: Mapping[tuple[str, int], str] | None = None) -> list[str]:
+    async def ingested(
+        self, done: Sequence[Done], pending_visits: Mapping[tuple[str, int], str] | None = None
+    ) -> list[str]:
         """Acknowledge files, count them, and wake the files that wait for their exposures.
 
         Parameters
         ----------
         done
             The files.
-        owed
+        pending_visits
             Exposures, by instrument and id, whose visits could not be defined, each with the error.
 
         Returns
@@ -230,7 +232,9 @@ class WorkQueue:
             worker, for its new version, and is queued again if two workers have written different versions.
         """
         visits = [
-            text for key, exception in (owed or {}).items() for text in (pending_field(*key), exception_text(exception))
+            text
+            for key, exception in (pending_visits or {}).items()
+            for text in (pending_field(*key), exception_text(exception))
         ]
         files = [
             text

@@ -42,12 +42,12 @@ class Outcomes:
         self._config = config
         self._log = log.bind(bucket=queue.bucket, worker=queue.name)
 
-    async def acknowledge(self, ingested: Sequence[BatchFile], owed: Sequence[OwedVisit]) -> None:
+    async def acknowledge(self, ingested: Sequence[BatchFile], pending_visits: Sequence[OwedVisit]) -> None:
         """Acknowledge files that are in the Butler, and note the exposures whose visits could not be defined."""
-        if not ingested and not owed:
+        if not ingested and not pending_visits:
             return
         done = [_done(file) for file in ingested]
-        exceptions = {(visit.instrument, visit.exposure_id): visit.exception for visit in owed}
+        exceptions = {(visit.instrument, visit.exposure_id): visit.exception for visit in pending_visits}
         acknowledged = set(await self._queue.ingested(done, exceptions))
         now = time.time()
         announced = []

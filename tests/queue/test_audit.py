@@ -13,10 +13,10 @@ from autoingest.model.notices import Notice
 from autoingest.model.objects import parse
 from autoingest.queue import audit as module
 from autoingest.queue import keys
-from autoingest.queue.audit import Auditor, AuditReport, audit
+from autoingest.queue.audit import Auditor, AuditReport
 from autoingest.queue.intake import Intake
 from autoingest.queue.work import Done, WorkQueue
-from testing.redis import BUCKET, claim_of, done, image, put
+from testing.redis import BUCKET, audit, claim_of, done, image, put
 
 
 async def _site(client: Redis) -> None:

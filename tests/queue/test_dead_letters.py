@@ -10,11 +10,10 @@ from redis.asyncio import Redis
 
 from autoingest.model.notices import Rejection
 from autoingest.queue import keys
-from autoingest.queue.audit import audit
 from autoingest.queue.dead_letters import Selection, dead_letters, drop, rejected_records, requeue
 from autoingest.queue.intake import Intake
 from autoingest.queue.work import WorkQueue
-from testing.redis import BUCKET, claim_of, done, image, put, state, upcoming
+from testing.redis import BUCKET, audit, claim_of, done, image, put, state, upcoming
 
 
 async def _dead(client: Redis, *paths: str, reason: str = "missing") -> WorkQueue:

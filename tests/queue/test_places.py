@@ -8,9 +8,8 @@ import pytest
 from redis.asyncio import Redis
 
 from autoingest.queue import keys
-from autoingest.queue.audit import audit
 from autoingest.queue.file_status import file_statuses
-from testing.redis import BUCKET, image
+from testing.redis import BUCKET, audit, image
 
 PATH = image(1)
 

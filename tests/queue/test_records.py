@@ -13,11 +13,10 @@ from autoingest.model.notices import Notice, Rejection
 from autoingest.model.objects import parse
 from autoingest.model.text import MAX_EXCEPTION
 from autoingest.queue import keys
-from autoingest.queue.audit import audit
 from autoingest.queue.intake import MAX_CANARIES, MAX_EVENTS, Intake
 from autoingest.queue.statistics import counted_as
 from autoingest.queue.work import Done, WorkQueue
-from testing.redis import BUCKET, image, put, text
+from testing.redis import BUCKET, audit, image, put, text
 
 KEY = "LSSTCam/20251231/MC_O_20251231_000010/MC_O_20251231_000010_R22_S11.fits"
 PATH = f"{BUCKET}/{KEY}"

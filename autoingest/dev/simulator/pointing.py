@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
+
+from ...instruments import cards
 
 TAI_MINUS_UTC = timedelta(seconds=37)
 """Since 2017 (IERS Bulletin C)."""
@@ -54,7 +56,7 @@ def _horizontal(hour_angle: float, dec: float) -> tuple[float, float]:
 
 def mjd(time: datetime) -> float:
     """Return the Modified Julian Date of a time, on its own scale."""
-    return (time - datetime(1858, 11, 17, tzinfo=UTC)) / timedelta(days=1)
+    return cards.mjd_of(time.replace(tzinfo=None))
 
 
 def iso(time: datetime) -> str:

@@ -141,8 +141,8 @@ class HeaderTranslator(identity.Rules, FitsTranslator):
         if match:
             elapsed = datetime.fromisoformat(match[1]) - _GROUP_EPOCH
             return int(f"{int(elapsed.total_seconds())}{match[2]}{int(match[3] or 0):04d}")
-        digest = hashlib.blake2b(name.encode()).hexdigest()[:14]
-        return int(f"{int(digest, 16)}{len(name):02d}")
+        number = int(hashlib.blake2b(name.encode()).hexdigest()[:14], 16)
+        return int(f"{number}{len(name):02d}")
 
     @cache_translation
     def to_observation_counter(self) -> int:

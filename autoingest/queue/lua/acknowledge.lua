@@ -12,7 +12,7 @@ local done, exposures, time = {}, {}, now()
 -- Keep only those fields of an ingested file's record that distinguish versions. A redelivery of its only event is
 -- recognised by the eTag; several events, or one with another eTag, are kept. The record is rewritten, because Redis
 -- does not return to the compact encoding after a long value.
-local function settle(path, etag, size)
+local function shorten_record(path, etag, size)
   local record, old, events = FILE .. path, {}, {}
   local all = use('HGETALL', record)
   for i = 1, #all, 2 do
@@ -61,7 +61,7 @@ for i = last_owed + 1, #ARGV, 7 do
     use('LREM', KEYS[1], -1, path)
   else
     done[#done + 1] = path
-    settle(path, etag, size)
+    shorten_record(path, etag, size)
     use('LREM', KEYS[1], -1, path)
     if instrument ~= '' then
       count(ARGV[4] .. instrument, day)
