@@ -10,7 +10,8 @@ import time
 import pytest
 
 from testing.ceph import TICK, Ceph, run_ceph
-from testing.site import Site, wait_for
+from testing.site import Site
+from testing.waiting import wait_for
 
 from . import bench, program
 from .burst import CADENCE, ROLES, Watcher

@@ -33,7 +33,8 @@ from testing.s3server import S3Server
 
 from .repository import contents
 from .shots import BUCKET, Camera, Shot, fill
-from .site import Site, wait_for
+from .site import Site
+from .waiting import wait_for
 
 LEASE = 5.0
 """Seconds of a worker's lease."""

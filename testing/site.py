@@ -6,30 +6,19 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from autoingest.dev.embedded import free_port
 
-T = TypeVar("T")
-
-
-def wait_for(condition: Callable[[], T], what: str, timeout: float = 60) -> T:
-    """Return what `condition` returns once it is true; fail after `timeout` seconds, more than a busy machine takes."""
-    deadline = time.monotonic() + timeout
-    while not (result := condition()):
-        if time.monotonic() > deadline:
-            raise AssertionError(f"after {timeout} s still not: {what}")
-        time.sleep(0.05)
-    return result
+from .waiting import wait_for
 
 
 @dataclass

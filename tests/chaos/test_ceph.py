@@ -25,7 +25,7 @@ from autoingest.dev.simulator import SentFile
 from testing.ceph import LOCK, TICK, Ceph, run_ceph
 from testing.chaos import Chaos, Member
 from testing.shots import BUCKET, Camera, Shot
-from testing.site import wait_for
+from testing.waiting import wait_for
 
 from .conftest import Open
 

@@ -20,7 +20,7 @@ from autoingest.butler.create import create_repository
 from autoingest.dev import embedded
 from testing.chaos import Chaos, Member, PostgresServer
 from testing.requirements import missing
-from testing.site import wait_for
+from testing.waiting import wait_for
 
 from .conftest import Open
 

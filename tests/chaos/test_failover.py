@@ -15,8 +15,8 @@ import redis
 
 from testing.chaos import Chaos, Member, RedisServer
 from testing.redis import Service, sentinel
-from testing.site import wait_for
 from testing.threads import in_thread
+from testing.waiting import wait_for
 
 ALL = "enqueue,ingest,idle,presence"
 

@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from autoingest.app.secrets import NOTIFICATION_SECRETS
 from testing.chaos import Chaos
 from testing.hostile import Hostile
-from testing.site import wait_for
+from testing.waiting import wait_for
 
 ALL = "enqueue,ingest,idle"
 SECRET = "right-secret"

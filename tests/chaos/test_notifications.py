@@ -7,7 +7,7 @@ from dataclasses import replace
 from autoingest.queue import keys
 from testing.chaos import Chaos
 from testing.shots import BUCKET, DAY_OBS, put
-from testing.site import wait_for
+from testing.waiting import wait_for
 
 ALL = "enqueue,ingest,idle"
 

@@ -10,7 +10,7 @@ from autoingest.queue import keys
 from testing.chaos import Chaos
 from testing.old_services import OldServices
 from testing.shots import BUCKET, DAY_OBS
-from testing.site import wait_for
+from testing.waiting import wait_for
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import testing
 from autoingest.queue import keys
 from testing.chaos import INGEST, Chaos
 from testing.shots import BUCKET
-from testing.site import wait_for
+from testing.waiting import wait_for
 
 ALL = "enqueue,ingest,idle"
 POISON = Path(testing.__file__).parent / "poison"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from testing.chaos import Chaos
-from testing.site import wait_for
+from testing.waiting import wait_for
 
 
 @pytest.mark.short

@@ -15,7 +15,7 @@ from autoingest.queue import keys
 from testing.chaos import Chaos, assert_equal
 from testing.repository import contents
 from testing.shots import BUCKET, DAY_OBS
-from testing.site import wait_for
+from testing.waiting import wait_for
 
 
 @pytest.mark.short

@@ -15,7 +15,7 @@ import pytest
 from autoingest.butler.create import create_repository
 from testing.chaos import Chaos, PostgresServer
 from testing.requirements import missing
-from testing.site import wait_for
+from testing.waiting import wait_for
 
 from .conftest import Open
 

@@ -13,7 +13,7 @@ from autoingest.dev.simulator import SentFile
 from testing.chaos import Chaos
 from testing.s3server import Fault, Stored
 from testing.shots import BUCKET, Shot, put, put_sidecar
-from testing.site import wait_for
+from testing.waiting import wait_for
 
 ALL = "enqueue,ingest,idle"
 

@@ -16,7 +16,7 @@ from testing.chaos import Chaos, assert_equal
 from testing.guiders import let_wait
 from testing.repository import contents
 from testing.shots import BUCKET, DAY_OBS, Shot, put
-from testing.site import wait_for
+from testing.waiting import wait_for
 
 ALL = "enqueue,ingest,idle"
 

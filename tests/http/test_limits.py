@@ -30,6 +30,7 @@ from autoingest.queue.connection import Client
 from autoingest.roles.enqueue import EnqueueRole
 from testing.messages import body, key, record
 from testing.tls import certificate
+from testing.waiting import until
 
 MIB = 2**20
 
@@ -89,11 +90,6 @@ async def ended(reader: asyncio.StreamReader) -> bool:
     with contextlib.suppress(ConnectionError):
         return await reader.read() == b""
     return True
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    while not condition():
-        await asyncio.sleep(0.01)
 
 
 # Time

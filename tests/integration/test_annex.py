@@ -26,7 +26,8 @@ from autoingest.store.fits import BLOCK
 from testing.annex import CARDS, description_file
 from testing.redis import text
 from testing.repository import contents
-from testing.site import Site, wait_for
+from testing.site import Site
+from testing.waiting import wait_for
 
 LFA_CONFIG = yaml.safe_load((Path(__file__).parents[2] / "autoingest/data/config/lfa.yaml").read_text())
 FIBER_HEADER = "lfa-Broad_fiberSpecBroad_2024-01-09T174134.996"

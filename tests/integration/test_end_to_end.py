@@ -22,7 +22,8 @@ from autoingest.butler.create import create_repository
 from autoingest.queue import keys
 from testing.redis import text
 from testing.repository import contents
-from testing.site import Site, wait_for
+from testing.site import Site
+from testing.waiting import wait_for
 
 BUCKET = "rubin-summit"
 

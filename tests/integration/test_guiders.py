@@ -19,7 +19,8 @@ from autoingest.butler.create import create_repository
 from autoingest.butler.private import file_records
 from autoingest.dev.simulator import SentFile, notification
 from autoingest.queue import keys
-from testing.site import Site, wait_for
+from testing.site import Site
+from testing.waiting import wait_for
 
 OBS_ID = "MC_C_20240918_000013"
 FOLDER = f"LSSTCam/20240918/{OBS_ID}"

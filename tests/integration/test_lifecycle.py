@@ -33,8 +33,9 @@ from testing.postgres import postgres_folder
 from testing.repository import contents
 from testing.requirements import missing
 from testing.s3server import S3Server, Stored
-from testing.site import Site, wait_for
+from testing.site import Site
 from testing.threads import in_thread
+from testing.waiting import wait_for
 
 BUCKET = "rubin-summit"
 

@@ -14,7 +14,8 @@ import redis
 
 from autoingest.butler.create import create_repository
 from testing.repository import contents
-from testing.site import Site, wait_for
+from testing.site import Site
+from testing.waiting import wait_for
 
 
 def test_reconcile_heals_lost_notifications(tmp_path: Path, valkey_url: str, s3_bucket: str) -> None:

@@ -18,7 +18,8 @@ from autoingest.butler.records import rows
 from autoingest.instruments import exposure_record
 from autoingest.queue import keys
 from testing import exposures
-from testing.site import Site, wait_for
+from testing.site import Site
+from testing.waiting import wait_for
 
 
 @pytest.fixture

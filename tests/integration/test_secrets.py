@@ -25,8 +25,9 @@ from autoingest.dev import embedded
 from autoingest.dev.simulator import Exposure, sensors
 from testing.kafka import kafka
 from testing.s3server import Fault, S3Server, Stored
-from testing.site import Site, wait_for
+from testing.site import Site
 from testing.threads import in_thread
+from testing.waiting import wait_for
 
 BUCKET = "rubin-summit"
 OURS = f"prof@{BUCKET}"

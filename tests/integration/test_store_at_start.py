@@ -18,7 +18,8 @@ from autoingest.butler.create import create_repository
 from autoingest.cli.simulate import simulate
 from autoingest.dev import embedded
 from testing.repository import contents
-from testing.site import Site, wait_for
+from testing.site import Site
+from testing.waiting import wait_for
 
 BUCKET = "rubin-summit"
 

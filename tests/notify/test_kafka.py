@@ -4,7 +4,7 @@ import asyncio
 import inspect
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -36,6 +36,7 @@ from autoingest.queue.intake import Intake
 from autoingest.roles.enqueue import EnqueueRole
 from testing.kafka import Kafka
 from testing.messages import body, key, record
+from testing.waiting import until
 
 BUCKET = "embargo@rubin-summit"
 QUEUE = keys.queue(BUCKET)
@@ -91,12 +92,6 @@ async def member(redis_url: str, broker: Kafka, listen: Any = None, **kafka: Any
         finally:
             stop.set()
             await asyncio.wait_for(task, 60)
-
-
-async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 30) -> None:
-    async with asyncio.timeout(seconds):
-        while not await condition():
-            await asyncio.sleep(0.02)
 
 
 def exposures(first: int, number: int) -> list[bytes]:

@@ -16,7 +16,8 @@ import yaml
 
 from autoingest.dev import embedded
 from autoingest.dev.embedded import free_port
-from testing.site import Site, wait_for
+from testing.site import Site
+from testing.waiting import wait_for
 
 from . import manifests as m
 from .conftest import CHART, ENVIRONMENTS, ROOT, RefusedError, Render

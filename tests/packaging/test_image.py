@@ -23,7 +23,7 @@ import yaml
 
 from autoingest.dev.embedded import free_port
 from testing.requirements import MUST_RUN, missing
-from testing.site import wait_for
+from testing.waiting import wait_for
 
 from .conftest import CHART, ROOT
 

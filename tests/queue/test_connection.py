@@ -22,7 +22,8 @@ from autoingest.queue.connection import REDIS_AWAY, Client, cause, connect, is_s
 from autoingest.queue.health import Health
 from autoingest.queue.intake import Intake
 from autoingest.queue.work import WorkQueue
-from testing.redis import BUCKET, Service, image, put, sentinel, until
+from testing.redis import BUCKET, Service, image, put, sentinel
+from testing.waiting import until
 
 
 @asynccontextmanager

@@ -10,7 +10,8 @@ from autoingest.queue import keys, reclaim
 from autoingest.queue.reclaim import Reclaimed, Reclaimer
 from autoingest.queue.status import QueueStatus, queue_status, unfinished
 from autoingest.queue.work import WorkQueue
-from testing.redis import BUCKET, claim_of, done, image, put, state, until, upcoming
+from testing.redis import BUCKET, claim_of, done, image, put, state, upcoming
+from testing.waiting import until
 
 
 async def die(client: Redis, *names: str, bucket: str = BUCKET) -> None:

@@ -14,7 +14,8 @@ from redis.asyncio import Redis
 from autoingest.queue import keys
 from autoingest.queue.reclaim import Reclaimer
 from autoingest.queue.work import Claimed, Done, WorkQueue
-from testing.redis import BUCKET, claim_of, done, image, put, state, text, texts, until, upcoming
+from testing.redis import BUCKET, claim_of, done, image, put, state, text, texts, upcoming
+from testing.waiting import until
 
 OBS_ID = "MC_O_20250415_000001"
 

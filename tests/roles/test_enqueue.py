@@ -27,6 +27,7 @@ from autoingest.queue.connection import connect
 from autoingest.roles.enqueue import EnqueueRole
 from testing.examples import number
 from testing.messages import EXPOSURE, body, key, record, trigger
+from testing.waiting import until
 
 BUCKET = "embargo@rubin-summit"
 QUEUE = keys.queue(BUCKET)
@@ -81,12 +82,6 @@ async def enqueue(valkey_url: str, redis_client: Any) -> AsyncIterator[Running]:
 @pytest.fixture
 def secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(NOTIFICATION_SECRETS, "first-secret second-secret")
-
-
-async def wait_until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(60):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 async def test_answer_tells_what_became_of_each_record(enqueue: Running) -> None:
@@ -262,7 +257,7 @@ async def test_answers_are_held_until_redis_is_back(own_valkey: tuple[str, ExitS
                 body(record(key(f"R02_S{n:02}")), record("x.fits"), trigger(key(f"R03_S{n:02}"))) for n in range(20)
             ]
             posts = [asyncio.create_task(enqueue.post(content)) for content in contents]
-            await wait_until(lambda: any(entry["event"].startswith("redis away") for entry in logs))
+            await until(lambda: any(entry["event"].startswith("redis away") for entry in logs))
             assert not await enqueue.role.is_drained()
             assert enqueue.role.unready_reasons() == []
             assert not any(post.done() for post in posts)
@@ -300,7 +295,7 @@ async def test_redis_that_refuses_is_away(redis_client: Any, enqueue: Running, r
             await redis_client.replicaof("127.0.0.1", embedded.free_port())
         try:
             post = asyncio.create_task(enqueue.post(body(record())))
-            await wait_until(lambda: any(entry["event"].startswith("redis away") for entry in logs))
+            await until(lambda: any(entry["event"].startswith("redis away") for entry in logs))
         finally:
             await redis_client.config_set("maxmemory", 0)
             await redis_client.replicaof("NO", "ONE")
@@ -320,7 +315,7 @@ async def test_request_under_way_is_answered_at_the_end(valkey_url: str, redis_c
         stop.set()
         await asyncio.wait_for(role, 60)
         closing = asyncio.create_task(enqueue.role.close())
-        await wait_until(lambda: enqueue.role.unready_reasons() != [])
+        await until(lambda: enqueue.role.unready_reasons() != [])
         await redis_client.client_unpause()
         assert (await asyncio.wait_for(post, 60))[0] == 200
         await asyncio.wait_for(closing, 60)

@@ -9,7 +9,8 @@ from autoingest.queue import keys
 from autoingest.queue.connection import connect
 from autoingest.queue.work import WorkQueue
 from autoingest.roles.idle import IdleRole
-from testing.redis import BUCKET, image, put, until
+from testing.redis import BUCKET, image, put
+from testing.waiting import until
 
 
 async def test_goes_on_when_redis_comes_back(tmp_path: Path) -> None:

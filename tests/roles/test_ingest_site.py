@@ -13,7 +13,8 @@ from autoingest.queue import keys
 from autoingest.queue.site import take_over
 from autoingest.queue.work import WorkQueue
 from autoingest.roles.ingest import IngestRole
-from testing.redis import put, until, upcoming
+from testing.redis import put, upcoming
+from testing.waiting import until
 
 BUCKETS = ["rubin-summit", "embargo@rubin-tts"]
 

@@ -24,7 +24,7 @@ from autoingest.queue.connection import REDIS_AWAY, connect
 from autoingest.queue.presence import Arrival, GroupKeys
 from autoingest.roles.presence import PresenceRole
 from testing import exposures
-from testing.redis import until
+from testing.waiting import until
 
 GROUP = "2025-04-16T00:25:46.032#1"
 

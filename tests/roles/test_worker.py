@@ -23,8 +23,9 @@ from autoingest.queue.work import WorkQueue
 from autoingest.roles import worker
 from autoingest.roles.worker import BatchWorker
 from autoingest.store.reader import HeaderReader
-from testing.redis import put, until, upcoming
+from testing.redis import put, upcoming
 from testing.s3server import S3Server, Stored
+from testing.waiting import until
 
 BUCKET = "rubin-summit"
 EXPOSURE = Exposure(20300101, 1, datetime(2030, 1, 2, 3, tzinfo=UTC))

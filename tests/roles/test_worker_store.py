@@ -22,8 +22,9 @@ from autoingest.queue.work import WorkQueue
 from autoingest.roles.worker import BatchWorker
 from autoingest.store import profiles
 from autoingest.store.reader import HeaderReader
-from testing.redis import put, state, text, until
+from testing.redis import put, state, text
 from testing.s3server import Fault, S3Server, Stored
+from testing.waiting import until
 
 BUCKETS = ["rubin-summit", "other"]
 BUCKET = BUCKETS[0]
