@@ -35,6 +35,9 @@ LONGEST_WAIT = 15.0
 COMMENT_INTERVAL = 15.0
 """Seconds between two comments in a stream, by which both sides notice a broken connection."""
 
+READ_PATIENCE = 30.0
+"""Seconds for which the client of a stream may leave it unread; after that its connection is closed."""
+
 MAX_GROUP = 256
 """Maximum length of a group's name."""
 
@@ -167,7 +170,13 @@ class PresenceV2:
                     % (_text(item.cursor).encode(), orjson.dumps(_shown(question.instrument, item)))
                     for item in new
                 ]
-                await response.write(b"".join(lines) or b":\n\n")
+                try:
+                    async with asyncio.timeout(READ_PATIENCE):
+                        await response.write(b"".join(lines) or b":\n\n")
+                except TimeoutError:
+                    if request.transport is not None:
+                        request.transport.abort()
+                    break
                 if new:
                     after = new[-1].cursor
                 if self._arrivals.closing:

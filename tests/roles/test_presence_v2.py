@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import cast
+from urllib.parse import quote
 
 import aiohttp
 import pytest
@@ -22,6 +24,7 @@ from autoingest.dev import embedded
 from autoingest.queue import keys
 from autoingest.queue.connection import REDIS_AWAY, connect
 from autoingest.queue.presence import Arrival, GroupKeys
+from autoingest.roles import presence_v2
 from autoingest.roles.presence import PresenceRole
 from testing import exposures
 from testing.waiting import until
@@ -298,3 +301,20 @@ async def test_older_groups_are_looked_up_in_the_butler(
         monkeypatch.setattr(role._group_reader, "images", None)  # is not asked of a group that is still to come
         assert (await client.arrivals("LSSTCam", to_come)).images == []
     await role.close()
+
+
+async def test_client_that_does_not_read_its_stream_is_let_go(
+    redis_client: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(presence_v2, "READ_PATIENCE", 0.2)
+    groups = GroupKeys(redis_client, 60)
+    names = [f"R{raft}_S{sensor}" for raft in (21, 22, 23) for sensor in ("00", "01", "02", "10", "11", "12", "20")]
+    await groups.record([image(name, seq=seq) for name in names for seq in range(100)])
+    async with serving(redis_client) as role:
+        _, writer = await asyncio.open_connection("127.0.0.1", role.port, limit=1024)
+        cast(asyncio.ReadTransport, writer.transport).pause_reading()
+        target = f"/v2/presence/LSSTCam?group={quote(GROUP)}"
+        writer.write(f"GET {target} HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\n\r\n".encode())
+        await waiting(role, 1)
+        await waiting(role, 0)
+        writer.close()
