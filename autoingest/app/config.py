@@ -22,6 +22,9 @@ from ..model.patterns import search
 from .documents import Block, Document
 from .secrets import REDIS_PASSWORD
 
+CONFIG_VARIABLE = "AUTOINGEST_CONFIG"
+"""Environment variable that names the configuration file."""
+
 Role = Literal["enqueue", "ingest", "idle", "presence", "reconcile"]
 ROLES: tuple[Role, ...] = ("enqueue", "ingest", "idle", "presence", "reconcile")
 DEFAULT_ROLES = ROLES[:4]

@@ -10,18 +10,17 @@ from pathlib import Path
 import click
 import uvloop
 
-from ..app.config import ROLES, Config, Role
+from ..app.config import CONFIG_VARIABLE, ROLES, Config, Role
 from ..app.secrets import strip_foreign_secrets
+from ..dev.environment import DEVELOPMENT_DATA
 from ..errors import ConfigurationError
 from .output import echo
 
-DEVELOPMENT_DATA = Path("autoingest-data")
-"""Folder of the development set-up, below the current one."""
-
 
 @click.command(context_settings={"show_default": True})
-@click.option("--config", "config_file", type=click.Path(path_type=Path), help="YAML file. Without it, a "
-              "development set-up with its own servers is started; its data is in ./autoingest-data.")  # fmt: skip
+@click.option("--config", "config_file", envvar=CONFIG_VARIABLE, type=click.Path(path_type=Path),
+              help=f"YAML file; by default the one that {CONFIG_VARIABLE} names. Without either, a development set-up "
+              "with its own servers is started; its data is in ./autoingest-data.")  # fmt: skip
 @click.option("--port", type=click.IntRange(1, 65533), default=8000, help="Port for notifications in the development "
               "set-up; presence and health use the next two.")  # fmt: skip
 @click.option("--roles", help="Comma-separated subset of enqueue,ingest,idle,presence,reconcile; by default as in the "
@@ -66,7 +65,7 @@ Development set-up in ./{data}, kept between runs:
   presence       GET  http://127.0.0.1:{config.presence.listen.port}/presence/LSSTCam/GROUP/SNAP/R22_S11
   health         GET  http://127.0.0.1:{config.admin.listen.port}/readyz
   repository     {config.ingest.repo}
-  configuration  {data}/site.yaml, for commands such as `autoingest queue status --config`
+  configuration  {data}/config.yaml, which commands such as `autoingest queue status` find in this folder
 Send it an exposure from another terminal:  autoingest simulate
 Stop it with Ctrl-C.
 """

@@ -12,7 +12,8 @@ import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ..app.secrets import notification_secrets
-from ..dev.setup import BUCKET, NOTIFY_URL, S3_ENVIRONMENT
+from ..dev.environment import DEVELOPMENT_DATA, NOTIFY_URL, S3_ENVIRONMENT
+from ..dev.setup import BUCKET
 from ..dev.simulator import (
     IMAGE_TYPES,
     ORDERS,
@@ -27,7 +28,6 @@ from ..dev.simulator import (
     sensors,
 )
 from .output import console, echo
-from .run import DEVELOPMENT_DATA
 
 
 @click.command(context_settings={"show_default": True})

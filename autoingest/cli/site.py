@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -12,9 +13,10 @@ import click
 import redis.asyncio
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from ..app.config import Config
+from ..app.config import CONFIG_VARIABLE, Config
 from ..app.log import configure_logging
 from ..app.secrets import strip_foreign_secrets
+from ..dev.environment import CONFIG_FILE, DEVELOPMENT_DATA, use_environment
 from ..errors import ConfigurationError, TransientError
 from ..model.buckets import name_on_server
 from ..queue.connection import REDIS_AWAY, cause, connect
@@ -25,19 +27,34 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def day(text: str) -> str:
-    """Check an observing day, ``YYYYMMDD``."""
+    """Return an observing day as ``YYYYMMDD``; ``YYYY-MM-DD`` is accepted, too."""
+    digits = text.replace("-", "") if re.fullmatch(r"\d{4}-\d\d-\d\d", text) else text
     try:
-        known = f"{datetime.strptime(text, '%Y%m%d'):%Y%m%d}"
+        known = f"{datetime.strptime(digits, '%Y%m%d'):%Y%m%d}"
     except ValueError:
         known = ""
-    if known != text:
-        raise click.BadParameter(f"{text!r} is not an observing day such as 20251231")
-    return text
+    if not known or known != digits:
+        raise click.BadParameter(f"{text!r} is not an observing day such as 20251231 or 2025-12-31")
+    return digits
+
+
+def _find_config(_: click.Context, __: click.Parameter, value: Path | None) -> Path:
+    """Return the configuration that was named, else that of a development set-up that runs in this folder."""
+    if value is not None:
+        return value
+    development = DEVELOPMENT_DATA / CONFIG_FILE
+    if development.exists():
+        return development
+    raise click.UsageError(
+        f"say which site: give --config FILE, or set {CONFIG_VARIABLE}; no development set-up (autoingest run) is"
+        f" running in ./{DEVELOPMENT_DATA}"
+    )
 
 
 config_option: Callable[[F], F] = click.option(
-    "--config", "config_file", required=True, type=click.Path(path_type=Path), help="The site's YAML file."
-)
+    "--config", "config_file", envvar=CONFIG_VARIABLE, type=click.Path(path_type=Path), callback=_find_config,
+    help=f"The site's YAML file. Default: {CONFIG_VARIABLE}, else the development set-up in ./{DEVELOPMENT_DATA}.",
+)  # fmt: skip
 bucket_option: Callable[[F], F] = click.option(
     "--bucket", metavar="BUCKET", help="Only this bucket, as the configuration names it; by default all."
 )
@@ -48,6 +65,7 @@ json_option: Callable[[F], F] = click.option(
 
 def load(config_file: Path) -> Config:
     """Load the site's configuration; what is logged from now on are warnings, on stderr."""
+    use_environment(config_file.parent)
     strip_foreign_secrets()
     config = Config.from_file(config_file)
     configure_logging(config.logging.model_copy(update={"level": "WARNING", "format": "console"}))

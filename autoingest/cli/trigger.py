@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -50,7 +51,7 @@ def trigger(
     """Queue what is in the store and not in the Butler: exposures, single images, a day, or a prefix.
 
     Only objects that the enqueue filter lets through are taken. What is queued, with a worker or waiting already is
-    left alone.
+    left alone. Exits with 1 if something that was asked for does not exist in any bucket.
 
     \b
     Examples:
@@ -69,7 +70,7 @@ def trigger(
     report = run(_trigger(config, chosen(config, bucket), targets, notify, force, dry_run, as_json))
     if as_json:
         echo(orjson.dumps(dataclasses.asdict(report), option=orjson.OPT_INDENT_2))
-        return
+        sys.exit(1 if report.not_in_store else 0)
     if dry_run:
         for path in report.selected:
             echo(path)
@@ -81,6 +82,10 @@ def trigger(
         f"{report.in_butler} in the Butler, {report.on_the_way} on the way, {report.ignored} left out by the filter, "
         f"{report.unknown} with unknown keys"
     )
+    for text in report.not_in_store:
+        echo(f"{text}: not in the store")
+    if report.not_in_store:
+        sys.exit(1)
 
 
 async def _trigger(

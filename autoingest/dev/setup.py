@@ -13,18 +13,9 @@ import yaml
 from ..app.config import Config
 from ..errors import ConfigurationError
 from . import embedded
+from .environment import CONFIG_FILE, NOTIFY_URL, S3_ENVIRONMENT
 
 BUCKET = "rubin-summit"
-
-S3_ENVIRONMENT = {"AWS_ACCESS_KEY_ID": "development", "AWS_SECRET_ACCESS_KEY": "development"}
-"""Credentials, which the embedded server does not check."""
-
-
-NOTIFY_URL = "notify-url"
-"""File in the folder that contains the URL for notifications while the site runs."""
-
-SITE = "site.yaml"
-"""File in the folder that contains the configuration while the site runs, for operators' commands."""
 
 
 @contextmanager
@@ -77,7 +68,7 @@ def development(data: Path, *, first_port: int | None, quiet: bool = False) -> I
             "admin": {"listen": {"host": "127.0.0.1", "port": admin_port}},
         }
         if first_port is not None:
-            files = {NOTIFY_URL: f"http://127.0.0.1:{notify_port}/notify", SITE: yaml.safe_dump(document)}
+            files = {NOTIFY_URL: f"http://127.0.0.1:{notify_port}/notify", CONFIG_FILE: yaml.safe_dump(document)}
             for name, text in files.items():
                 (data / name).write_text(text)
                 stack.callback((data / name).unlink, missing_ok=True)

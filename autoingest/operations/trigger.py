@@ -81,6 +81,8 @@ class TriggerReport:
     queued: int = 0
     duplicate: int = 0
     """Selected, but on the queue when they came there."""
+    not_in_store: list[str] = field(default_factory=list)
+    """What was asked for and does not exist in any bucket."""
 
 
 class Sink(Protocol):
@@ -133,6 +135,7 @@ class Trigger:
         self._reader = reader
         self._redis = client
         self._progress = progress
+        self._found: set[Target] = set()
 
     async def run(self, listing: Listing, targets: Sequence[Target], report: TriggerReport) -> None:
         """Go through one bucket.
@@ -152,9 +155,15 @@ class Trigger:
             If the store or the Butler do not answer; what was sent before stays sent.
         """
         for target in targets:
+            before = report.ignored + report.unknown
+            found = False
             async for files in self._pages(listing, target, report):
+                found = found or bool(files) or report.ignored + report.unknown > before
                 await self._send(listing.bucket, files, report)
                 self._progress(report)
+            if found:
+                self._found.add(target)
+        report.not_in_store = [target.text for target in targets if target not in self._found]
 
     async def _pages(self, listing: Listing, target: Target, report: TriggerReport) -> AsyncIterator[list[StoredFile]]:
         object_filter = self._object_filter(target.raft_sensor)

@@ -9,6 +9,7 @@ import click
 import pytest
 
 from autoingest.cli import cli
+from autoingest.cli.site import day
 
 
 def autoingest(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -101,3 +102,40 @@ def test_time_limit_begins_with_the_command() -> None:
         audit.make_context("audit", ["--config", __file__, "--timeout", "1h"], parent=context).params["limit"] == 1000
     )
     assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("way", ["option", "variable", "development", "none"])
+def test_command_finds_its_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    """In this order: --config, AUTOINGEST_CONFIG, the development set-up in this folder."""
+    ways = ["option", "variable", "development", "none"]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("AUTOINGEST_CONFIG", raising=False)
+    words = ["status"]
+    if ways.index(way) <= ways.index("development"):
+        (tmp_path / "autoingest-data").mkdir()
+        (tmp_path / "autoingest-data/config.yaml").touch()
+    if ways.index(way) <= ways.index("variable"):
+        monkeypatch.setenv("AUTOINGEST_CONFIG", "variable.yaml")
+    if way == "option":
+        words += ["--config", "option.yaml"]
+    context = click.Context(cli)
+    group = cli.get_command(context, "queue")
+    assert isinstance(group, click.Group)
+    command = group.commands["status"]
+    if way == "none":
+        with pytest.raises(click.UsageError, match="AUTOINGEST_CONFIG"):
+            command.make_context("status", words[1:])
+        return
+    found = command.make_context("status", words[1:]).params["config_file"]
+    assert found == Path({"development": "autoingest-data/config.yaml"}.get(way, f"{way}.yaml"))
+
+
+@pytest.mark.parametrize("text", ["20251231", "2025-12-31"])
+def test_ways_to_write_a_day(text: str) -> None:
+    assert day(text) == "20251231"
+
+
+@pytest.mark.parametrize("text", ["2025-1231", "20251232", "2025-12-32", "31.12.2025", "", "2025123"])
+def test_what_is_no_day(text: str) -> None:
+    with pytest.raises(click.BadParameter, match="not an observing day"):
+        day(text)

@@ -16,8 +16,8 @@ from click.testing import CliRunner
 from pydantic import SecretStr
 
 from autoingest.cli import cli
-from autoingest.cli.run import DEVELOPMENT_DATA
-from autoingest.dev.setup import BUCKET, NOTIFY_URL
+from autoingest.dev.environment import DEVELOPMENT_DATA, NOTIFY_URL
+from autoingest.dev.setup import BUCKET
 from autoingest.dev.simulator import (
     BucketSink,
     DirectorySink,

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 import pytest
 
+from autoingest.app.config import CONFIG_VARIABLE
 from autoingest.cli import cli
 from testing import documents
 
@@ -16,6 +17,7 @@ CALLS = sorted({tuple(call) for call in documents.calls("autoingest")})
 def test_call_is_accepted(arguments: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every command, argument and option is known, and every value is one that the option takes."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(CONFIG_VARIABLE, "site.yaml")
     command: click.Command = cli
     context = click.Context(cli, info_name="autoingest")
     left = list(arguments)

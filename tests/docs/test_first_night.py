@@ -22,7 +22,7 @@ import yaml
 
 from testing import documents
 
-SITE = "autoingest-data/site.yaml"
+SITE = "autoingest-data/config.yaml"
 BEGIN = ("make demo", "export PATH", "mkdir ", "autoingest run")
 """Commands of the tutorial that the fixture stands for."""
 

@@ -33,7 +33,7 @@ def test_only_what_is_missing_is_queued(site: Site) -> None:
     expected = sorted(file.path for file in files[5:])
     assert sorted(looked["selected"]) == sorted(report["selected"]) == sorted(site.queued) == expected
     assert {name: report[name] for name in report if name != "selected"} == {
-        "ignored": 1, "unknown": 1, "in_butler": 4, "on_the_way": 1, "queued": 7, "duplicate": 0,
+        "ignored": 1, "unknown": 1, "in_butler": 4, "on_the_way": 1, "queued": 7, "duplicate": 0, "not_in_store": [],
     }  # fmt: skip
     record = site.redis.hgetall(f"FILE:{files[5].path}")
     assert (record["state"], int(record["size"])) == ("queued", files[5].size)
@@ -154,3 +154,14 @@ def test_a_site_elsewhere(site: Site, receiver: tuple[str, list[Any]], monkeypat
     )
     assert {record["s3"]["bucket"]["name"] for record in records} == {site.bucket}
     assert site.queued == []
+
+
+def test_what_does_not_exist(site: Site) -> None:
+    files = site.files(1, range(2))
+    site.put(files)
+    told = site.run("trigger", obs_id(2), obs_id(1), "--day", "20240101", "--force", code=1)
+    for text in (obs_id(2), "20240101"):
+        assert f"{text}: not in the store" in told
+    assert f"{obs_id(1)}: not" not in told
+    assert len(site.queued) == 2
+    assert site.json("trigger", f"{obs_id(1)}_R99_S11", code=1)["not_in_store"] == [f"{obs_id(1)}_R99_S11"]
