@@ -44,7 +44,7 @@ def container(manifests: Manifests, role: str) -> dict[str, Any]:
 
 
 def variables(manifests: Manifests, role: str) -> set[str]:
-    return {item["name"] for item in container(manifests, role)["env"]}
+    return {item["name"] for item in container(manifests, role)["env"]} - {"AUTOINGEST_CONFIG"}
 
 
 def service(manifests: Manifests, role: str) -> tuple[str, str | None, str | None] | None:

@@ -198,7 +198,7 @@ def test_other_redis_many_buckets_and_keys(render: Render) -> None:
     external = m.get(manifests, "ExternalSecret", "-external")["spec"]
     fetched = {item["secretKey"]: item["remoteRef"]["property"] for item in external["data"]}
     assert fetched == {"s3.accessKey": "key", "s3.secretKey": "secret"}
-    for item in m.container(manifests, "-ingest")["env"]:
+    for item in (each for each in m.container(manifests, "-ingest")["env"] if each["name"] != "AUTOINGEST_CONFIG"):
         reference = item["valueFrom"]["secretKeyRef"]
         if reference["name"].endswith("-secrets"):
             assert reference["key"] in created
@@ -304,6 +304,8 @@ def test_tls_and_tokens(render: Render) -> None:
     )  # fmt: skip
     manifests = render(values=values)
     assert m.container(manifests, "-idle")["readinessProbe"]["httpGet"]["scheme"] == "HTTPS"
+    named = {"name": "AUTOINGEST_CONFIG", "value": "/etc/autoingest/config.yaml"}
+    assert named in m.container(manifests, "-idle")["env"]
     (endpoint,) = m.get(manifests, "ServiceMonitor", "autoingest")["spec"]["endpoints"]
     assert endpoint["scheme"] == "https"
     assert endpoint["authorization"]["credentials"] == {"name": "token", "key": "admin"}
