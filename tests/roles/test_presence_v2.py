@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, closing
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
@@ -22,6 +22,7 @@ from autoingest.butler.native import NativeEngine
 from autoingest.client import AsyncPresenceClient, PresenceClient, PresenceError
 from autoingest.dev import embedded
 from autoingest.queue import keys
+from autoingest.queue.arrivals import Arrivals
 from autoingest.queue.connection import REDIS_AWAY, connect
 from autoingest.queue.presence import Arrival, GroupKeys
 from autoingest.roles import presence_v2
@@ -126,18 +127,23 @@ async def test_time_is_over(redis_client: Redis) -> None:
 
 async def test_each_client_is_woken_by_what_it_waits_for(redis_client: Redis) -> None:
     names = [f"R22_S{number}" for number in ("00", "01", "02", "10", "11", "12", "20", "21", "22")]
-    async with serving(redis_client) as role, AsyncPresenceClient(url(role)) as client:
-        asked = {
-            name: asyncio.create_task(client.arrivals("LSSTCam", GROUP, [name], wait=15))
-            for name in names
-        }  # fmt: skip
-        await waiting(role, len(names))
-        await GroupKeys(redis_client, 60).record([image("R22_S11")])
-        assert [item.raft_sensor for item in (await asked.pop("R22_S11")).images] == ["R22_S11"]
-        assert not any(task.done() for task in asked.values())
-        await GroupKeys(redis_client, 60).record([image(name) for name in names])
-        for name, task in asked.items():
-            assert [item.raft_sensor for item in (await task).images] == [name]
+    groups, arrivals, stop = GroupKeys(redis_client, 60), Arrivals(redis_client), asyncio.Event()
+    following = asyncio.create_task(arrivals.run(stop))
+    with ExitStack() as stack:
+        every = stack.enter_context(arrivals.waiter("LSSTCam", GROUP, frozenset(), None))
+        waiters = {name: stack.enter_context(arrivals.waiter("LSSTCam", GROUP, frozenset([name]), 0)) for name in names}
+        await every.woken.wait()  # once, as the stream begins to be followed
+        for waiter in waiters.values():
+            waiter.woken.clear()
+        await groups.record([image("R22_S11", snap=1)])  # another snap
+        await groups.record([image("R22_S11")])
+        await waiters["R22_S11"].woken.wait()
+        assert [name for name, waiter in waiters.items() if waiter.woken.is_set()] == ["R22_S11"]
+        await groups.record([image(name) for name in names if name != "R22_S11"])
+        for waiter in waiters.values():
+            await waiter.woken.wait()
+    stop.set()
+    await following
 
 
 async def test_stream_is_resumed(redis_client: Redis) -> None:
