@@ -98,6 +98,34 @@ ARRIVALS_SINCE = "ARRIVALSSINCE"
 """Text: epoch seconds since when arrivals have been recorded without a gap."""
 
 
+EVENTS = "EVENTS"
+"""Stream of the events of exposures: fields ``id``, ``type``, ``subject``, ``time`` and ``data``."""
+
+FILE_EVENTS = "FILEEVENTS"
+"""Stream of the events of single files, with the same fields."""
+
+
+def progress(bucket: str, obs_id: str) -> str:
+    """Hash: which detectors of an exposure are expected and in the Butler, and what its events say of it.
+
+    ``exposure`` (JSON, as in the events), ``folder``, ``visit`` (``none``, ``owed``, ``defined``), ``e:{raft_sensor}``
+    (expected: ``science``, ``wavefront`` or ``guider``), ``d:{raft_sensor}`` (in the Butler: eTag), ``f:{raft_sensor}``
+    (dead letter: reason), ``expected_from`` (``file`` or ``camera``), ``missing`` (number of expected detectors that
+    are not in the Butler), ``revision``, ``state`` (``complete`` or nothing) and times in epoch seconds.
+    """
+    return f"PROGRESS:{bucket}:{obs_id}"
+
+
+def progress_due(bucket: str) -> str:
+    """Sorted set ``{instrument}/{day_obs}/{obs_id}`` -> epoch seconds: exposures in progress, and when to look next."""
+    return f"PROGRESSDUE:{bucket}"
+
+
+def progress_of_day(bucket: str, day_obs: str) -> str:
+    """Set of the obs_ids of a day of which `progress` is kept."""
+    return f"PROGRESSDAY:{bucket}:{day_obs}"
+
+
 def from_kafka(path: str) -> str:
     """Text ``1``: the file has come by Kafka.
 

@@ -1,0 +1,83 @@
+"""Events: what has happened to an exposure or a file, in the form of CloudEvents 1.0."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+TYPE_PREFIX = "org.rubinobs.autoingest."
+
+EXPOSURE_TYPES = (
+    "exposure.known",
+    "exposure.wavefront",
+    "exposure.complete",
+    "exposure.incomplete",
+    "visit.defined",
+)
+"""Types of the events of exposures, without `TYPE_PREFIX`."""
+
+FILE_TYPES = ("file.ingested", "file.failed")
+"""Types of the events of single files, which are in a stream of their own."""
+
+CONTENT_TYPE = "application/cloudevents+json"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """An event."""
+
+    position: str
+    """Id of its entry in the stream, which orders the events."""
+    id: str
+    """Says what has happened, so that a repetition has the same: ``LSSTCam:2026112100001:complete:1``."""
+    type: str
+    """Without `TYPE_PREFIX`."""
+    subject: str
+    """``{instrument}/{obs_id}``."""
+    time: float
+    """Epoch seconds."""
+    data: dict[str, Any]
+
+    @property
+    def instrument(self) -> str:
+        """The instrument's name."""
+        return self.subject.partition("/")[0]
+
+    @classmethod
+    def of_entry(cls, position: str, fields: Mapping[str, str]) -> Event:
+        """Return the event of an entry of a stream.
+
+        Raises
+        ------
+        ValueError
+            If the entry is malformed.
+        """
+        try:
+            data = json.loads(fields["data"])
+            if not isinstance(data, dict):
+                raise TypeError("its data are no object")
+            return cls(position, fields["id"], fields["type"], fields["subject"], float(fields["time"]), data)
+        except (KeyError, TypeError, ValueError) as err:
+            raise ValueError(f"entry {position} is no event: {type(err).__name__}: {err}") from None
+
+    def cloud_event(self, source: str) -> dict[str, Any]:
+        """Return the event as structured JSON of CloudEvents 1.0.
+
+        Parameters
+        ----------
+        source
+            Names the sender, ``/autoingest/summit``.
+        """
+        return {
+            "specversion": "1.0",
+            "id": self.id,
+            "source": source,
+            "type": TYPE_PREFIX + self.type,
+            "subject": self.subject,
+            "time": datetime.fromtimestamp(self.time, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "datacontenttype": "application/json",
+            "data": self.data,
+        }
