@@ -365,6 +365,24 @@ class PresenceConfig(Block):
     arrivals."""
 
 
+class EventsConfig(Block):
+    """Events: what has happened to exposures and files, told to those who listen."""
+
+    keep: Annotated[int, Field(ge=100)] = 30_000
+    """Number of events of exposures that Redis keeps, 1.3 kB each: about a week. A reader that falls further behind
+    is told so, and has to ask for the state of the exposures."""
+
+    files: bool = True
+    """Whether there are also events of single files, ``file.ingested`` and ``file.failed``, in a stream of their
+    own."""
+
+    keep_files: Annotated[int, Field(ge=100)] = 200_000
+    """Number of events of files that Redis keeps, about 400 bytes each: about a night."""
+
+    deadline: Seconds = 60.0
+    """Seconds after the first notification of an exposure when an incomplete exposure is told to be incomplete."""
+
+
 class ReconcileConfig(Block):
     """Role reconcile: compares store and Butler on a schedule. Runs if this block is present or ``roles`` lists it."""
 
@@ -417,6 +435,7 @@ class Config(Document):
     ingest: IngestConfig
     idle: IdleConfig = IdleConfig()
     presence: PresenceConfig = PresenceConfig()
+    events: EventsConfig = EventsConfig()
     reconcile: ReconcileConfig = ReconcileConfig()
     admin: AdminConfig = AdminConfig()
 

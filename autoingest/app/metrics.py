@@ -106,6 +106,15 @@ WORKING_FILES = Gauge("autoingest_working_files", "Files held by workers, alive 
 WORKERS = Gauge("autoingest_workers", "Workers with a valid lease", ["bucket"], registry=REGISTRY)
 REDIS_UP = Gauge("autoingest_redis_up", "Whether Redis answered when the metrics were collected", registry=REGISTRY)
 
+EXPOSURES_IN_PROGRESS = Gauge(
+    "autoingest_exposures_in_progress", "Exposures of which detectors, the visit, or both are missing", ["bucket"],
+    registry=REGISTRY,
+)  # fmt: skip
+EXPOSURES_INCOMPLETE = Counter(
+    "autoingest_exposures_incomplete", "Exposures that were incomplete when events.deadline had passed", ["bucket"],
+    registry=REGISTRY,
+)  # fmt: skip
+
 RECONCILED = Gauge(
     "autoingest_reconcile_exposures", "Exposures of the last reconciliation, by verdict", ["bucket", "verdict"],
     registry=REGISTRY,
@@ -121,7 +130,7 @@ RECONCILE_TIME = Gauge(
     registry=REGISTRY,
 )  # fmt: skip
 ROLE_ERRORS = Counter(
-    "autoingest_role_errors", "Unexpected errors of the roles idle and reconcile, which continue", ["role"],
+    "autoingest_role_errors", "Unexpected errors of the roles events, idle and reconcile, which continue", ["role"],
     registry=REGISTRY,
 )  # fmt: skip
 RECONCILE_FAILED = Counter(

@@ -14,12 +14,14 @@ from lsst.daf.butler import Butler, DimensionRecord
 from .. import instruments
 from ..app.config import DifferingMetadata, Grouping
 from ..errors import MetadataError
+from ..model.exposures import ExposureSummary, VisitState
 from .datasets import Datasets
 from .engine import BatchResult, FileResult, IngestFile, Key, OwedVisit
 from .exposures import Exposures, KeptDifferences
 from .outage import is_outage, outage
 from .register import check_storage_classes, despite_others, prepare, registered
 from .repository import open_repository
+from .summary import summary
 from .visits import Visits
 
 log = structlog.get_logger(__name__)
@@ -72,6 +74,7 @@ class OpenRepository:
     """
 
     def __init__(self, repo: str, grouping: Grouping, policy: DifferingMetadata, kept: KeptDifferences) -> None:
+        self.repo = repo
         self.butler: Butler = open_repository(repo, writeable=True)
         check_storage_classes(self.butler)
         self.grouping = grouping
@@ -184,10 +187,11 @@ class ButlerEngine(ABC):
             self.connect().begin_batch()
             assert self._writer is not None
             self._writer.write(files, progress)
+            results = [progress.results[file.path] for file in files]
+            exposures = self._summaries(files, results, progress)
         if progress.is_doubtful:
             self.close()
-        results = [progress.results[file.path] for file in files]
-        return BatchResult(results, progress.visits, list(progress.owed.values()), self._kept.take())
+        return BatchResult(results, progress.visits, list(progress.owed.values()), self._kept.take(), exposures)
 
     def define_visits(self, exposures: Sequence[Key]) -> BatchResult:
         """Define visits of stored exposures; see `autoingest.butler.engine.Engine.define_visits`."""
@@ -195,10 +199,36 @@ class ButlerEngine(ABC):
         with self._closed_by_errors():
             repository = self.connect()
             assert self._writer is not None
-            for instrument, exposure_id in exposures:
-                if repository.prepare(instrument) and (found := repository.exposures.stored(instrument, exposure_id)):
+            summaries = []
+            for key in exposures:
+                if repository.prepare(key[0]) and (found := repository.exposures.stored(*key)):
                     progress.define_visits(self._writer.define_visits, found.record)
-        return BatchResult(visits=progress.visits, owed=list(progress.owed.values()))
+                    summaries.append(self._summary(repository, found.record, progress))
+        return BatchResult(visits=progress.visits, owed=list(progress.owed.values()), exposures=summaries)
+
+    def _summaries(
+        self, files: Sequence[IngestFile], results: Sequence[FileResult], progress: BatchProgress
+    ) -> list[ExposureSummary]:
+        """Return the exposures of the ingested files."""
+        repository = self.connect()
+        has_images: dict[Key, bool] = {}
+        for file, result in zip(files, results, strict=True):
+            if result.outcome == "ingested" and result.instrument and result.exposure_id is not None:
+                key = (result.instrument, result.exposure_id)
+                has_images[key] = has_images.get(key, False) or not file.is_guider
+        summaries = []
+        for key, looked_at in has_images.items():
+            if exposure := repository.exposures.get(key) or repository.exposures.stored(*key):
+                summaries.append(self._summary(repository, exposure.record, progress, looked_at=looked_at))
+        return summaries
+
+    def _summary(
+        self, repository: OpenRepository, record: DimensionRecord, progress: BatchProgress, *, looked_at: bool = True
+    ) -> ExposureSummary:
+        visit: VisitState = "none"
+        if repository.visits.due(record):
+            visit = "owed" if (record.instrument, record.id) in progress.owed else "defined" if looked_at else ""
+        return summary(record, repository.visits, repository.repo, visit)
 
     @contextmanager
     def _closed_by_errors(self) -> Iterator[None]:

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from ..model.exposures import ExposureSummary
+
 
 @dataclass(frozen=True, slots=True)
 class IngestFile:
@@ -37,6 +39,8 @@ class FileResult:
     """obs_id of the header; a waiting guider waits for this exposure."""
     day_obs: int | None = None
     """Observing day, YYYYMMDD."""
+    detector: str | None = None
+    """Full name of the detector in the Butler."""
     duplicate: bool = False
     """Whether the dataset was in the repository already."""
     replaced: bool = False
@@ -74,6 +78,8 @@ class BatchResult:
     until it succeeds."""
     kept: list[tuple[str, str]] = field(default_factory=list)
     """Instrument and field of each new difference between a stored exposure and a header that was left as it is."""
+    exposures: list[ExposureSummary] = field(default_factory=list)
+    """The exposures of ingested files, or those whose visits were asked for."""
 
 
 class Engine(Protocol):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..app.config import DifferingMetadata, Grouping, LoggingConfig
+from ..model.exposures import ExposureSummary
 from ..model.objects import ExposureObject
 from .engine import IngestFile, Key
 
@@ -106,8 +107,13 @@ class ButlerExposure:
     """Full name of each detector that has a dataset, and whether that is of the guider's kind."""
     visit: Literal["defined", "owed", "none"]
     """``none``: the exposure is not to be a visit."""
-    snap: int = 0
-    """Number of the exposure in its group, from 0."""
+    summary: ExposureSummary
+    """Its record."""
+
+    @property
+    def snap(self) -> int:
+        """Number of the exposure in its group, from 0."""
+        return self.summary.snap
 
     def has(self, obj: ExposureObject, size: int) -> bool:
         """Return whether the present version of an object is in the Butler; a replacement of another size is not.

@@ -190,6 +190,7 @@ class NativeWriter:
                 exposure_id=exposure.record.id,
                 obs_id=exposure.record.obs_id,
                 day_obs=exposure.record.day_obs,
+                detector=self._datasets.detector(item.identity.instrument, item.identity.detector).full_name,
                 duplicate=item.file.path in duplicates,
                 replaced=duplicates.get(item.file.path, False),
             )

@@ -26,6 +26,7 @@ from .messages import (
 from .outage import cause, is_outage
 from .register import GUIDER_RAW, run_name
 from .repository import open_repository
+from .summary import summary
 from .visits import Visits
 
 
@@ -46,6 +47,7 @@ class RepositoryReader:
     """
 
     def __init__(self, setup: Setup) -> None:
+        self._repo = setup.repo
         self._butler = open_repository(setup.repo)
         self._datasets = Datasets(self._butler)
         self._visits = Visits(self._butler, setup.visits)
@@ -121,10 +123,15 @@ class RepositoryReader:
             visit: Literal["defined", "owed", "none"] = "none"
             if self._visits.due(record):
                 visit = "defined" if number in visits else "owed"
-            snap = record.seq_num - record.seq_start
             found.append(
                 ButlerExposure(
-                    instrument, number, record.obs_id, files[number], frozenset(detectors[number]), visit, snap
+                    instrument,
+                    number,
+                    record.obs_id,
+                    files[number],
+                    frozenset(detectors[number]),
+                    visit,
+                    summary(record, self._visits, self._repo, visit),
                 )
             )
         return found

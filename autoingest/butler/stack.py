@@ -197,6 +197,7 @@ class StackWriter:
             exposure_id=record.id,
             obs_id=record.obs_id,
             day_obs=record.day_obs,
+            detector=self._datasets.detector(item.identity.instrument, item.identity.detector).full_name,
         )
 
     def _definitions(self, exposure: DimensionRecord) -> list[DimensionRecord]:

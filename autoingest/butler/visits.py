@@ -78,6 +78,15 @@ class Visits:
         """
         return BY_COUNTER in self._systems and exposure.seq_start != exposure.seq_end
 
+    def ids(self, exposure: DimensionRecord) -> list[int]:
+        """Return the ids of the visits that an exposure belongs to, once all snaps of its group have arrived."""
+        if not self.due(exposure):
+            return []
+        if not self.is_snap(exposure):
+            return [exposure.id]
+        first = exposure.id - (exposure.seq_num - exposure.seq_start)
+        return [_first_id(first) if exposure.id == first else exposure.id, first]
+
     def define(self, exposure: DimensionRecord, *, update: bool = False) -> list[Key]:
         """Write the visits of an exposure that are missing or incomplete.
 
@@ -118,7 +127,7 @@ class Visits:
             log.info("first snap is not there yet", exposure=exposure.id, seq_start=first.seq_start)
             return [_own(first, (ONE_TO_ONE,)), *own]
         return [
-            Definition(int(f"9{first.id}"), f"{first.obs_id}_first", (first,), (ONE_TO_ONE,)),
+            Definition(_first_id(first.id), f"{first.obs_id}_first", (first,), (ONE_TO_ONE,)),
             *own,
             Definition(first.id, first.obs_id, snaps, (BY_COUNTER,)),
         ]
@@ -167,6 +176,11 @@ class Visits:
 def _on_sky(exposure: DimensionRecord) -> bool:
     pointing = (exposure.tracking_ra, exposure.tracking_dec, exposure.sky_angle)
     return all(angle is not None and not isnan(angle) for angle in pointing) and exposure.can_see_sky is not False
+
+
+def _first_id(exposure_id: int) -> int:
+    """Return the id of the own visit of a group's first exposure."""
+    return int(f"9{exposure_id}")
 
 
 def _own(exposure: DimensionRecord, systems: Sequence[int]) -> Definition:

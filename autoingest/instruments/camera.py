@@ -87,6 +87,16 @@ class Camera:
         """Detector id by full name."""
         return {detector.name: detector.id for detector in self.detectors}
 
+    def detector_named(self, raft_sensor: str | None) -> Detector | None:
+        """Return the detector that keys and lists of expected sensors call ``R22_S11``, None if there is none.
+
+        A camera's only detector is meant by any name: keys call that of LATISS ``R00_S00``.
+        """
+        if len(self.detectors) == 1:
+            return self.detectors[0] if raft_sensor else None
+        number = self.detector_ids.get(raft_sensor or "")
+        return None if number is None else next(each for each in self.detectors if each.id == number)
+
     @cached_property
     def by_serial(self) -> dict[str, Detector]:
         """Detector by the sensor's serial number."""

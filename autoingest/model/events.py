@@ -59,7 +59,9 @@ class Event:
             data = json.loads(fields["data"])
             if not isinstance(data, dict):
                 raise TypeError("its data are no object")
-            return cls(position, fields["id"], fields["type"], fields["subject"], float(fields["time"]), data)
+            return cls(
+                position, fields["id"], fields["type"], fields["subject"], float(fields["time"]), with_times(data)
+            )
         except (KeyError, TypeError, ValueError) as err:
             raise ValueError(f"entry {position} is no event: {type(err).__name__}: {err}") from None
 
@@ -77,7 +79,20 @@ class Event:
             "source": source,
             "type": TYPE_PREFIX + self.type,
             "subject": self.subject,
-            "time": datetime.fromtimestamp(self.time, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "time": rfc3339(self.time),
             "datacontenttype": "application/json",
             "data": self.data,
         }
+
+
+def rfc3339(seconds: float) -> str:
+    """Return a time, in epoch seconds, in the form of RFC 3339 with milliseconds."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def with_times(data: dict[str, Any]) -> dict[str, Any]:
+    """Return the data of an event whose ``times``, epoch seconds in Redis, have the form of RFC 3339."""
+    times = data.get("times")
+    if isinstance(times, dict):
+        data["times"] = {name: None if value is None else rfc3339(float(value)) for name, value in times.items()}
+    return data

@@ -5,14 +5,12 @@ Notifications can be lost for good: this finds the images that nobody announced,
 
 from __future__ import annotations
 
-import codecs
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
-import orjson
 import redis.asyncio
 import structlog
 
@@ -20,13 +18,13 @@ from .. import instruments
 from ..app.config import Config
 from ..butler.messages import ButlerExposure
 from ..butler.reader import ButlerReader, open_reader
-from ..errors import TransientError
 from ..model.objects import CAMERA_CODES, ExposureObject
 from ..queue.file_status import file_statuses, replaced
 from ..queue.intake import Intake
 from ..queue.pending_visits import note_pending
 from ..queue.site import check_site
 from ..store.listing import Listing, exposure_prefixes, is_lfa, open_listing
+from .expected import all_detectors, listed_detectors
 from .exposures import StoredExposure, stored_exposures
 from .object_filter import ObjectFilter, StoredFile
 from .verdict import ExposureReport
@@ -239,38 +237,10 @@ def _is_in(image: StoredFile, known: ButlerExposure | None) -> bool:
 
 async def _expected(listing: Listing, exposure: StoredExposure) -> set[str] | None:
     """Return the names of an exposure's detectors: its list of them, else all of the camera."""
-    every = None
-    if exposure.instrument in instruments.names():
-        every = set(instruments.get(exposure.instrument).detector_ids)
-        if every <= exposure.detectors:
-            return every
-    if exposure.expected_key is None:
+    if exposure.instrument not in instruments.names():
+        return None
+    every = set(all_detectors(exposure.instrument))
+    if every <= exposure.detectors or exposure.expected_key is None:
         return every
-    try:
-        names = expected_sensors(await listing.read(exposure.expected_key) or b"")
-        if unknown := sorted(names - every) if every else []:
-            raise ValueError(f"{exposure.instrument} has no detector {unknown[0]!r}")
-        return names
-    except (TransientError, ValueError) as err:
-        log.warning(
-            "list of expected sensors is left aside, all are expected", bucket=listing.bucket,
-            key=exposure.expected_key, error=str(err),
-        )  # fmt: skip
-        return every
-
-
-def expected_sensors(content: bytes) -> set[str]:
-    """Return the names of detectors in an exposure's list of them.
-
-    Raises
-    ------
-    ValueError
-        If it is not an object or array of strings, or is empty.
-    """
-    message = orjson.loads(content.removeprefix(codecs.BOM_UTF8))
-    sensors = message.get("expectedSensors") if isinstance(message, dict) else None
-    if not isinstance(sensors, dict | list) or not sensors:
-        raise ValueError("expectedSensors is neither an object nor a list, or is empty")
-    if not all(isinstance(value, str) for value in (sensors.values() if isinstance(sensors, dict) else sensors)):
-        raise ValueError("expectedSensors holds something other than strings")
-    return set(sensors)
+    listed = await listed_detectors(listing, exposure.expected_key, exposure.instrument)
+    return every if listed is None else set(listed)

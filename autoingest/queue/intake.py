@@ -179,6 +179,7 @@ def _arguments(notice: Notice, obj: ExposureObject | LfaObject, from_kafka: bool
         _identity(notice), notice.etag or "", "" if notice.size is None else str(notice.size),
         "" if notice.created is None else repr(notice.created), day, number,
         "1" if notice.demanded else "", keys.from_kafka(notice.path) if from_kafka else "",
+        obj.instrument if day and isinstance(obj, ExposureObject) else "",
     )  # fmt: skip
 
 

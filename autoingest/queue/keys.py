@@ -12,6 +12,9 @@ FILE_EXPIRY = 7 * 86400
 CANARY_EXPIRY = 3600
 """Seconds that arrived test objects (canaries) are kept after the last one; their sender removes its own at once."""
 
+PROGRESS_EXPIRY = 7 * 86400
+"""Seconds that the progress of an exposure is kept after its last change."""
+
 FROM_KAFKA_EXPIRY = 86400
 """Seconds that `from_kafka` is kept."""
 
@@ -101,23 +104,24 @@ ARRIVALS_SINCE = "ARRIVALSSINCE"
 EVENTS = "EVENTS"
 """Stream of the events of exposures: fields ``id``, ``type``, ``subject``, ``time`` and ``data``."""
 
-FILE_EVENTS = "FILEEVENTS"
+FILE_EVENTS = "EVENTSOFFILES"
 """Stream of the events of single files, with the same fields."""
 
 
 def progress(bucket: str, obs_id: str) -> str:
-    """Hash: which detectors of an exposure are expected and in the Butler, and what its events say of it.
+    """Hash: which detectors of an exposure are expected and in the Butler, and what its events have told.
 
-    ``exposure`` (JSON, as in the events), ``folder``, ``visit`` (``none``, ``owed``, ``defined``), ``e:{raft_sensor}``
-    (expected: ``science``, ``wavefront`` or ``guider``), ``d:{raft_sensor}`` (in the Butler: eTag), ``f:{raft_sensor}``
-    (dead letter: reason), ``expected_from`` (``file`` or ``camera``), ``missing`` (number of expected detectors that
-    are not in the Butler), ``revision``, ``state`` (``complete`` or nothing) and times in epoch seconds.
+    ``since`` (epoch seconds of the first notice), ``instrument``, ``day_obs``, ``folder``, ``exposure`` (its record as
+    JSON), ``id``, ``visit`` (``none``, ``owed``, ``defined``), ``expected_from`` (``file`` or ``camera``),
+    ``expected_number``, ``expected:science``, ``expected:wavefront``, ``expected:guider`` and ``ingested`` (names of
+    detectors, separated by spaces), ``failed:{detector}`` (dead letter: its reason), ``state`` (``complete`` or
+    ``incomplete``), ``revision``, ``told:{type of event}`` and the times in the events.
     """
     return f"PROGRESS:{bucket}:{obs_id}"
 
 
 def progress_due(bucket: str) -> str:
-    """Sorted set ``{instrument}/{day_obs}/{obs_id}`` -> epoch seconds: exposures in progress, and when to look next."""
+    """Sorted set folder -> epoch seconds: exposures in progress, and when to look next what they lack."""
     return f"PROGRESSDUE:{bucket}"
 
 

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import cast
 
 import orjson
 import redis.asyncio
 import structlog
 
+from ..model.exposures import ExposureSummary
 from ..model.text import printable
 from . import keys
-from .scripts import CLAIM_PENDING_VISITS
+from .progress import SETTLE_VISITS, EventSettings
+from .scripts import CLAIM_PENDING_VISITS, head
 
 CLAIM_AT_ONCE = 50
 """Exposures that are claimed at once: about a second of the Butler's time."""
@@ -42,13 +45,19 @@ class PendingVisits:
         Bucket with its profile.
     delay
         Seconds from the first attempt to the second; doubles with each, up to `LONGEST_DELAY`.
+    events
+        Settings of the events.
     """
 
-    def __init__(self, client: redis.asyncio.Redis, bucket: str, delay: float) -> None:
+    def __init__(
+        self, client: redis.asyncio.Redis, bucket: str, delay: float, events: EventSettings | None = None
+    ) -> None:
         self._redis = client
         self._key = keys.owed(bucket)
         self._delay = delay
+        self._events = asdict(events or EventSettings(bucket))
         self._claim = client.register_script(CLAIM_PENDING_VISITS)
+        self._settle = client.register_script(SETTLE_VISITS)
 
     async def claim(self) -> list[tuple[str, int]]:
         """Return the exposures that are due, as instrument and id; no other worker gets them before the next attempt.
@@ -65,10 +74,24 @@ class PendingVisits:
                 log.warning("pending visit is invalid", key=self._key, field=printable(field))
         return exposures
 
-    async def remove(self, exposures: Iterable[tuple[str, int]]) -> None:
-        """Remove exposures whose visits are in the Butler."""
-        if fields := [pending_field(*exposure) for exposure in exposures]:
-            await self._redis.hdel(self._key, *fields)
+    async def settle(self, exposures: Iterable[tuple[str, int]], summaries: Iterable[ExposureSummary] = ()) -> None:
+        """Remove exposures whose visits are in the Butler, and tell so.
+
+        Parameters
+        ----------
+        exposures
+            Instrument and id of each.
+        summaries
+            What the Butler has of exposures whose visits were asked for.
+        """
+        order = {
+            "fields": [pending_field(*exposure) for exposure in exposures],
+            "events": self._events,
+            "exposures": [
+                (item.instrument, item.obs_id, str(item.exposure), item.json, item.visit) for item in summaries
+            ],
+        }
+        await self._settle([self._key], [*head(), orjson.dumps(order).decode()])
 
 
 async def note_pending(

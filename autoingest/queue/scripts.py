@@ -17,8 +17,21 @@ from . import keys
 TRUSTED = 2
 """Number of claims without an outcome up to which a file is trusted. With more, it is suspected of ending processes."""
 
+MAX_PROGRESS = 20_000
+"""Maximum number of exposures in progress in a bucket; beyond it, the one that is due first is no longer looked at."""
+
 _FOLDER = resources.files(__package__) / "lua"
-_SHARED: dict[str, int | str] = {"SET_ASIDE": keys.set_aside(""), "TRUSTED": TRUSTED}
+_SHARED: dict[str, int | str] = {
+    "SET_ASIDE": keys.set_aside(""),
+    "TRUSTED": TRUSTED,
+    "EVENTS": keys.EVENTS,
+    "FILE_EVENTS": keys.FILE_EVENTS,
+    "PROGRESS": "PROGRESS:",
+    "PROGRESS_DUE": keys.progress_due(""),
+    "PROGRESS_DAY": "PROGRESSDAY:",
+    "PROGRESS_EXPIRY": keys.PROGRESS_EXPIRY,
+    "MAX_PROGRESS": MAX_PROGRESS,
+}
 
 
 def load(name: str, **constants: int | str) -> str:

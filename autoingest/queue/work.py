@@ -12,23 +12,30 @@ import asyncio
 import math
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal, cast
 
+import orjson
 import redis.asyncio
 
 from ..errors import MetadataError, UnknownObjectError
-from ..model.objects import LfaObject, parse
+from ..model.exposures import ExposureSummary
+from ..model.objects import ExposureObject, LfaObject, parse
 from ..model.text import exception_text
 from . import keys
 from .connection import health, is_safe
 from .pending_visits import pending_field
+from .progress import EventSettings
 from .scripts import ACKNOWLEDGE, CLAIM, COUNT_TRIALS, DEFER, FAIL, GIVE_BACK, RENEW, head
 from .site import ForeignQueueError, site_of
 from .statistics import counted_as
 
 EXPOSURE_KNOWN_EXPIRY = 86400
 """Seconds for which Redis remembers that an exposure is in the Butler."""
+
+
+LONGEST_DESCRIPTION = 256
+"""Characters of the description in a file's event, as in the field's event imageInOODS."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +79,12 @@ class Done:
     """Day of the statistics; empty if it is not counted."""
     obs_id: str | None
     """obs_id of the exposure that the Butler therefore knows, if any."""
+    camera: str = ""
+    """Instrument of the exposure; empty if the file belongs to none."""
+    detector: str = ""
+    """Full name of its detector; empty if it has none."""
+    replaces: bool = False
+    """Whether another version of the file was in the Butler."""
 
 
 class WorkQueue:
@@ -95,6 +108,8 @@ class WorkQueue:
         Repository that the queue must belong to; the first worker sets it.
     max_dead
         Maximum number of complete dead letters.
+    events
+        Settings of the events.
     """
 
     def __init__(
@@ -106,6 +121,7 @@ class WorkQueue:
         record_expiry: float = keys.FILE_EXPIRY,
         repo: str = "",
         max_dead: int = 100_000,
+        events: EventSettings | None = None,
     ) -> None:
         if not name or ":" in name:
             raise ValueError(f"worker's name {name!r} is empty or holds a colon")
@@ -117,6 +133,7 @@ class WorkQueue:
         self._lease_ms = max(1, round(lease * 1000))
         self._site = site_of(repo)
         self._max_dead = max_dead
+        self._events = asdict(events or EventSettings(bucket))
         self._record_expiry = max(1, round(record_expiry))
         self._head = head(name)
         self._queue = keys.queue(bucket)
@@ -214,7 +231,10 @@ class WorkQueue:
         return bool(await self._renew([self._list, self._lease], [self._lease_ms]))
 
     async def ingested(
-        self, done: Sequence[Done], pending_visits: Mapping[tuple[str, int], str] | None = None
+        self,
+        done: Sequence[Done],
+        pending_visits: Mapping[tuple[str, int], str] | None = None,
+        exposures: Mapping[str, ExposureSummary] | None = None,
     ) -> list[str]:
         """Acknowledge files, count them, and wake the files that wait for their exposures.
 
@@ -224,6 +244,8 @@ class WorkQueue:
             The files.
         pending_visits
             Exposures, by instrument and id, whose visits could not be defined, each with the error.
+        exposures
+            The files' exposures, by the obs_id in their paths.
 
         Returns
         -------
@@ -231,28 +253,31 @@ class WorkQueue:
             Those that are ingested now. A file that was announced again since its claim is on the queue, or with a
             worker, for its new version, and is queued again if two workers have written different versions.
         """
-        visits = [
-            text
-            for key, exception in (pending_visits or {}).items()
-            for text in (pending_field(*key), exception_text(exception))
-        ]
-        files = [
-            text
-            for item in done
-            for text in (
-                item.claim.path, item.claim.token, item.etag or "", "" if item.size is None else item.size,
-                item.instrument, item.day_obs, item.obs_id or "",
-            )
-        ]  # fmt: skip
-        prefixes = [
-            keys.ingested(self.bucket, ""),
-            keys.exposure_known(self.bucket, ""),
-            keys.waiting_for(self.bucket, ""),
-        ]
-        reply = await self._acknowledge(
-            [self._list, self._queue, self._waiting, self._owed],
-            [*self._head, *prefixes, EXPOSURE_KNOWN_EXPIRY, len(visits), self._record_expiry, *visits, *files],
-        )
+        order = {
+            "ingested": keys.ingested(self.bucket, ""),
+            "known": keys.exposure_known(self.bucket, ""),
+            "waiting_for": keys.waiting_for(self.bucket, ""),
+            "known_expiry": EXPOSURE_KNOWN_EXPIRY,
+            "record_expiry": self._record_expiry,
+            "owed": [
+                (pending_field(*key), exception_text(exception)) for key, exception in (pending_visits or {}).items()
+            ],
+            "events": self._events,
+            "exposures": [
+                (item.instrument, obs_id, str(item.exposure), item.json, item.visit)
+                for obs_id, item in (exposures or {}).items()
+            ],
+            "files": [
+                (
+                    item.claim.path, item.claim.token, item.etag or "", "" if item.size is None else str(item.size),
+                    item.instrument, item.day_obs, item.obs_id or "", item.camera, item.detector,
+                    "" if item.claim.created is None else repr(item.claim.created), "1" if item.replaces else "",
+                )
+                for item in done
+            ],
+        }  # fmt: skip
+        lists = [self._list, self._queue, self._waiting, self._owed]
+        reply = await self._acknowledge(lists, [*self._head, orjson.dumps(order).decode()])
         return cast(list[str], reply)
 
     async def defer(
@@ -285,7 +310,15 @@ class WorkQueue:
         return cast(Literal["waiting", "queued", "lost"], reply)
 
     async def failed(
-        self, claim: Claimed, reason: str, exception: str, *, max_attempts: int, delay: float, over: float = 0.0
+        self,
+        claim: Claimed,
+        reason: str,
+        exception: str,
+        *,
+        max_attempts: int,
+        delay: float,
+        over: float = 0.0,
+        detector: str = "",
     ) -> Literal["retry", "dead", "forgotten", "lost"]:
         """Count a failed attempt; the file is retried later, or becomes a dead letter.
 
@@ -304,6 +337,8 @@ class WorkQueue:
         over
             Minimum seconds between the first failure and the dead letter, however many attempts fail. Attempts are then
             at most a quarter of it apart.
+        detector
+            Full name of the file's detector, for its events; empty if it has none.
 
         Returns
         -------
@@ -311,20 +346,28 @@ class WorkQueue:
             ``lost`` if the claim was no longer valid; ``forgotten`` if the file is not in the store and there
             are too many dead letters.
         """
-        instrument, day, received = _statistics(claim.path, self.bucket)
+        obj = _object(claim.path)
+        instrument, day, received = _statistics(obj, self.bucket)
         field = "md_fail_exc" if reason == MetadataError.reason else "ing_fail_exc"
+        camera = obj.instrument if isinstance(obj, ExposureObject) else ""
+        code, what = (2, "metadata failure") if reason == MetadataError.reason else (1, "ingest failure")
+        told = {
+            "events": self._events, "camera": camera, "detector": detector, "code": code,
+            "description": f"{what}: {exception_text(exception)}"[:LONGEST_DESCRIPTION],
+        }  # fmt: skip
         reply = await self._fail(
             [self._list, self._waiting, self._dead, keys.failed(self.bucket, instrument)],
             [
                 *self._head, claim.path, claim.token, reason, exception_text(exception), field, max_attempts, delay,
                 day, received, over, self._max_dead,
+                orjson.dumps(told).decode(),
             ],
         )  # fmt: skip
         return cast(Literal["retry", "dead", "forgotten", "lost"], reply)
 
-    async def give_up(self, claim: Claimed, reason: str, exception: str) -> bool:
+    async def give_up(self, claim: Claimed, reason: str, exception: str, detector: str = "") -> bool:
         """Make a file a dead letter at once; False if the claim was no longer valid."""
-        return await self.failed(claim, reason, exception, max_attempts=0, delay=0) == "dead"
+        return await self.failed(claim, reason, exception, max_attempts=0, delay=0, detector=detector) == "dead"
 
     async def count_process_ends(self, claims: Sequence[Claimed], least: int = 0) -> list[int]:
         """Count that a process ended while writing these files; the count becomes at least `least`.
@@ -374,13 +417,16 @@ def seconds(text: str | None) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _statistics(path: str, bucket: str) -> tuple[str, str, str]:
-    """Return the arguments by which a failed file is counted: day and the key that must exist; or empty ones."""
+def _object(path: str) -> ExposureObject | LfaObject | None:
     try:
-        obj = parse(path)
+        return parse(path)
     except UnknownObjectError:
-        return "", "", ""
-    instrument, day = counted_as(obj)
+        return None
+
+
+def _statistics(obj: ExposureObject | LfaObject | None, bucket: str) -> tuple[str, str, str]:
+    """Return the arguments by which a failed file is counted: day and the key that must exist; or empty ones."""
+    instrument, day = counted_as(obj) if obj else ("", "")
     if not instrument:
         return "", "", ""
     return instrument, day, keys.received_by_instrument(bucket, instrument) if isinstance(obj, LfaObject) else ""

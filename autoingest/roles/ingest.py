@@ -21,6 +21,7 @@ from ..errors import ConfigurationError, TransientError
 from ..queue.connection import REDIS_AWAY, health
 from ..queue.pending_visits import PendingVisits
 from ..queue.presence import GroupKeys
+from ..queue.progress import event_settings
 from ..queue.reclaim import Reclaimer
 from ..queue.site import ForeignQueueError, check_site
 from ..queue.status import unfinished, waiting_files
@@ -110,6 +111,7 @@ class IngestRole:
                             settings.record_expiry,
                             settings.repo,
                             settings.max_dead,
+                            event_settings(self._config.events, bucket),
                         )
                         worker = BatchWorker(queue, butler, self._reader, groups, self._webhook, settings)
                         tasks.create_task(worker.run(stop))
@@ -156,7 +158,7 @@ class IngestRole:
     async def _define_owed(self, butler: ButlerProcess, bucket: str, stop: asyncio.Event) -> None:
         """Define owed visits when they are due, until `stop` is set."""
         settings = self._config.ingest
-        pending = PendingVisits(self._redis, bucket, settings.visit_retry)
+        pending = PendingVisits(self._redis, bucket, settings.visit_retry, event_settings(self._config.events, bucket))
         interval = min(OWED_INTERVAL, settings.visit_retry)
         state, user = health(self._redis), f"owed visits of {bucket}"
         while not stop.is_set():
@@ -186,7 +188,7 @@ class IngestRole:
             return
         still = {(visit.instrument, visit.exposure_id) for visit in result.owed}
         defined = [exposure for exposure in exposures if exposure not in still]
-        await pending.remove(defined)
+        await pending.settle(defined, result.exposures)
         for instrument, _ in result.visits:
             metrics.VISITS.labels(instrument).inc()
         log.info("owed visits looked at", bucket=bucket, settled=len(defined), owed=len(still))

@@ -340,7 +340,8 @@ class BatchWorker:
         outcomes = list(zip(group.files, result.files, strict=True))
         for file, item in outcomes:
             file.result = item
-        await self._outcomes.acknowledge([file for file, item in outcomes if item.outcome == "ingested"], result.owed)
+        ingested = [file for file, item in outcomes if item.outcome == "ingested"]
+        await self._outcomes.acknowledge(ingested, result.owed, result.exposures)
         for file, item in outcomes:
             if item.outcome == "waiting":
                 await self._outcomes.wait_for_exposure(file.claim, item.obs_id)

@@ -16,9 +16,15 @@ from autoingest.app.config import LoggingConfig
 from autoingest.butler.channel import pack, read, send, write
 from autoingest.butler.engine import BatchResult, FileResult, OwedVisit
 from autoingest.butler.messages import Batch, ButlerExposure, DefineVisits, FoundExposures, Setup, Started
+from autoingest.model.exposures import ExposureSummary, Span
 from autoingest.store.fits import BLOCK, CARD, parse_header
 from testing import exposures
 from testing.examples import number
+
+SUMMARY = ExposureSummary(
+    "LSSTCam", "o", 1, 20250714, 1, "g", 0, "science", None, None, "Ω", "i_39", None,
+    Span("2025-07-14T00:00:00.000", None), (1, 91), "/r", ("LSSTCam/raw/all",), "owed",
+)  # fmt: skip
 
 
 def sent(message: object, *kinds: type) -> Any:
@@ -40,13 +46,18 @@ def sent(message: object, *kinds: type) -> Any:
         ),
         DefineVisits([("LSSTCam", 2025071400001)], 0.5),
         BatchResult(
-            [FileResult("p", "failed", "LSSTCam", 1, "o", 2, True, False, "metadata", "é\0\ud7ff")],
+            [FileResult("p", "failed", "LSSTCam", 1, "o", 2, "R22_S11", True, False, "metadata", "é\0\ud7ff")],
             [("LSSTCam", 5)],
             [OwedVisit("LATISS", 6, "X: y")],
             [("LSSTCam", "can_see_sky")],
+            [SUMMARY],
         ),
         FoundExposures(
-            [ButlerExposure("LSSTCam", 1, "o", {"b/k": -1}, frozenset({("R22_S11", True), ("R22_S12", False)}), "owed")]
+            [
+                ButlerExposure(
+                    "LSSTCam", 1, "o", {"b/k": -1}, frozenset({("R22_S11", True), ("R22_S12", False)}), "owed", SUMMARY
+                )
+            ]
         ),
     ],
     ids=lambda message: type(message).__name__,

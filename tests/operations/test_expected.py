@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from autoingest.operations.reconcile import expected_sensors
+from autoingest.operations.expected import expected_sensors
 from autoingest.store.listing import LARGEST_CONTENT
 from testing.exposures import DAY_OBS, obs_id
 

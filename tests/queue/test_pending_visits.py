@@ -47,8 +47,8 @@ async def test_noted_with_the_acknowledgement_and_kept_until_settled(redis_clien
     assert claimed["since"] == noted["since"]
     assert claimed["due"] == pytest.approx(time.time() + 100, abs=5)
 
-    await owed.remove([EXPOSURE])
-    await owed.remove([])
+    await owed.settle([EXPOSURE])
+    await owed.settle([])
     assert not await redis_client.exists(keys.owed(BUCKET))
     assert await owed.claim() == []
 

@@ -11,7 +11,7 @@ from autoingest.queue import scripts
 
 FOLDER = resources.files("autoingest.queue") / "lua"
 NAMES = sorted(file.name.removesuffix(".lua") for file in FOLDER.iterdir())
-SHARED = {"common", "record", "safe"}
+SHARED = {"common", "progress", "record", "safe"}
 
 
 def split(name: str) -> tuple[str, str]:

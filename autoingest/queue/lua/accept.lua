@@ -1,11 +1,11 @@
 -- ARGV: (head), JSON: for each notice a list of texts, empty if unknown: its queue, dead letters, waiting,
 --   prefix of the workers' lists, REC, RECINSTR, MAXSEQ, set of the counted instruments of the annex, path,
 --   event's identity, eTag, size, created, day of the statistics, sequence number, 1 if an operator demands it, key to
---   set because it came from Kafka
+--   set because it came from Kafka, camera of its exposure
 -- Result: for each notice 1 if the path is on the queue because of it, 0 if it is a duplicate; and twice the number of
 --   events of this path that were forgotten to make room. It ends early, before the next notice, once it has searched
 --   long queues for `MAX_STEPS` entries.
--- Include: common
+-- Include: common, progress
 -- Constants: MAX_ANNEX_INSTRUMENTS, MAX_EVENTS, MAX_STEPS, FROM_KAFKA_EXPIRY
 
 -- Whether an instrument of the annex is among the first MAX_ANNEX_INSTRUMENTS.
@@ -33,19 +33,30 @@ local function forget(record)
   return number
 end
 
-local time, result, steps = now(), {}, 0
+local time, result, steps, opened = now(), {}, 0, {}
+
+-- Begin the progress of an exposure, once in a call.
+local function open_exposure(path, camera)
+  local exposure = exposure_of_path(path, camera)
+  if exposure and not opened[exposure.folder] then
+    opened[exposure.folder] = true
+    local settings = {bucket = string.match(path, '^[^/]+')}
+    open_progress(settings, exposure, progress_key(settings, exposure), time)
+  end
+end
+
 for i, notice in ipairs(cjson.decode(ARGV[4])) do
   if steps >= MAX_STEPS then
     break
   end
   local queue, dead, waiting, workers, day_count, instrument_count, highest, annex, path, event, etag, size, created,
-    day, number, demanded, from_kafka = unpack(notice)
+    day, number, demanded, from_kafka, camera = unpack(notice)
   local record = FILE .. path
   local counter = highest ~= '' and highest or record
   local err = i == 1 and refused({
     {'HMGET', record, 'x'}, {'LPOS', queue, 'x'}, {'LPUSH', queue, 'x'}, {'ZREM', waiting, 'x'}, {'HDEL', dead, 'x'},
     {'HDEL', record, 'x'}, {'HSET', record, 'x', 'x'}, {'EXPIRE', record, '1'}, {'GET', counter}, {'SET', counter, '1'},
-  })
+  }) or i == 1 and refused_progress(string.match(path, '^[^/]+'))
   if err then
     return err
   end
@@ -114,6 +125,9 @@ for i, notice in ipairs(cjson.decode(ARGV[4])) do
     end
   elseif #fields > 0 then
     mark(path, unpack(fields))
+  end
+  if camera ~= '' then
+    open_exposure(path, camera)
   end
   if from_kafka ~= '' then
     redis.call('SET', from_kafka, '1', 'NX', 'EX', FROM_KAFKA_EXPIRY)

@@ -1,11 +1,12 @@
 -- KEYS: worker's list, waiting, dead letters, count of failed attempts
 -- ARGV: (head), path, claim, reason, exception, record's field for the exception, most attempts, delay in seconds after
 --   the first attempt, day_obs or nothing, key that must exist for the attempt to be counted, or nothing, seconds from
---   the first failure before which it is not dead, dead letters that are kept in full
+--   the first failure before which it is not dead, dead letters that are kept in full, JSON of an object with `events` (see
+--   `progress`), `camera` and `detector` (names, or nothing), and `code` and `description` of the event
 -- Result: retry, dead, forgotten, or lost (the claim is no longer valid). When the limit of complete dead letters is
 --   reached, further ones have no exception, and a file that is not in the store is forgotten: if it is there after all,
 --   an event or a reconciliation queues it again.
--- Include: common
+-- Include: common, progress
 
 local path = ARGV[4]
 if not holds(KEYS[1], path, ARGV[5]) then
@@ -43,6 +44,16 @@ else
     }))
     mark(path, 'state', 'dead')
     outcome = 'dead'
+    local told = cjson.decode(ARGV[15])
+    local exposure = told.camera ~= '' and exposure_of_path(path, told.camera)
+    if exposure then
+      local key = progress_key(told.events, exposure)
+      tell_file(told.events, exposure, path, told.detector, first, told.code, told.description)
+      if told.detector ~= '' then
+        open_progress(told.events, exposure, key, time)
+        use('HSET', key, 'failed:' .. told.detector, ARGV[6])
+      end
+    end
   end
 end
 use('LREM', KEYS[1], -1, path)
