@@ -25,9 +25,9 @@ from .secrets import REDIS_PASSWORD
 CONFIG_VARIABLE = "AUTOINGEST_CONFIG"
 """Environment variable that names the configuration file."""
 
-Role = Literal["enqueue", "ingest", "idle", "presence", "reconcile"]
-ROLES: tuple[Role, ...] = ("enqueue", "ingest", "idle", "presence", "reconcile")
-DEFAULT_ROLES = ROLES[:4]
+Role = Literal["enqueue", "ingest", "idle", "presence", "events", "reconcile"]
+ROLES: tuple[Role, ...] = ("enqueue", "ingest", "idle", "presence", "events", "reconcile")
+DEFAULT_ROLES = ROLES[:5]
 
 EngineName = Literal["native", "stack"]
 Grouping = Literal["one-to-one", "one-to-one-and-by-counter", "none"]
@@ -365,8 +365,25 @@ class PresenceConfig(Block):
     arrivals."""
 
 
+class EventsListen(Listen):
+    """Address, TLS and connection limits of the listener of events."""
+
+    max_connections: Annotated[int, Field(ge=1)] = 2500
+    """Like that of other listeners, but higher by default: each client of a stream has a connection."""
+
+
 class EventsConfig(Block):
-    """Events: what has happened to exposures and files, told to those who listen."""
+    """Role events: tells what has happened to exposures and files."""
+
+    listen: EventsListen = EventsListen(port=8003)
+    """Listener for ``GET /events`` and ``GET /exposures``."""
+
+    unauthenticated: bool = False
+    """Whether no token is needed. Otherwise it needs one of ``AUTOINGEST_READ_TOKEN``: pointings of embargoed exposures
+    are confidential."""
+
+    source: Annotated[str, Field(pattern=r"^\S+$")] = "/autoingest"
+    """Names this site in events, such as ``/autoingest/summit``."""
 
     keep: Annotated[int, Field(ge=100)] = 30_000
     """Number of events of exposures that Redis keeps, 1.3 kB each: about a week. A reader that falls further behind

@@ -68,6 +68,10 @@ def build_role(
             from ..roles.presence import PresenceRole
 
             return PresenceRole(config, client)
+        case "events":
+            from ..roles.events import EventsRole
+
+            return EventsRole(config, client)
         case "reconcile":
             from ..roles.reconcile import ReconcileRole
 

@@ -45,6 +45,8 @@ def fit(config: Config, roles: Sequence[Role], limit: int) -> Config:
     listens = {"admin": config.admin.listen}
     if "enqueue" in roles and config.enqueue.listen:
         listens["enqueue"] = config.enqueue.listen
+    if "events" in roles:
+        listens["events"] = config.events.listen
     if "presence" in roles:
         listens["presence"] = config.presence.listen
     others = OTHERS + config.redis.max_connections

@@ -115,6 +115,14 @@ EXPOSURES_INCOMPLETE = Counter(
     registry=REGISTRY,
 )  # fmt: skip
 
+EVENT_CLIENTS = Gauge("autoingest_event_clients", "Open streams of server-sent events", registry=REGISTRY)
+EVENT_GAPS = Counter(
+    "autoingest_event_gaps",
+    "Times that a reader of events was too far behind, by reader",
+    ["reader"],
+    registry=REGISTRY,
+)
+
 RECONCILED = Gauge(
     "autoingest_reconcile_exposures", "Exposures of the last reconciliation, by verdict", ["bucket", "verdict"],
     registry=REGISTRY,

@@ -129,7 +129,9 @@ class ButlerProcess:
             data = pack(request)
         written = await self._request(data, request, begin) if request.files else BatchResult()
         results = {result.path: result for result in written.files} | refused
-        return BatchResult([results[file.path] for file in files], written.visits, written.owed, written.kept)
+        return BatchResult(
+            [results[file.path] for file in files], written.visits, written.owed, written.kept, written.exposures
+        )
 
     async def define_visits(self, exposures: Sequence[Key], timeout: float) -> BatchResult:  # noqa: ASYNC109 - as above
         """Define the missing visits of stored exposures; see `autoingest.butler.engine.Engine.define_visits`.

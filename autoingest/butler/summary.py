@@ -53,4 +53,9 @@ def summary(record: DimensionRecord, visits: Visits, repo: str, visit: VisitStat
 
 
 def _isot(time: Any) -> str | None:
-    return None if time is None else str(time.tai.isot)
+    """Return a time of astropy in TAI, to a millisecond."""
+    if time is None:
+        return None
+    rounded = time.tai.copy()
+    rounded.precision = 3
+    return str(rounded.isot)

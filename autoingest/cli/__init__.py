@@ -20,7 +20,7 @@ TRACEBACK = 10
 """Number of innermost calls that the traceback of an internal error shows."""
 
 _COMMANDS = {
-    "run": ("autoingest.cli.run", "run", "Run roles: enqueue, ingest, idle, presence, reconcile."),
+    "run": ("autoingest.cli.run", "run", "Run roles: enqueue, ingest, idle, presence, events, reconcile."),
     "demo": ("autoingest.cli.demo", "demo", "Take a simulated exposure from its notifications to the Butler."),
     "simulate": ("autoingest.cli.simulate", "simulate", "Simulate a camera: write exposures, send notifications."),
     "queue": ("autoingest.cli.queue", "queue", "Inspect queues; requeue or drop dead letters."),

@@ -21,10 +21,10 @@ from .output import echo
 @click.option("--config", "config_file", envvar=CONFIG_VARIABLE, type=click.Path(path_type=Path),
               help=f"YAML file; by default the one that {CONFIG_VARIABLE} names. Without either, a development set-up "
               "with its own servers is started; its data is in ./autoingest-data.")  # fmt: skip
-@click.option("--port", type=click.IntRange(1, 65533), default=8000, help="Port for notifications in the development "
-              "set-up; presence and health use the next two.")  # fmt: skip
-@click.option("--roles", help="Comma-separated subset of enqueue,ingest,idle,presence,reconcile; by default as in the "
-              "configuration.")  # fmt: skip
+@click.option("--port", type=click.IntRange(1, 65532), default=8000, help="Port for notifications in the development "
+              "set-up; presence, health and events use the next three.")  # fmt: skip
+@click.option("--roles", help="Comma-separated subset of enqueue,ingest,idle,presence,events,reconcile; by default "
+              "as in the configuration.")  # fmt: skip
 @click.option("--once", is_flag=True, help="End when all work is done.")
 def run(config_file: Path | None, port: int, roles: str | None, once: bool) -> None:
     """Run roles until SIGTERM or Ctrl-C.
@@ -63,6 +63,7 @@ _DEVELOPMENT = """\
 Development set-up in ./{data}, kept between runs:
   notifications  POST http://127.0.0.1:{config.enqueue.listen.port}/notify
   presence       GET  http://127.0.0.1:{config.presence.listen.port}/presence/LSSTCam/GROUP/SNAP/R22_S11
+  events         GET  http://127.0.0.1:{config.events.listen.port}/events
   health         GET  http://127.0.0.1:{config.admin.listen.port}/readyz
   repository     {config.ingest.repo}
   configuration  {data}/config.yaml, which commands such as `autoingest queue status` find in this folder

@@ -29,7 +29,7 @@ def development(data: Path, *, first_port: int | None, quiet: bool = False) -> I
     data
         Folder for everything; its content is kept between runs.
     first_port
-        Port for notifications; presence and health take the next two. `None` chooses free ones.
+        Port for notifications; presence, health and events take the next three. `None` chooses free ones.
     quiet
         Whether only warnings are logged.
 
@@ -51,7 +51,7 @@ def development(data: Path, *, first_port: int | None, quiet: bool = False) -> I
         data.mkdir(parents=True, exist_ok=True)
         stack.enter_context(_alone(data))
         embedded.keep_private(data)
-        notify_port, presence_port, admin_port = _ports(first_port)
+        notify_port, presence_port, admin_port, events_port = _ports(first_port)
         redis_url = stack.enter_context(embedded.valkey(data / "valkey"))
         endpoint = stack.enter_context(embedded.s3(data / "s3", buckets=[BUCKET]))
         os.environ.update(S3_ENVIRONMENT, S3_ENDPOINT_URL=endpoint)
@@ -65,6 +65,7 @@ def development(data: Path, *, first_port: int | None, quiet: bool = False) -> I
             "ingest": {"repo": str(repo)},
             "idle": {"interval": 1.0},
             "presence": {"listen": {"host": "127.0.0.1", "port": presence_port}, "unauthenticated": True},
+            "events": {"listen": {"host": "127.0.0.1", "port": events_port}, "unauthenticated": True},
             "admin": {"listen": {"host": "127.0.0.1", "port": admin_port}},
         }
         if first_port is not None:
@@ -88,14 +89,14 @@ def _alone(data: Path) -> Iterator[None]:
         yield
 
 
-def _ports(first: int | None) -> tuple[int, int, int]:
+def _ports(first: int | None) -> tuple[int, int, int, int]:
     """Choose the listeners' ports before anything starts, so that a port in use is reported at once."""
     if first is None:
-        return 0, 0, 0
-    for port in range(first, first + 3):
+        return 0, 0, 0, 0
+    for port in range(first, first + 4):
         if embedded.listens(port):
             raise ConfigurationError(
                 f"port {port} is in use; stop the program that listens there, or use other ports: "
-                f"autoingest run --port {first + 1000} uses {first + 1000} to {first + 1002}"
+                f"autoingest run --port {first + 1000} uses {first + 1000} to {first + 1003}"
             )
-    return first, first + 1, first + 2
+    return first, first + 1, first + 2, first + 3

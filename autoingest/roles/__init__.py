@@ -14,7 +14,7 @@ class Role(Protocol):
     """
 
     name: str
-    """``enqueue``, ``ingest``, ``idle``, ``presence`` or ``reconcile``."""
+    """``enqueue``, ``ingest``, ``idle``, ``presence``, ``events`` or ``reconcile``."""
 
     async def start(self) -> None:
         """Bind listeners and prepare what `run` needs.

@@ -14,7 +14,6 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-import orjson
 import structlog
 from aiohttp import web
 
@@ -24,6 +23,7 @@ from ..app.secrets import PRESENCE_TOKEN, READ_TOKEN, tokens
 from ..errors import AutoingestError, MetadataError
 from ..http.answers import answer
 from ..http.listener import Route
+from ..http.sse import COMMENT, COMMENT_INTERVAL, EventResponse, message
 from ..http.tokens import Secrets
 from ..model.objects import parse_obs_id
 from ..queue.arrivals import BEFORE, FIRST, Arrivals, Arrived, Cursor, Group, Waiter, cursor_of
@@ -31,12 +31,6 @@ from ..queue.connection import REDIS_AWAY
 
 LONGEST_WAIT = 15.0
 """Longest time in seconds that a request may wait; Prompt Processing's own limit for a call."""
-
-COMMENT_INTERVAL = 15.0
-"""Seconds between two comments in a stream, by which both sides notice a broken connection."""
-
-READ_PATIENCE = 30.0
-"""Seconds for which the client of a stream may leave it unread; after that its connection is closed."""
 
 MAX_GROUP = 256
 """Maximum length of a group's name."""
@@ -157,25 +151,13 @@ class PresenceV2:
         after = question.after
         if (last := request.headers.get("Last-Event-ID")) is not None:
             after = cursor_of(last) or after
-        response = web.StreamResponse(
-            headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        )
         with self._waiter(question) as waiter:
             group = await self._read(question)
-            await response.prepare(request)
+            stream = await EventResponse.begin(request)
             while True:
                 new = sorted((item for item in _matching(group, waiter) if item.cursor > after), key=_cursor)
-                lines = [
-                    b"id: %s\nevent: arrival\ndata: %s\n\n"
-                    % (_text(item.cursor).encode(), orjson.dumps(_shown(question.instrument, item)))
-                    for item in new
-                ]
-                try:
-                    async with asyncio.timeout(READ_PATIENCE):
-                        await response.write(b"".join(lines) or b":\n\n")
-                except TimeoutError:
-                    if request.transport is not None:
-                        request.transport.abort()
+                lines = [message("arrival", _shown(question.instrument, item), _text(item.cursor)) for item in new]
+                if not await stream.send(b"".join(lines) or COMMENT):
                     break
                 if new:
                     after = new[-1].cursor
@@ -191,7 +173,7 @@ class PresenceV2:
                     group = await self._read(question)
                 except REDIS_AWAY:  # all waiters are woken when Redis is back
                     continue
-        return response
+        return stream.response
 
     def _waiter(self, question: Question) -> AbstractContextManager[Waiter]:
         return self._arrivals.waiter(question.instrument, question.group, question.detectors, question.snap)

@@ -21,11 +21,11 @@ from autoingest.butler.create import create_repository
 from autoingest.butler.native import NativeEngine
 from autoingest.client import AsyncPresenceClient, PresenceClient, PresenceError
 from autoingest.dev import embedded
+from autoingest.http import sse
 from autoingest.queue import keys
 from autoingest.queue.arrivals import Arrivals
 from autoingest.queue.connection import REDIS_AWAY, connect
 from autoingest.queue.presence import Arrival, GroupKeys
-from autoingest.roles import presence_v2
 from autoingest.roles.presence import PresenceRole
 from testing import exposures
 from testing.waiting import until
@@ -312,7 +312,7 @@ async def test_older_groups_are_looked_up_in_the_butler(
 async def test_client_that_does_not_read_its_stream_is_let_go(
     redis_client: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(presence_v2, "READ_PATIENCE", 0.2)
+    monkeypatch.setattr(sse, "READ_PATIENCE", 0.2)
     groups = GroupKeys(redis_client, 60)
     names = [f"R{raft}_S{sensor}" for raft in (21, 22, 23) for sensor in ("00", "01", "02", "10", "11", "12", "20")]
     await groups.record([image(name, seq=seq) for name in names for seq in range(100)])

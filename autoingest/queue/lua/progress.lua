@@ -92,8 +92,9 @@ local function read_progress(key)
     missing_wavefront = missing_wavefront}
 end
 
--- The data of an event: the exposure's record, as far as it is known, and its progress; `more` is further JSON.
-local function describe(exposure, found, more)
+-- The data of an event: the exposure's record, as far as it is known, and its progress; `more` is further JSON. What is missing
+-- would be a long list at the beginning, and is left out if `is_early`.
+local function describe(exposure, found, more, is_early)
   local own, times = found.own, {}
   local record = own.exposure or string.format('{"instrument":%s,"obs_id":%s,"day_obs":%d}',
     cjson.encode(exposure.instrument), cjson.encode(exposure.obs_id), tonumber(exposure.day_obs))
@@ -104,7 +105,7 @@ local function describe(exposure, found, more)
     string.sub(record, 1, -2),
     ',"expected":', own.expected_from and json_counts(found.wanted) or 'null',
     ',"ingested":', json_counts(found.got),
-    ',"missing":', own.expected_from and json_names(found.missing) or 'null',
+    is_early and '' or ',"missing":' .. (own.expected_from and json_names(found.missing) or 'null'),
     ',"failed":', json_list(found.failed),
     ',"folder":', cjson.encode('s3://' .. (own.folder or exposure.folder)),
     ',"times":{', table.concat(times, ','), '}',
@@ -115,7 +116,9 @@ end
 local function tell(settings, exposure, found, kind, number, more)
   local what = string.match(kind, '^exposure%.(.*)$') or 'visit'
   local id = table.concat({exposure.instrument, found.own.id or exposure.obs_id, what, number}, ':')
-  append(EVENTS, settings.keep, id, kind, exposure.instrument .. '/' .. exposure.obs_id, describe(exposure, found, more))
+  local is_early = kind == 'exposure.known' or kind == 'visit.defined'
+  append(EVENTS, settings.keep, id, kind, exposure.instrument .. '/' .. exposure.obs_id,
+    describe(exposure, found, more, is_early))
 end
 
 -- The event of a file; `version` distinguishes it from others of the same file. The first six names are those of the field's

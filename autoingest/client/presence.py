@@ -1,17 +1,4 @@
-"""A client for version 2 of presence, which tells what has arrived of a group.
-
-Examples
---------
-Wait for all images of a detector in a group, of however many snaps::
-
-    from autoingest.client import PresenceClient
-
-    with PresenceClient("http://presence.example:8001", token="...") as client:
-        for image in client.wait_for("LSSTCam", "2026-11-22T00:01:13.570", 94, timeout=60):
-            print(image.snap, image.uri)
-
-`AsyncPresenceClient` has the same methods as coroutines.
-"""
+"""A client for version 2 of presence, which tells what has arrived of a group."""
 
 from __future__ import annotations
 
@@ -37,8 +24,6 @@ MARGIN = 5.0
 
 PAUSE = 1.0
 """Seconds until a failed request is repeated, unless the server says otherwise."""
-
-__all__ = ["Arrivals", "AsyncPresenceClient", "Image", "PresenceClient", "PresenceError"]
 
 
 class PresenceError(Exception):
