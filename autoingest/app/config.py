@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from ..model import buckets
+from ..model.events import EXPOSURE_TYPES, EventType
 from ..model.patterns import search
 from .documents import Block, Document
 from .secrets import REDIS_PASSWORD
@@ -145,25 +146,11 @@ class RedisConfig(Block):
         return self
 
 
-class KafkaConfig(Block):
-    """Notifications from Kafka, in addition to the webhook or instead of it."""
+class KafkaConnection(Block):
+    """How Kafka is reached."""
 
     bootstrap_servers: Annotated[tuple[Annotated[str, Field(pattern=r"^\S+:\d+$")], ...], Field(min_length=1)]
     """Bootstrap brokers, each ``host:port``."""
-
-    topics: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)]
-    """Topics with the notifications. A topic that does not exist does not delay the others."""
-
-    group_id: Annotated[str, Field(min_length=1)]
-    """Consumer group. All replicas of the role must use the same group; they share the partitions."""
-
-    auto_offset_reset: Literal["earliest", "latest"] = "earliest"
-    """Where to start reading a partition if the group has no committed offset, or if the committed offset no longer
-    exists: at the first message, or at new messages only."""
-
-    check_secret: bool = False
-    """Whether records must carry one of ``AUTOINGEST_NOTIFICATION_SECRETS``, like those of the webhook. Otherwise
-    every producer that may write to the topic is trusted."""
 
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     """Whether connections are encrypted (``SSL``), and whether brokers require a user name and password (``SASL``)."""
@@ -193,6 +180,24 @@ class KafkaConfig(Block):
         if self.key_file and not self.cert_file:
             raise ValueError("keyFile needs certFile")
         return self
+
+
+class KafkaConfig(KafkaConnection):
+    """Notifications from Kafka, in addition to the webhook or instead of it."""
+
+    topics: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)]
+    """Topics with the notifications. A topic that does not exist does not delay the others."""
+
+    group_id: Annotated[str, Field(min_length=1)]
+    """Consumer group. All replicas of the role must use the same group; they share the partitions."""
+
+    auto_offset_reset: Literal["earliest", "latest"] = "earliest"
+    """Where to start reading a partition if the group has no committed offset, or if the committed offset no longer
+    exists: at the first message, or at new messages only."""
+
+    check_secret: bool = False
+    """Whether records must carry one of ``AUTOINGEST_NOTIFICATION_SECRETS``, like those of the webhook. Otherwise
+    every producer that may write to the topic is trusted."""
 
 
 class EnqueueConfig(Block):
@@ -372,6 +377,34 @@ class EventsListen(Listen):
     """Like that of other listeners, but higher by default: each client of a stream has a connection."""
 
 
+class EventsKafka(KafkaConnection):
+    """Kafka topic to which events are published."""
+
+    topic: Annotated[str, Field(min_length=1)] = "lsst.autoingest.events"
+    """Topic. The key of a message is ``{instrument}/{obs_id}``."""
+
+    types: tuple[EventType, ...] = EXPOSURE_TYPES
+    """Types of events that are published."""
+
+
+class EventsWebhook(Block):
+    """A receiver of events by HTTP."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
+    """Name of the receiver: Redis keeps its position under it."""
+
+    url: Annotated[str, Field(pattern=r"^https?://\S+$")]
+    """URL to which each event is posted as structured JSON of CloudEvents 1.0. It is signed, as the specification
+    Standard Webhooks says, if ``AUTOINGEST_WEBHOOK_SECRETS`` is set."""
+
+    types: tuple[EventType, ...] = EXPOSURE_TYPES
+    """Types of events that are posted."""
+
+    attempts: Annotated[int, Field(ge=1)] = 5
+    """Number of times that the receiver may refuse an event (4xx) until it becomes a dead letter. Outages do not
+    count."""
+
+
 class EventsConfig(Block):
     """Role events: tells what has happened to exposures and files."""
 
@@ -384,6 +417,12 @@ class EventsConfig(Block):
 
     source: Annotated[str, Field(pattern=r"^\S+$")] = "/autoingest"
     """Names this site in events, such as ``/autoingest/summit``."""
+
+    kafka: EventsKafka | None = None
+    """Kafka topic to which events are published, if any."""
+
+    webhooks: tuple[EventsWebhook, ...] = ()
+    """Receivers of events by HTTP."""
 
     keep: Annotated[int, Field(ge=100)] = 30_000
     """Number of events of exposures that Redis keeps, 1.3 kB each: about a week. A reader that falls further behind
@@ -398,6 +437,16 @@ class EventsConfig(Block):
 
     deadline: Seconds = 60.0
     """Seconds after the first notification of an exposure when an incomplete exposure is told to be incomplete."""
+
+    @field_validator("webhooks")
+    @classmethod
+    def _distinct(cls, value: tuple[EventsWebhook, ...]) -> tuple[EventsWebhook, ...]:
+        names = [webhook.name for webhook in value]
+        if repeated := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"two receivers are called {repeated[0]!r}; give each a name of its own")
+        if "kafka" in names:
+            raise ValueError("a receiver can't be called 'kafka'; choose another name")
+        return value
 
 
 class ReconcileConfig(Block):

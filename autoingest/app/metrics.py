@@ -123,6 +123,14 @@ EVENT_GAPS = Counter(
     registry=REGISTRY,
 )
 
+EVENT_LAG = Gauge(
+    "autoingest_event_lag_seconds", "Age in seconds of the oldest event that a reader has not got",
+    ["reader", "stream"], registry=REGISTRY,
+)  # fmt: skip
+EVENTS_REFUSED = Counter(
+    "autoingest_events_refused", "Events that a webhook has refused, by reader", ["reader"], registry=REGISTRY
+)
+
 RECONCILED = Gauge(
     "autoingest_reconcile_exposures", "Exposures of the last reconciliation, by verdict", ["bucket", "verdict"],
     registry=REGISTRY,

@@ -106,8 +106,6 @@ class _Parser:
         if "data" not in fields or fields.get("event") == "heartbeat":
             return None
         content = json.loads(fields["data"])
-        if fields["event"] == "gap":
-            return ReceivedEvent(fields["id"], "gap", "", "", "", content)
         return ReceivedEvent(
             fields["id"], fields["event"], content["id"], content["subject"], content["time"], content["data"]
         )

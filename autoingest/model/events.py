@@ -6,21 +6,26 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal, get_args
 
 TYPE_PREFIX = "org.rubinobs.autoingest."
 
-EXPOSURE_TYPES = (
+EventType = Literal[
     "exposure.known",
     "exposure.wavefront",
     "exposure.complete",
     "exposure.incomplete",
     "visit.defined",
-)
-"""Types of the events of exposures, without `TYPE_PREFIX`."""
+    "file.ingested",
+    "file.failed",
+]
+"""Types of events, without `TYPE_PREFIX`."""
 
-FILE_TYPES = ("file.ingested", "file.failed")
+FILE_TYPES: tuple[EventType, ...] = ("file.ingested", "file.failed")
 """Types of the events of single files, which are in a stream of their own."""
+
+EXPOSURE_TYPES: tuple[EventType, ...] = tuple(name for name in get_args(EventType) if name not in FILE_TYPES)
+"""Types of the events of exposures and visits."""
 
 CONTENT_TYPE = "application/cloudevents+json"
 
@@ -64,6 +69,15 @@ class Event:
             )
         except (KeyError, TypeError, ValueError) as err:
             raise ValueError(f"entry {position} is no event: {type(err).__name__}: {err}") from None
+
+    @classmethod
+    def gap(cls, position: str, time: float) -> Event:
+        """Return the event that tells a reader that events after a position are lost for it."""
+        data = {
+            "after": position,
+            "message": "events after this are lost; ask /exposures for the state of the exposures",
+        }
+        return cls(position, f"gap:{position}", "gap", "events", time, data)
 
     def cloud_event(self, source: str) -> dict[str, Any]:
         """Return the event as structured JSON of CloudEvents 1.0.

@@ -1,11 +1,11 @@
-"""The consumer's arguments, from the configuration."""
+"""The arguments of Kafka clients, from the configuration."""
 
 from __future__ import annotations
 
 import ssl
 from typing import Any
 
-from ..app.config import KafkaConfig
+from ..app.config import KafkaConfig, KafkaConnection
 from ..app.secrets import KAFKA_PASSWORD, kafka_password
 from ..errors import ConfigurationError
 
@@ -30,7 +30,29 @@ FETCH = 8 * 2**20
 
 
 def settings(config: KafkaConfig) -> dict[str, Any]:
-    """Return the arguments of a consumer.
+    """Return the arguments of a consumer; raises as `connection_settings` does."""
+    return {
+        "group_id": config.group_id,
+        "auto_offset_reset": config.auto_offset_reset,
+        "enable_auto_commit": False,
+        "session_timeout_ms": int(SESSION * 1000),
+        "rebalance_timeout_ms": int(SESSION * 1000),
+        "heartbeat_interval_ms": int(HEARTBEAT * 1000),
+        "max_poll_interval_ms": NEVER * 1000,
+        "fetch_max_bytes": FETCH,
+        **connection_settings(config, "enqueue.kafka"),
+    }
+
+
+def connection_settings(config: KafkaConnection, block: str) -> dict[str, Any]:
+    """Return the arguments that consumers and producers share.
+
+    Parameters
+    ----------
+    config
+        How Kafka is reached.
+    block
+        Name of the configuration block, for messages.
 
     Raises
     ------
@@ -40,46 +62,38 @@ def settings(config: KafkaConfig) -> dict[str, Any]:
     return {
         "bootstrap_servers": list(config.bootstrap_servers),
         "client_id": "autoingest",
-        "group_id": config.group_id,
-        "auto_offset_reset": config.auto_offset_reset,
-        "enable_auto_commit": False,
-        "session_timeout_ms": int(SESSION * 1000),
-        "rebalance_timeout_ms": int(SESSION * 1000),
-        "heartbeat_interval_ms": int(HEARTBEAT * 1000),
-        "max_poll_interval_ms": NEVER * 1000,
         "request_timeout_ms": int(REQUEST * 1000),
         "metadata_max_age_ms": int(METADATA * 1000),
         "retry_backoff_ms": 500,
-        "fetch_max_bytes": FETCH,
         "security_protocol": config.security_protocol,
-        **_tls(config),
-        **_sasl(config),
+        **_tls(config, block),
+        **_sasl(config, block),
     }
 
 
-def _tls(config: KafkaConfig) -> dict[str, Any]:
+def _tls(config: KafkaConnection, block: str) -> dict[str, Any]:
     if not config.security_protocol.endswith("SSL"):
         return {}
     try:
         context = ssl.create_default_context(cafile=config.ca_file)
     except OSError as err:
-        raise ConfigurationError(f"enqueue.kafka.caFile {config.ca_file} can't be used: {err}") from err
+        raise ConfigurationError(f"{block}.caFile {config.ca_file} can't be used: {err}") from err
     if config.cert_file:
         try:
             context.load_cert_chain(config.cert_file, config.key_file)
         except OSError as err:
             files = " with keyFile ".join(str(file) for file in (config.cert_file, config.key_file) if file)
-            raise ConfigurationError(f"enqueue.kafka.certFile {files} can't be used: {err}") from err
+            raise ConfigurationError(f"{block}.certFile {files} can't be used: {err}") from err
     return {"ssl_context": context}
 
 
-def _sasl(config: KafkaConfig) -> dict[str, Any]:
+def _sasl(config: KafkaConnection, block: str) -> dict[str, Any]:
     if config.sasl_username is None:
         return {}
     password = kafka_password()
     if password is None:
         raise ConfigurationError(
-            f"enqueue.kafka.saslUsername has no password: set {KAFKA_PASSWORD}, or {KAFKA_PASSWORD}_FILE to its file"
+            f"{block}.saslUsername has no password: set {KAFKA_PASSWORD}, or {KAFKA_PASSWORD}_FILE to its file"
         )
     return {
         "sasl_mechanism": config.sasl_mechanism,

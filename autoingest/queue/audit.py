@@ -49,7 +49,7 @@ TYPES = {
     "REJECTED": "hash", "REJECTEDTIMES": "zset",
     "SITE": "string", "ANNEXINSTRUMENTS": "set", "CANARYTIMES": "zset", "ARRIVALS": "hash", "ARRIVALSTREAM": "stream",
     "ARRIVALSSINCE": "string", "EVENTS": "stream", "EVENTSOFFILES": "stream", "PROGRESS": "hash", "PROGRESSDUE": "zset",
-    "PROGRESSDAY": "set",
+    "PROGRESSDAY": "set", "POSITION": "string", "PUBLISHER": "string", "UNDELIVERED": "hash",
 }  # fmt: skip
 """Type of each kind of key, by the first part of its name."""
 

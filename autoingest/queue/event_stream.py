@@ -143,13 +143,17 @@ class EventStream:
     async def gap(self, position: str) -> str | None:
         """Find out whether events after a position are lost: dropped as too old, or with Redis.
 
+        None are lost for a reader that begins at the beginning, and takes what there is.
+
         Returns
         -------
         position
             Where reading can go on; None if there is no gap. Raises as `after` does.
         """
+        if order(position) == order(BEGINNING):
+            return None
         if not await self._redis.exists(self._key):
-            return None if order(position) == (0, 0) else BEGINNING
+            return BEGINNING
         info: Any = await self._redis.xinfo_stream(self._key)
         if order(position) > order(info["last-generated-id"]):
             return BEGINNING

@@ -108,6 +108,21 @@ FILE_EVENTS = "EVENTSOFFILES"
 """Stream of the events of single files, with the same fields."""
 
 
+def position(reader: str, stream: str) -> str:
+    """Text: position up to which a reader of events has delivered a stream."""
+    return f"POSITION:{reader}:{stream}"
+
+
+def publisher(reader: str, stream: str) -> str:
+    """Text with a time to live: the process that delivers a stream for a reader."""
+    return f"PUBLISHER:{reader}:{stream}"
+
+
+def undelivered(reader: str) -> str:
+    """Hash event's id -> JSON: events that a reader has refused, bounded in number."""
+    return f"UNDELIVERED:{reader}"
+
+
 def progress(bucket: str, obs_id: str) -> str:
     """Hash: which detectors of an exposure are expected and in the Butler, and what its events have told.
 

@@ -30,6 +30,7 @@ from ..queue import keys
 from ..queue.connection import REDIS_AWAY
 from ..queue.event_stream import BEGINNING, EventStream, is_position
 from ..queue.progress import obs_ids_of_day, read_exposure
+from .event_publishers import Publishers
 from .exposure_watch import ExposureWatch
 
 HEARTBEAT = 60.0
@@ -94,6 +95,7 @@ class EventsRole:
         self._exposure_events = EventStream(client, keys.EVENTS)
         self._file_events = EventStream(client, keys.FILE_EVENTS)
         self._watch = ExposureWatch(config, client)
+        self._publishers = Publishers(settings, client, (self._exposure_events, self._file_events))
         self._closing = False
         routes = [
             ("GET", "/events", self._checked(self._events)),
@@ -111,11 +113,12 @@ class EventsRole:
         log.info("events listens", host=self._listen.host, port=self.port)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Follow the streams and watch exposures until `stop` is set; requests are answered until `close`."""
+        """Follow and publish events, and watch exposures, until `stop` is set; requests are answered until `close`."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._exposure_events.run(stop))
             tasks.create_task(self._file_events.run(stop))
             tasks.create_task(self._watch.run(stop))
+            tasks.create_task(self._publishers.run(stop))
 
     async def close(self) -> None:
         """End the streams, and close the listener."""
@@ -125,7 +128,7 @@ class EventsRole:
         await self._listener.close(SHUTDOWN)
 
     def unready_reasons(self) -> list[str]:
-        """Tell whether the listener is open."""
+        """Tell whether the listener is open; a target that takes no events must not take it from others."""
         return [] if self._listener.is_open else ["listener is not open"]
 
     async def is_drained(self) -> bool:
