@@ -418,6 +418,9 @@ class EventsConfig(Block):
     source: Annotated[str, Field(pattern=r"^\S+$")] = "/autoingest"
     """Names this site in events, such as ``/autoingest/summit``."""
 
+    path_prefix: Annotated[str, Field(pattern=r"^(/[A-Za-z0-9._~-]+)*$")] = ""
+    """What an ingress puts before the paths, such as ``/autoingest``; both forms are then served."""
+
     kafka: EventsKafka | None = None
     """Kafka topic to which events are published, if any."""
 

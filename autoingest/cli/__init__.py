@@ -30,6 +30,7 @@ _COMMANDS = {
         "reconcile",
         "Compare store, Butler and Redis by exposure; queue missing files.",
     ),
+    "events": ("autoingest.cli.events", "events", "Show which exposures are complete; handle refused events."),
     "audit": ("autoingest.cli.audit", "audit", "Check that every object is accounted for exactly once."),
     "ceph": ("autoingest.cli.ceph", "ceph", "Configure Ceph notifications and bucket policies."),
     "config": ("autoingest.cli.config", "config", "Print example configurations; check configuration files."),

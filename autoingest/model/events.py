@@ -79,6 +79,14 @@ class Event:
         }
         return cls(position, f"gap:{position}", "gap", "events", time, data)
 
+    @classmethod
+    def of_cloud_event(cls, content: Mapping[str, Any]) -> Event:
+        """Return an event from what `cloud_event` made of it; its position is not known."""
+        return cls(
+            "", content["id"], content["type"].removeprefix(TYPE_PREFIX), content["subject"],
+            datetime.fromisoformat(content["time"]).timestamp(), content["data"],
+        )  # fmt: skip
+
     def cloud_event(self, source: str) -> dict[str, Any]:
         """Return the event as structured JSON of CloudEvents 1.0.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -78,6 +79,12 @@ class Undelivered:
     id: str
     error: str
     event: dict[str, Any]
+
+
+async def forget(client: redis.asyncio.Redis, reader: str, ids: Sequence[str]) -> None:
+    """Drop events that a reader has refused."""
+    if ids:
+        await client.hdel(keys.undelivered(reader), *ids)
 
 
 async def undelivered(client: redis.asyncio.Redis, reader: str) -> list[Undelivered]:

@@ -98,10 +98,12 @@ class EventsRole:
         self._publishers = Publishers(settings, client, (self._exposure_events, self._file_events))
         self._closing = False
         routes = [
-            ("GET", "/events", self._checked(self._events)),
-            ("GET", "/exposures", self._checked(self._exposures)),
-            ("GET", "/exposures/{obs_id}", self._checked(self._exposure)),
-        ]
+            ("GET", prefix + path, self._checked(handler))
+            for prefix in dict.fromkeys(("", settings.path_prefix))
+            for path, handler in (
+                ("/events", self._events), ("/exposures", self._exposures), ("/exposures/{obs_id}", self._exposure),
+            )
+        ]  # fmt: skip
         self._listener = Listener(self.name, settings.listen, routes)
         self.port = settings.listen.port
         """Bound TCP port, once started."""

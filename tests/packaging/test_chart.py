@@ -23,7 +23,7 @@ from . import manifests as m
 from .conftest import CHART, ENVIRONMENTS, ROOT, RefusedError, Render
 from .test_environments import validate
 
-ROLES = ("enqueue", "ingest", "idle", "presence", "reconcile")
+ROLES = ("enqueue", "ingest", "idle", "presence", "events", "reconcile")
 
 LEAST: dict[str, Any] = {
     "config": {"buckets": ["embargo@rubin-summit"], "ingest": {"repo": "/repo"}},
@@ -121,7 +121,8 @@ def test_wrong_values_are_refused_by_name(values: dict[str, Any], message: str, 
 
 
 def test_split(render: Render) -> None:
-    values = over(LEAST, roles__presence__enabled=True, roles__reconcile__enabled=True, config__ingest__drain=300)
+    more = {f"roles__{role}__enabled": True for role in ("presence", "events", "reconcile")}
+    values = over(LEAST, **more, config__ingest__drain=300)
     manifests = render(values=values)
     validate(manifests)
     for role in ROLES:
@@ -345,3 +346,40 @@ def test_canary_flies_to_redis_and_tells_a_wrong_one(render: Render, valkey_url:
         assert "not in the Redis" in elsewhere.stderr
     finally:
         site.close()
+
+
+def test_events_are_reached_through_gafaelfawr(render: Render) -> None:
+    values = over(
+        LEAST, roles__events__enabled=True, roles__events__ingress={"enabled": True, "host": "rsp.example"},
+        config__events={"pathPrefix": "/autoingest", "unauthenticated": True},
+    )  # fmt: skip
+    ingress = m.get(render(values=values), "GafaelfawrIngress", "-events")
+    assert ingress["config"] == {"service": "autoingest", "scopes": {"all": ["read:image"]}}
+    [rule] = ingress["template"]["spec"]["rules"]
+    [path] = rule["http"]["paths"]
+    assert (rule["host"], path["path"]) == ("rsp.example", "/autoingest")
+    assert path["backend"]["service"]["name"] == m.get(render(values=values), "Service", "-events")["metadata"]["name"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"config__events": {"unauthenticated": True}}, "config.events.pathPrefix is needed"),
+        ({"roles__events__ingress": {"enabled": True}}, "roles.events.ingress.host: is needed"),
+    ],
+)
+def test_an_ingress_without_host_or_path_is_refused(render: Render, changed: dict[str, Any], message: str) -> None:
+    ingress = {"enabled": True, "host": "rsp.example"}
+    given = {"roles__events__ingress": ingress, "config__events": {"pathPrefix": "/autoingest"}} | changed
+    with pytest.raises(RefusedError) as refusal:
+        render(values=over(LEAST, roles__events__enabled=True, **given))
+    assert message in str(refusal.value)
+
+
+def test_events_get_their_secrets(render: Render) -> None:
+    names = {f"secrets__{name}": {"value": "x"} for name in ("readToken", "webhookSecrets", "kafkaPassword")}
+    manifests = render(values=over(LEAST, roles__events__enabled=True, **names))
+    wanted = {"AUTOINGEST_READ_TOKEN", "AUTOINGEST_WEBHOOK_SECRETS", "AUTOINGEST_KAFKA_PASSWORD"}
+    assert wanted <= m.variables(manifests, "-events")
+    assert "AUTOINGEST_KAFKA_PASSWORD" in m.variables(manifests, "-enqueue")
+    assert not wanted & m.variables(manifests, "-idle")

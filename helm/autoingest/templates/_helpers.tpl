@@ -40,7 +40,7 @@ app.kubernetes.io/component: {{ ternary "combined" .role .root.Values.combined }
 {{/* Enabled roles, separated by commas. */}}
 {{- define "autoingest.enabled" -}}
 {{- $roles := list -}}
-{{- range $role := list "enqueue" "ingest" "idle" "presence" "reconcile" -}}
+{{- range $role := list "enqueue" "ingest" "idle" "presence" "events" "reconcile" -}}
 {{- if (index $.Values.roles $role).enabled -}}{{- $roles = append $roles $role -}}{{- end -}}
 {{- end -}}
 {{- join "," $roles -}}
@@ -62,6 +62,8 @@ app.kubernetes.io/component: {{ ternary "combined" .role .root.Values.combined }
 {{- define "autoingest.adminPort" -}}{{ include "autoingest.port" (dict "root" . "block" "admin" "port" 8002) }}{{- end }}
 {{- define "autoingest.notifyPort" -}}{{ include "autoingest.port" (dict "root" . "block" "enqueue" "port" 8000) }}{{- end }}
 {{- define "autoingest.presencePort" -}}{{ include "autoingest.port" (dict "root" . "block" "presence" "port" 8001) }}{{- end }}
+
+{{- define "autoingest.eventsPort" -}}{{ include "autoingest.port" (dict "root" . "block" "events" "port" 8003) }}{{- end }}
 
 {{/* The program's configuration file. */}}
 {{- define "autoingest.config" -}}
@@ -98,10 +100,11 @@ holds back, and processes and connections are closed.
   (dict "entry" "redisPassword" "for" "all" "variable" "AUTOINGEST_REDIS_PASSWORD" "ref" $s.redisPassword)
   (dict "entry" "sentinelPassword" "for" "all" "variable" "AUTOINGEST_SENTINEL_PASSWORD" "ref" $s.sentinelPassword)
   (dict "entry" "notificationSecrets" "for" "enqueue" "variable" "AUTOINGEST_NOTIFICATION_SECRETS" "ref" $s.notificationSecrets)
-  (dict "entry" "kafkaPassword" "for" "enqueue" "variable" "AUTOINGEST_KAFKA_PASSWORD" "ref" $s.kafkaPassword)
+  (dict "entry" "kafkaPassword" "for" (list "enqueue" "events") "variable" "AUTOINGEST_KAFKA_PASSWORD" "ref" $s.kafkaPassword)
+  (dict "entry" "webhookSecrets" "for" "events" "variable" "AUTOINGEST_WEBHOOK_SECRETS" "ref" $s.webhookSecrets)
   (dict "entry" "adminToken" "for" "all" "variable" "AUTOINGEST_ADMIN_TOKEN" "ref" $s.adminToken)
   (dict "entry" "presenceToken" "for" "presence" "variable" "AUTOINGEST_PRESENCE_TOKEN" "ref" $s.presenceToken)
-  (dict "entry" "readToken" "for" "presence" "variable" "AUTOINGEST_READ_TOKEN" "ref" $s.readToken)
+  (dict "entry" "readToken" "for" (list "presence" "events") "variable" "AUTOINGEST_READ_TOKEN" "ref" $s.readToken)
   (dict "entry" "dbAuth" "for" "" "variable" "" "ref" $s.dbAuth)
   (dict "entry" "s3.endpoint" "for" "butler" "variable" "S3_ENDPOINT_URL" "ref" $s.s3.endpoint)
   (dict "entry" "s3.accessKey" "for" "butler" "variable" "AWS_ACCESS_KEY_ID" "ref" $s.s3.accessKey)
@@ -123,12 +126,14 @@ holds back, and processes and connections are closed.
 {{- end }}
 {{- define "autoingest.secretKey" -}}{{ default .item.entry .item.ref.key }}{{- end }}
 
-{{/* Environment of a container: the secrets it needs. Takes root and for: those of all, enqueue, presence and butler that it is. */}}
+{{/* Environment of a container: the secrets it needs. Takes root and for: those of all, enqueue, presence, events and butler that it is. */}}
 {{- define "autoingest.env" -}}
 {{- $root := .root -}}
 {{- $for := .for -}}
 {{- range $item := (include "autoingest.secrets" $root | fromYaml).list }}
-{{- if has $item.for $for }}
+{{- $needed := false }}
+{{- range kindIs "string" $item.for | ternary (list $item.for) $item.for }}{{- if has . $for }}{{- $needed = true }}{{- end }}{{- end }}
+{{- if $needed }}
 - name: {{ $item.variable }}
   valueFrom:
     secretKeyRef:
