@@ -48,7 +48,7 @@ TYPES = {
     "WAITING": "zset", "WAITINGFOR": "set", "EXPOSURE": "string", "OWED": "hash", "DEAD": "hash", "CANARY": "hash",
     "REJECTED": "hash", "REJECTEDTIMES": "zset",
     "SITE": "string", "ANNEXINSTRUMENTS": "set", "CANARYTIMES": "zset", "ARRIVALS": "hash", "ARRIVALSTREAM": "stream",
-    "ARRIVALSSINCE": "string",
+    "ARRIVALSSINCE": "string", "HEARTBEATS": "hash", "HEARTBEATTIMES": "zset",
 }  # fmt: skip
 """Type of each kind of key, by the first part of its name."""
 

@@ -12,6 +12,9 @@ FILE_EXPIRY = 7 * 86400
 CANARY_EXPIRY = 3600
 """Seconds that arrived test objects (canaries) are kept after the last one; their sender removes its own at once."""
 
+HEARTBEAT_EXPIRY = 3600
+"""Seconds for which a process that is no longer heard of is remembered, so that operators see that it has vanished."""
+
 FROM_KAFKA_EXPIRY = 86400
 """Seconds that `from_kafka` is kept."""
 
@@ -179,6 +182,13 @@ def rejected(bucket: str) -> str:
 def rejected_times(bucket: str) -> str:
     """Sorted set key as received -> epoch seconds when it last arrived; the oldest are dropped at the limit."""
     return f"REJECTEDTIMES:{bucket}"
+
+
+HEARTBEATS = "HEARTBEATS"
+"""Hash name of a process -> JSON: the processes of this program that run, and those that have lately vanished."""
+
+HEARTBEAT_TIMES = "HEARTBEATTIMES"
+"""Sorted set name of a process -> epoch seconds at which it was last heard of."""
 
 
 def set_aside(key: str) -> str:
