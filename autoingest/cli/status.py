@@ -20,6 +20,7 @@ from rich.text import Text
 from ..app.config import Config
 from ..errors import TransientError
 from ..queue.heartbeats import Heartbeat, heartbeats
+from ..queue.operator_log import pause_of
 from ..queue.status import QueueStatus, queue_status
 from .limits import run, timeout_option
 from .output import console, echo
@@ -38,6 +39,8 @@ class SiteStatus:
 
     processes: list[Heartbeat]
     queues: dict[str, QueueStatus]
+    paused: dict[str, str]
+    """Buckets that are paused, with who has done so and why."""
 
     def troubles(self) -> dict[str, tuple[float, int]]:
         """Return what living processes lack, since when (epoch seconds), and how many of them say so."""
@@ -85,6 +88,7 @@ def status(config_file: Path, watch: bool, as_json: bool) -> None:
                 {**dataclasses.asdict(process), "alive": process.is_alive} for process in found.processes
             ],
             "queues": {bucket: dataclasses.asdict(queue) for bucket, queue in found.queues.items()},
+            "paused": found.paused,
             "outages": [
                 {"text": text, "since": since, "processes": number}
                 for text, (since, number) in found.troubles().items()
@@ -102,8 +106,11 @@ async def _look(config: Config) -> SiteStatus:
 
 
 async def _read(config: Config, client: redis.asyncio.Redis) -> SiteStatus:
+    pauses = {bucket: await pause_of(client, bucket) for bucket in config.buckets}
     return SiteStatus(
-        await heartbeats(client), {bucket: await queue_status(client, bucket) for bucket in config.buckets}
+        await heartbeats(client),
+        {bucket: await queue_status(client, bucket) for bucket in config.buckets},
+        {bucket: who for bucket, who in pauses.items() if who is not None},
     )
 
 
@@ -134,6 +141,10 @@ def _screen(found: SiteStatus) -> Group:
     for bucket, queue in found.queues.items():
         queues.add_row(bucket, *(f"{getattr(queue, field):,}" for field in _QUEUES.values()))
     parts: list[Any] = [processes if found.processes else Text("No process is alive.", style="red"), queues]
+    parts += [
+        Text(f"PAUSED {bucket}, by {who}; autoingest resume {bucket}", style="yellow", overflow="fold")
+        for bucket, who in found.paused.items()
+    ]
     for text, (since, number) in found.troubles().items():
         told = f"OUTAGE since {moment(since)} UTC, told by {number} process(es): {text}"
         parts.append(Text(told, style="red", overflow="fold"))

@@ -49,6 +49,7 @@ TYPES = {
     "REJECTED": "hash", "REJECTEDTIMES": "zset",
     "SITE": "string", "ANNEXINSTRUMENTS": "set", "CANARYTIMES": "zset", "ARRIVALS": "hash", "ARRIVALSTREAM": "stream",
     "ARRIVALSSINCE": "string", "HEARTBEATS": "hash", "HEARTBEATTIMES": "zset",
+    "OPERATORLOG": "stream", "PAUSED": "string",
 }  # fmt: skip
 """Type of each kind of key, by the first part of its name."""
 

@@ -184,6 +184,15 @@ def rejected_times(bucket: str) -> str:
     return f"REJECTEDTIMES:{bucket}"
 
 
+OPERATOR_LOG = "OPERATORLOG"
+"""Stream of what operators have done: ``who``, ``act``, ``bucket``, ``number``, the first ``paths``, ``why``."""
+
+
+def paused(bucket: str) -> str:
+    """Text: who has paused the bucket, and why; workers take nothing from its queue while it exists."""
+    return f"PAUSED:{bucket}"
+
+
 HEARTBEATS = "HEARTBEATS"
 """Hash name of a process -> JSON: the processes of this program that run, and those that have lately vanished."""
 

@@ -44,6 +44,11 @@ async def test_process_queue_and_outage(redis_client: Redis, config: str) -> Non
     assert code == 0, output
     assert "host-1" in output
     assert "writes 9 files of b" in output
+    code, output = await _in_thread("pause", "b", "--why", "upgrade", "--config", config)
+    assert (code, output) == (0, f"site {config}: b paused\n")
+    assert "upgrade" in (await _in_thread("status", "--config", config))[1]
+    assert (await _in_thread("resume", "b", "--config", config))[1] == f"site {config}: b resumed\n"
+    assert "paused in b: upgrade" in (await _in_thread("log", "--config", config))[1]
     troubled = Heartbeat(
         "two", "host-2", 18, "1.2.3", 1000.0, 2000.0, {"ingest": RoleState("", (Trouble("the store is away", 1.0),))}
     )  # fmt: skip
