@@ -121,6 +121,7 @@ async def serve(config: Config, names: Sequence[RoleName], stop: asyncio.Event, 
             # The Butler processes have the most to import, so they start first.
             from ..queue.connection import connect
             from .health import Admin
+            from .heartbeat import HeartbeatKeeper
 
             client = connect(config.redis)
             ending.push_async_callback(client.aclose)
@@ -132,6 +133,9 @@ async def serve(config: Config, names: Sequence[RoleName], stop: asyncio.Event, 
             for role in reversed(roles):
                 ending.push_async_callback(role.close)
             await admin.start()
+            heartbeat = HeartbeatKeeper(client, roles)
+            ending.push_async_callback(heartbeat.close)
+            ending.push_async_callback(end, asyncio.create_task(heartbeat.run(), name="heartbeat"))
             started = await _start(roles, stop)
         if started:
             log.info("roles started", roles=list(names))

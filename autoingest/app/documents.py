@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
 
 from ..errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 
 class Block(BaseModel):
@@ -47,7 +51,20 @@ class Document(Block):
             return cls.model_validate(data)
         except ValidationError as err:
             lines = [
-                f"{source}: {'.'.join(str(part) for part in error['loc']) or '(top)'}: {error['msg']}"
+                f"{source}: {'.'.join(str(part) for part in error['loc']) or '(top)'}: {cls._in_words(error)}"
                 for error in err.errors()
             ]
             raise ConfigurationError("\n".join(lines)) from err
+
+    @classmethod
+    def _in_words(cls, error: ErrorDetails) -> str:
+        """Return what is wrong with a key; of an unknown one, which was probably meant."""
+        if error["type"] == "missing":
+            return "this key is required"
+        if error["type"] != "extra_forbidden":
+            return error["msg"]
+        schema = cls.model_json_schema()
+        blocks = [schema, *schema.get("$defs", {}).values()]
+        known = {name for block in blocks for name in block.get("properties", ())}
+        close = get_close_matches(str(error["loc"][-1]), sorted(known), 1)
+        return f"there is no such key; did you mean {close[0]}?" if close else "there is no such key"

@@ -103,7 +103,7 @@ OWED_VISITS = Gauge(
 )
 WAITING_FILES = Gauge("autoingest_waiting_files", "Files waiting", ["bucket"], registry=REGISTRY)
 WORKING_FILES = Gauge("autoingest_working_files", "Files held by workers, alive or dead", ["bucket"], registry=REGISTRY)
-WORKERS = Gauge("autoingest_workers", "Workers with a valid lease", ["bucket"], registry=REGISTRY)
+WORKERS = Gauge("autoingest_workers", "Living workers", ["bucket"], registry=REGISTRY)
 REDIS_UP = Gauge("autoingest_redis_up", "Whether Redis answered when the metrics were collected", registry=REGISTRY)
 
 EXPOSURES_IN_PROGRESS = Gauge(

@@ -23,6 +23,10 @@ _COMMANDS = {
     "run": ("autoingest.cli.run", "run", "Run roles: enqueue, ingest, idle, presence, events, reconcile."),
     "demo": ("autoingest.cli.demo", "demo", "Take a simulated exposure from its notifications to the Butler."),
     "simulate": ("autoingest.cli.simulate", "simulate", "Simulate a camera: write exposures, send notifications."),
+    "status": ("autoingest.cli.status", "status", "Show processes and what they do, queues, and outages."),
+    "pause": ("autoingest.cli.pause", "pause", "Stop taking files from a bucket's queue; nothing is lost."),
+    "resume": ("autoingest.cli.pause", "resume", "Take files from a paused bucket's queue again."),
+    "log": ("autoingest.cli.pause", "log_command", "Show what operators have done, and when."),
     "queue": ("autoingest.cli.queue", "queue", "Inspect queues; requeue or drop dead letters."),
     "trigger": ("autoingest.cli.trigger", "trigger", "Queue files that are in the store but not in the Butler."),
     "reconcile": (

@@ -57,6 +57,7 @@ def reconcile(
         arriving      some files are on the way, or so young that they may be
         not-in-store  the Butler holds files that the store does not list
         visit-owed    all files are in the Butler, but not the visit
+        dropped       files were given up, and an operator has dropped them
         incomplete    expected images have not come to the store
         complete      everything is in the Butler
 

@@ -144,6 +144,8 @@ class Reconciler:
         for image, status in zip(rest, found, strict=True):
             if status.on_the_way:
                 report.on_the_way += 1
+            elif status.place == "dropped":
+                report.dropped += 1
             elif status.stopped:
                 report.dead += 1
             elif now - image.stored.modified < self._grace:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Verdict = Literal["complete", "arriving", "missing", "dead", "visit-owed", "incomplete", "not-in-store"]
+Verdict = Literal["complete", "arriving", "missing", "dead", "dropped", "visit-owed", "incomplete", "not-in-store"]
 VERDICTS: dict[Verdict, str] = {
     "complete": "everything is in the Butler",
     "arriving": "some files are on the way, or so young that they may be",
     "missing": "files are in the store, but neither in the Butler nor on the way",
     "dead": "files were given up; `autoingest queue dead` tells why",
+    "dropped": "files were given up, and an operator has dropped them",
     "visit-owed": "all files are in the Butler, but not the visit",
     "incomplete": "expected images have not come to the store",
     "not-in-store": "the Butler holds files that the store does not list",
@@ -35,10 +36,12 @@ class ExposureReport:
     in_butler: int = 0
     on_the_way: int = 0
     dead: int = 0
+    dropped: int = 0
+    """Given up, and dropped by an operator."""
     young: int = 0
     """Neither in the Butler nor on the way, but so recent that their notifications may still arrive."""
     missing: int = 0
-    """In the store, but not in the Butler, on the way, dead or young."""
+    """In the store, but not in the Butler, on the way, dead, dropped or young."""
     absent: tuple[str, ...] = ()
     """Expected detectors without an image in the store or in the Butler."""
     recent: bool = False
@@ -61,4 +64,6 @@ class ExposureReport:
             return "not-in-store"
         if self.visit == "owed":
             return "visit-owed"
-        return "incomplete" if self.absent else "complete"
+        if self.absent:
+            return "incomplete"
+        return "dropped" if self.dropped else "complete"

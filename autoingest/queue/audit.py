@@ -50,6 +50,8 @@ TYPES = {
     "SITE": "string", "ANNEXINSTRUMENTS": "set", "CANARYTIMES": "zset", "ARRIVALS": "hash", "ARRIVALSTREAM": "stream",
     "ARRIVALSSINCE": "string", "EVENTS": "stream", "EVENTSOFFILES": "stream", "PROGRESS": "hash", "PROGRESSDUE": "zset",
     "PROGRESSDAY": "set", "POSITION": "string", "PUBLISHER": "string", "UNDELIVERED": "hash",
+    "HEARTBEATS": "hash", "HEARTBEATTIMES": "zset",
+    "OPERATORLOG": "stream", "PAUSED": "string",
 }  # fmt: skip
 """Type of each kind of key, by the first part of its name."""
 

@@ -14,6 +14,7 @@ from ..errors import UnknownObjectError
 from ..model.objects import ExposureObject, parse
 from ..model.text import printable
 from . import keys
+from .operator_log import MOST_ENTRIES, note, operator
 from .places import CHUNK
 from .scripts import head, load
 
@@ -153,7 +154,7 @@ async def requeue(client: redis.asyncio.Redis, bucket: str, paths: Sequence[str]
     paths
         Those that went to the queue, without those that were no longer dead letters.
     """
-    return await _each(client, REQUEUE, [keys.dead(bucket), keys.queue(bucket)], paths)
+    return await _each(client, REQUEUE, bucket, [keys.dead(bucket), keys.queue(bucket)], paths)
 
 
 async def drop(client: redis.asyncio.Redis, bucket: str, paths: Sequence[str]) -> list[str]:
@@ -164,7 +165,7 @@ async def drop(client: redis.asyncio.Redis, bucket: str, paths: Sequence[str]) -
     paths
         Those removed.
     """
-    return await _each(client, DROP, [keys.dead(bucket)], paths)
+    return await _each(client, DROP, bucket, [keys.dead(bucket)], paths)
 
 
 async def drop_rejected(client: redis.asyncio.Redis, bucket: str, received: Sequence[str]) -> int:
@@ -175,15 +176,21 @@ async def drop_rejected(client: redis.asyncio.Redis, bucket: str, received: Sequ
         async with client.pipeline(transaction=True) as step:
             step.hdel(keys.rejected(bucket), *part)
             step.zrem(keys.rejected_times(bucket), *part)
+            note(step, "dropped rejected records", bucket, part)
             removed += int((await step.execute())[0])
     return removed
 
 
-async def _each(client: redis.asyncio.Redis, script: str, lists: list[str], paths: Sequence[str]) -> list[str]:
+async def _each(
+    client: redis.asyncio.Redis, script: str, bucket: str, lists: list[str], paths: Sequence[str]
+) -> list[str]:
     run = client.register_script(script)
     done: list[str] = []
     for first in range(0, len(paths), CHUNK):
-        done += await run(lists, [*head(), *paths[first : first + CHUNK]])
+        done += await run(
+            [*lists, keys.OPERATOR_LOG],
+            [*head(), bucket, operator(), MOST_ENTRIES, *paths[first : first + CHUNK]],
+        )
     return done
 
 

@@ -15,6 +15,9 @@ CANARY_EXPIRY = 3600
 PROGRESS_EXPIRY = 7 * 86400
 """Seconds that the progress of an exposure is kept after its last change."""
 
+HEARTBEAT_EXPIRY = 3600
+"""Seconds for which a process that is no longer heard of is remembered, so that operators see that it has vanished."""
+
 FROM_KAFKA_EXPIRY = 86400
 """Seconds that `from_kafka` is kept."""
 
@@ -226,6 +229,22 @@ def rejected(bucket: str) -> str:
 def rejected_times(bucket: str) -> str:
     """Sorted set key as received -> epoch seconds when it last arrived; the oldest are dropped at the limit."""
     return f"REJECTEDTIMES:{bucket}"
+
+
+OPERATOR_LOG = "OPERATORLOG"
+"""Stream of what operators have done: ``who``, ``act``, ``bucket``, ``number``, the first ``paths``, ``why``."""
+
+
+def paused(bucket: str) -> str:
+    """Text: who has paused the bucket, and why; workers take nothing from its queue while it exists."""
+    return f"PAUSED:{bucket}"
+
+
+HEARTBEATS = "HEARTBEATS"
+"""Hash name of a process -> JSON: the processes of this program that run, and those that have lately vanished."""
+
+HEARTBEAT_TIMES = "HEARTBEATTIMES"
+"""Sorted set name of a process -> epoch seconds at which it was last heard of."""
 
 
 def set_aside(key: str) -> str:

@@ -13,6 +13,7 @@ import redis.asyncio
 
 from . import keys
 from .health import without_wrong_type
+from .heartbeats import heartbeats, workers_alive
 from .places import CHUNK
 from .work import seconds
 
@@ -28,7 +29,7 @@ class QueueStatus:
     working: int
     """Files on the lists of workers that hold, or held, a lease."""
     workers: int
-    """Workers with a valid lease."""
+    """Living workers: those of the processes whose heartbeats say so, or those with a valid lease, if they are more."""
     waiting: int
     """Files that wait, for their exposure or for another attempt."""
     dead: int
@@ -38,7 +39,8 @@ class QueueStatus:
 
 
 async def queue_status(client: redis.asyncio.Redis, bucket: str) -> QueueStatus:
-    """Count a bucket's files by state, in two steps between which files may move."""
+    """Count a bucket's files by state, in steps between which files may move."""
+    alive = workers_alive(await heartbeats(client), bucket)
     async with client.pipeline(transaction=False) as pipe:
         pipe.llen(keys.queue(bucket))
         pipe.lindex(keys.queue(bucket), -1)
@@ -58,7 +60,7 @@ async def queue_status(client: redis.asyncio.Redis, bucket: str) -> QueueStatus:
         depth=depth,
         oldest=max(0.0, time.time() - since) if oldest is not None and (since := seconds(received)) else None,
         working=sum(counts[::2]),
-        workers=sum(counts[1::2]),
+        workers=max(alive, sum(counts[1::2])),
         waiting=waiting,
         dead=dead,
         owed=owed,

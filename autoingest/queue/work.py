@@ -136,6 +136,7 @@ class WorkQueue:
         self._events = asdict(events or EventSettings(bucket))
         self._record_expiry = max(1, round(record_expiry))
         self._head = head(name)
+        self._paused = False
         self._queue = keys.queue(bucket)
         self._list = keys.worker(bucket, name)
         self._lease = keys.lease(bucket, name)
@@ -164,7 +165,7 @@ class WorkQueue:
         found
             Whether the queue is not empty.
         """
-        if not await is_safe(self._redis):
+        if self._paused or not await is_safe(self._redis):
             await asyncio.sleep(timeout)
             return False
         if limit := self._redis.connection_pool.connection_kwargs.get("socket_timeout"):
@@ -198,9 +199,13 @@ class WorkQueue:
         limit = limit if await is_safe(self._redis) else 0
         lists = [self._queue, self._list, self._lease, self._leaseholders, self._waiting, self._dead]
         lists += [keys.site(self.bucket), keys.exposure_known(self.bucket, ""), keys.waiting_for(self.bucket, "")]
+        lists.append(keys.paused(self.bucket))
         reply = await self._claim(
             lists, [*self._head, limit, self._lease_ms, secrets.token_hex(6), self._site, int(more)]
         )
+        self._paused = reply == ""
+        if reply == "":
+            return []
         if isinstance(reply, str):
             raise ForeignQueueError(self.bucket, reply, self._site)
         return [

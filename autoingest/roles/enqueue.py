@@ -91,6 +91,11 @@ class EnqueueRole:
             await self._listener.close(self._patience)
         await self._intake.close()
 
+    def doing(self) -> str:
+        """Return where it takes notifications from."""
+        sources = [f"listens on port {self.port}"] if self._listener else []
+        return ", ".join([*sources, "reads Kafka"] if self._kafka else sources)
+
     def unready_reasons(self) -> list[str]:
         """Return whether the listener is open, if there is one; an outage of Redis or Kafka does not count then.
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import re
-import secrets
-import socket
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -19,6 +16,7 @@ from ..app.retry import Backoff, pause
 from ..butler.process import ButlerEndedError
 from ..errors import ConfigurationError, TransientError
 from ..queue.connection import REDIS_AWAY, health
+from ..queue.heartbeats import process_name
 from ..queue.pending_visits import PendingVisits
 from ..queue.presence import GroupKeys
 from ..queue.progress import event_settings
@@ -72,6 +70,7 @@ class IngestRole:
         self._foreign: dict[str, str] = {}
         self._reclaimer = Reclaimer(client, config.buckets, config.idle.old_worker_idle)
         self._guiders_left: dict[str, str] = {}
+        self._workers: list[tuple[str, BatchWorker]] = []
         self._reader = HeaderReader(config.ingest.header_requests)
         url = config.ingest.exposure_webhook
         self._webhook = _exposure_webhook(url) if url else None
@@ -94,7 +93,7 @@ class IngestRole:
         settings = self._config.ingest
         groups = GroupKeys(self._redis, self._config.presence.expiry)
         # Never reuse the name of an earlier worker: role idle reclaims the files on its list.
-        owner = worker_name()
+        owner = process_name()
         async with asyncio.TaskGroup() as tasks:
             for bucket in self._config.buckets:
                 tasks.create_task(self._watch_site(bucket, stop))
@@ -114,6 +113,7 @@ class IngestRole:
                             event_settings(self._config.events, bucket),
                         )
                         worker = BatchWorker(queue, butler, self._reader, groups, self._webhook, settings)
+                        self._workers.append((bucket, worker))
                         tasks.create_task(worker.run(stop))
         for path, obs_id in sorted(self._guiders_left.items()):
             log.warning("guider still waits for its exposure", path=path, obs_id=obs_id)
@@ -198,6 +198,14 @@ class IngestRole:
         if self._webhook:
             await self._webhook.close()
 
+    def doing(self) -> str:
+        """Return what its workers do now."""
+        return ", ".join(worker.doing for _, worker in self._workers if worker.doing)
+
+    def workers(self) -> dict[str, int]:
+        """Return the number of its workers by bucket."""
+        return dict(Counter(bucket for bucket, _ in self._workers))
+
     def unready_reasons(self) -> list[str]:
         """Return which Butler processes are not ready, and from which buckets nothing can be read or claimed."""
         butlers = [f"Butler: {why}" for butler in self._butlers if (why := butler.unready_reason())]
@@ -229,12 +237,6 @@ class IngestRole:
         if is_done and foreign:
             raise foreign
         return is_done
-
-
-def worker_name() -> str:
-    """Return a name that no other process has or had; it has no colon, which separates name and bucket in keys."""
-    host = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())
-    return f"{host}-{os.getpid()}-{secrets.token_hex(3)}"
 
 
 def _exposure_webhook(url: str) -> ExposureWebhook:

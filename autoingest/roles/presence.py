@@ -90,6 +90,10 @@ class PresenceRole:
         if self._group_reader is not None:
             await self._group_reader.close()
 
+    def doing(self) -> str:
+        """Return where it listens."""
+        return f"listens on port {self.port}"
+
     def unready_reasons(self) -> list[str]:
         """Tell whether the listener is open."""
         return [] if self._listener.is_open else ["listener is not open"]

@@ -44,6 +44,7 @@ class ReconcileRole:
         self._intake = Intake(client)
         self._buckets = [bucket for bucket in config.buckets if not is_lfa(bucket)]
         self._looked = False
+        self._day = ""
 
     async def start(self) -> None:
         """Check that the buckets' credentials are set.
@@ -90,6 +91,8 @@ class ReconcileRole:
             log.exception("reconciliation given up", retry_s=retry)
         else:
             self._health.worked(self.name)
+        finally:
+            self._day = ""
 
     async def run_once(self) -> None:
         """Reconcile once, heal if configured to, and update the metrics."""
@@ -100,6 +103,7 @@ class ReconcileRole:
         intake = self._intake if settings.heal else None
         async with open_reconciler(self._config, self._redis, self._buckets, intake) as reconciled:
             for day in last_days(settings.last):
+                self._day = day
                 async for report in reconciled(day):
                     counts[report.bucket, report.verdict] += 1
                     healed[report.bucket] += report.healed
@@ -117,6 +121,10 @@ class ReconcileRole:
     async def close(self) -> None:
         """Let go of Redis."""
         await self._intake.close()
+
+    def doing(self) -> str:
+        """Return which day it compares."""
+        return f"compares {self._day}" if self._day else ""
 
     def unready_reasons(self) -> list[str]:
         """Return nothing: an outage is only a reason to try again later."""

@@ -106,6 +106,8 @@ class BatchWorker:
         self._lease = LeaseKeeper(queue, config.lease, WORKERS_PER_PROCESS * (config.batch_timeout + NEW_PROCESS))
         self._store_backoff = Backoff(first=1.0)
         self._pause = 0.0
+        self.doing = ""
+        """What it does now, in words; empty if it waits for work."""
         self._log = log.bind(bucket=queue.bucket, worker=queue.name)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -166,6 +168,7 @@ class BatchWorker:
                 if stop.is_set():
                     break
                 await pause(stop, delay)
+        self.doing = ""
         self._log.info("batch done", files=size, elapsed_ms=round((time.monotonic() - started) * 1e3))
 
     async def _to_batch(self, claimed: Iterable[Claimed]) -> Batch:
@@ -204,6 +207,7 @@ class BatchWorker:
         """
         started = time.monotonic()
         self._lease.progressed()
+        self.doing = f"reads {len(batch)} files of {self._queue.bucket}"
         files: list[BatchFile] = []
         while (reads.pending or (reads.slow and not files)) and time.monotonic() - started <= STRAGGLERS:
             new = [file for file, task in await reads.done(FLUSH) if await self._was_read(file, task, batch)]
@@ -325,6 +329,7 @@ class BatchWorker:
 
     async def _write_group(self, group: WriteGroup) -> None:
         metrics.BATCH_FILES.observe(len(group.files))
+        self.doing = f"writes {len(group.files)} files of {self._queue.bucket}"
         started = time.monotonic()
         result = await self._butler.ingest(
             [file.to_ingest() for file in group.files],

@@ -25,7 +25,7 @@ def test_shipped_files_load(file: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"bucket": []}, "bucket: Extra inputs"),
+        ({"bucket": []}, "bucket: there is no such key; did you mean buckets"),
         ({"buckets": []}, "buckets: "),
         ({"buckets": ["a/b"]}, "neither bucket nor profile@bucket"),
         ({"buckets": ["x@b", "y@b"]}, "listed twice"),

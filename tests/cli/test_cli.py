@@ -54,7 +54,7 @@ def test_check_accepts_and_refuses(tmp_path: Path) -> None:
     file.write_text("buckets: [b]\ningest: {repo: r, works: 3}\n")
     result = autoingest("config", "check", str(file))
     assert result.returncode == 2
-    assert "ingest.works" in result.stderr
+    assert "ingest.works: there is no such key; did you mean workers?" in result.stderr
     assert "Traceback" not in result.stderr
 
 

@@ -88,6 +88,10 @@ def test_every_verdict(site: Site) -> None:
     text = site.run("reconcile", "--day", DAY, "--grace", "0s", code=1)
     assert f"{obs_id(3)}" in text
     assert "files were given up" in text
+    site.run("queue drop", "--obs-id", obs_id(3), "--yes")
+    dropped = by_obs_id(site.json("reconcile", "--day", DAY, "--grace", "0s", code=1))[obs_id(3)]
+    assert (dropped["verdict"], dropped["dropped"], dropped["dead"]) == ("dropped", 1, 0)
+    assert "dropped 1 in" in site.run("log")
 
 
 def test_what_old_services_took_is_healed_or_left(site: Site) -> None:

@@ -1,8 +1,8 @@
 -- KEYS: queue, worker's list, lease, leaseholders, waiting, dead letters, site, any known exposure,
---   any files that wait for an exposure
+--   any files that wait for an exposure, pause of the bucket
 -- ARGV: (head), most paths to hold, lease in ms, token of this claim, repository that the queue must belong to, or
 --   nothing, 1 if this worker still works on what it claimed before
--- Result: the repository that it belongs to instead; nothing is taken then. Otherwise all paths on the worker's list, in
+-- Result: an empty text while the bucket is paused and the worker holds nothing; otherwise, the repository that it belongs to instead; nothing is taken then. Otherwise all paths on the worker's list, in
 --   the queue's order, each with the time and claim, size, etag, created, recv_time, ing_fail_count, first_wait,
 --   butler_etag, tries of its record. A path that occurs twice is dropped, and so is one that was on the
 --   list before and was announced again, unless the worker still works on it. A path keeps the token of the claim that
@@ -57,7 +57,11 @@ for i = #list, 1, -1 do
     doubt(KEYS[1], path)
   end
 end
-while #held < tonumber(ARGV[4]) do
+local paused = redis.call('EXISTS', KEYS[10]) == 1
+if paused and #held == 0 then
+  return ''
+end
+while not paused and #held < tonumber(ARGV[4]) do
   local path = use('LINDEX', KEYS[1], -1)
   if not path then
     break

@@ -1,10 +1,10 @@
--- KEYS: dead letters, queue
--- ARGV: (head), paths
+-- KEYS: dead letters, queue, operators' log
+-- ARGV: (head), bucket, operator, most entries of the operators' log, paths
 -- Result: paths that were queued. The dead letter of a file that was announced again is only removed.
--- Include: common
+-- Include: common, operator
 
 local result, time = {}, now()
-for i = 4, #ARGV do
+for i = 7, #ARGV do
   local path = ARGV[i]
   if use('HEXISTS', KEYS[1], path) == 1 then
     local state = use('HGET', FILE .. path, 'state')
@@ -17,4 +17,5 @@ for i = 4, #ARGV do
     use('HDEL', KEYS[1], path)
   end
 end
+note(KEYS[3], ARGV[6], ARGV[5], 'requeued', ARGV[4], result)
 return result
