@@ -196,17 +196,14 @@ class EventsRole:
         return response.response
 
     async def _gaps(self, streams: Sequence[EventStream], positions: list[str]) -> bytes:
-        """Return events that tell what is lost; the positions are moved to where reading goes on."""
+        """Return events that say what is lost; the positions are moved to where reading goes on."""
         lines = []
         for number, stream in enumerate(streams):
             if (position := await stream.gap(positions[number])) is not None:
                 metrics.EVENT_GAPS.labels("sse").inc()
-                lost = {
-                    "after": positions[number],
-                    "message": "events after this are lost; ask /exposures for the state",
-                }
+                lost = Event.gap(positions[number], time.time())
                 positions[number] = position
-                lines.append(message("gap", lost, "/".join(positions)))
+                lines.append(message(lost.type, lost.cloud_event(self._source), "/".join(positions)))
         return b"".join(lines)
 
     async def _send(
