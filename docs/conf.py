@@ -9,7 +9,7 @@ from sphinx.application import Sphinx
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import openapi
+import api_documents
 
 # The theme calls what Sphinx 9 will remove.
 warnings.filterwarnings("ignore", module="pydata_sphinx_theme")
@@ -29,9 +29,12 @@ html_css_files.append("autoingest.css")
 
 
 def setup(app: Sphinx) -> None:
-    """Render the HTTP API where a page asks for it."""
+    """Render the descriptions of the interfaces where a page asks for them."""
+    renderers = {"<!-- openapi -->": api_documents.render_requests, "<!-- asyncapi -->": api_documents.render_events}
 
     def render(app: Sphinx, page: str, source: list[str]) -> None:
-        source[0] = source[0].replace("<!-- openapi -->", openapi.render() if "<!-- openapi -->" in source[0] else "")
+        for mark, renderer in renderers.items():
+            if mark in source[0]:
+                source[0] = source[0].replace(mark, renderer())
 
     app.connect("source-read", render)

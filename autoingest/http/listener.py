@@ -18,11 +18,10 @@ from aiohttp.typedefs import Handler
 from ..app import metrics
 from ..app.config import Listen
 from ..app.pacing import PacedLog
+from . import api_documents
 from .addresses import listening_sockets, tls_context
 from .answers import ErrorForm, plain_error
 from .connections import Connection, Connections
-from .openapi import PATH as OPENAPI_PATH
-from .openapi import serve_document
 from .spare import Spare
 
 HANDSHAKE = 10.0
@@ -99,7 +98,8 @@ class Listener:
         app = web.Application()
         for method, path, handler in self._routes:
             app.router.add_route(method, path, _served(handler))
-        app.router.add_get(OPENAPI_PATH, _served(serve_document))
+        for path, handler in api_documents.HANDLERS.items():
+            app.router.add_get(path, _served(handler))
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
         self._spare = Spare(self._spares)

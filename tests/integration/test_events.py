@@ -19,8 +19,10 @@ from autoingest.butler.engine import IngestFile
 from autoingest.butler.native import NativeEngine
 from autoingest.client import EventsClient
 from autoingest.dev.embedded import free_port
+from autoingest.model.events import Event
 from autoingest.queue import keys
 from testing import exposures
+from testing.event_schemas import invalid
 from testing.site import Site
 from testing.waiting import wait_for
 
@@ -127,6 +129,9 @@ def test_exposures_are_told_when_they_are_complete(telescope: Telescope) -> None
     assert found == {exposures.obs_id(1): "complete", exposures.obs_id(2): "complete"}
     files: Any = telescope.client.xrange(keys.FILE_EVENTS)
     assert len({fields["id"] for _, fields in files}) == 7
+    told: Any = telescope.client.xrange(keys.EVENTS)
+    for position, fields in files + told:
+        assert not invalid(Event.of_entry(position, fields).cloud_event("/autoingest/test"))
 
 
 def test_without_a_list_all_detectors_of_the_camera_are_expected(telescope: Telescope) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -17,7 +17,7 @@ from schemathesis import checks
 
 from autoingest.app.config import Config
 from autoingest.app.health import Admin
-from autoingest.http.openapi import document
+from autoingest.http import api_documents
 from autoingest.model import objects
 from autoingest.model.objects import MAX_KEY
 from autoingest.queue.connection import connect
@@ -26,7 +26,7 @@ from autoingest.roles.events import EventsRole
 from autoingest.roles.presence import PresenceRole
 from testing.examples import number
 
-CONTENT: dict[str, Any] = document()
+CONTENT: dict[str, Any] = api_documents.openapi()
 OPERATIONS = {
     operation["operationId"]: (path, method.upper())
     for path, item in CONTENT["paths"].items()
@@ -100,14 +100,15 @@ async def test_does_as_it_is_written(ports: dict[str, int], name: str, mode: sch
 
 
 @pytest.mark.parametrize("listener", ["enqueue", "presence", "events", "admin"])
+@pytest.mark.parametrize("document", [api_documents.openapi, api_documents.asyncapi])
 @pytest.mark.usefixtures("tokens")
-async def test_every_listener_serves_the_document_without_a_token(ports: dict[str, int], listener: str) -> None:
-    async with (
-        aiohttp.ClientSession() as session,
-        session.get(f"http://127.0.0.1:{ports[listener]}/openapi.json") as response,
-    ):
+async def test_every_listener_serves_the_documents_without_a_token(
+    ports: dict[str, int], listener: str, document: Callable[[], dict[str, Any]]
+) -> None:
+    url = f"http://127.0.0.1:{ports[listener]}/{document.__name__}.json"
+    async with aiohttp.ClientSession() as session, session.get(url) as response:
         assert response.status == 200
-        assert await response.json() == CONTENT
+        assert await response.json() == document()
 
 
 def test_document_names_what_the_program_takes() -> None:

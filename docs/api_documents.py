@@ -1,4 +1,4 @@
-"""Render the OpenAPI description of the HTTP interfaces as Markdown: its page needs no script from elsewhere."""
+"""Render the OpenAPI and AsyncAPI documents as Markdown: their pages need no script from elsewhere."""
 
 from __future__ import annotations
 
@@ -8,12 +8,23 @@ from typing import Any
 
 import yaml
 
-SOURCE = Path(__file__).parents[1] / "autoingest" / "data" / "openapi.yaml"
+DATA = Path(__file__).parents[1] / "autoingest" / "data"
 
 
-def render() -> str:
+def render_events() -> str:
+    """Return a section for each message of the AsyncAPI document, with its example."""
+    document = yaml.safe_load((DATA / "asyncapi.yaml").read_text())
+    lines: list[str] = []
+    for message in document["components"]["messages"].values():
+        lines += [f"### `{message['name']}`", "", message["title"], ""]
+        for example in message["examples"]:
+            lines += [*_code("json", json.dumps(example["payload"], indent=2)), ""]
+    return "\n".join(lines)
+
+
+def render_requests() -> str:
     """Return a section for each tag, and in it one for each operation, with its answers and examples."""
-    document = yaml.safe_load(SOURCE.read_text())
+    document = yaml.safe_load((DATA / "openapi.yaml").read_text())
     lines: list[str] = []
     for tag in document["tags"]:
         lines += [f"## {tag['name']}", "", tag["description"].strip(), ""]
