@@ -122,7 +122,12 @@ class Member:
 
     roles: str
     notify_port: int
+    events_port: int
     index: int
+
+    @property
+    def events_url(self) -> str:
+        return f"http://127.0.0.1:{self.events_port}"
 
 
 @dataclass
@@ -179,7 +184,7 @@ class Chaos:
             port = embedded.free_port()
             if "enqueue" in roles:
                 self.camera.urls = [*self.camera.urls, f"http://127.0.0.1:{port}/notify"]
-            new.append(member := Member(roles, port, -1))
+            new.append(member := Member(roles, port, embedded.free_port(), -1))
             self.launch(member)
         self.members += new
         if ready:
@@ -192,7 +197,7 @@ class Chaos:
 
     def launch(self, member: Member) -> None:
         """Start a process for a member, and do not wait for it."""
-        self.site.notify_port = member.notify_port
+        self.site.notify_port, self.site.events_port = member.notify_port, member.events_port
         self.site.presence_port = embedded.free_port()
         member.index = len(self.site.processes)
         self.site.start(member.roles, ready=False)

@@ -60,6 +60,30 @@ class Kafka:
             producer.produce(topic, message, partition=number % partitions)
         assert producer.flush(60) == 0
 
+    def messages(self, topic: str, number: int) -> list[confluent_kafka.Message]:
+        """Return the first messages of a topic's first partition, once there are so many."""
+        consumer = confluent_kafka.Consumer({**self._settings, "group.id": "test"})
+        consumer.assign([confluent_kafka.TopicPartition(topic, 0, 0)])
+        try:
+            found: list[confluent_kafka.Message] = []
+            while len(found) < number:
+                message = consumer.poll(60)
+                assert message is not None
+                assert message.error() is None
+                found.append(message)
+            return found
+        finally:
+            consumer.close()
+
+    def size(self, topic: str) -> int:
+        """Return the number of messages of a topic's first partition."""
+        consumer = confluent_kafka.Consumer({**self._settings, "group.id": "test"})
+        try:
+            _, number = consumer.get_watermark_offsets(confluent_kafka.TopicPartition(topic, 0), timeout=60)
+            return int(number)
+        finally:
+            consumer.close()
+
     def committed(self, group: str, topic: str, partitions: int = 1) -> list[int | None]:
         """Committed offset of each partition."""
         consumer = confluent_kafka.Consumer({**self._settings, "group.id": group})

@@ -38,6 +38,9 @@ class Site:
     """Settings of its ``listen`` beside address and port."""
     notify_port: int = field(default_factory=free_port)
     presence_port: int = field(default_factory=free_port)
+    events_port: int = field(default_factory=free_port)
+    events: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of the block ``events`` beside ``listen``."""
     command: Sequence[str] = ()
     """What the program is started by, if not by this process itself."""
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
@@ -46,6 +49,10 @@ class Site:
     @property
     def notify_url(self) -> str:
         return f"http://127.0.0.1:{self.notify_port}/notify"
+
+    @property
+    def events_url(self) -> str:
+        return f"http://127.0.0.1:{self.events_port}"
 
     def start(self, roles: str, *options: str, ready: bool = True) -> subprocess.Popen[bytes]:
         """Start ``autoingest run`` with `roles`, and wait until it says that it is ready."""
@@ -59,6 +66,11 @@ class Site:
                 **self.enqueue,
             },
             "presence": {"listen": {"host": "127.0.0.1", "port": self.presence_port}},
+            "events": {
+                "listen": {"host": "127.0.0.1", "port": self.events_port},
+                "unauthenticated": True,
+                **self.events,
+            },
             "admin": {"listen": {"host": "127.0.0.1", "port": admin}},
             "ingest": {"repo": self.repo, **self.ingest},
             "idle": {"interval": 0.5},

@@ -18,7 +18,6 @@ from autoingest.butler.create import create_repository
 from autoingest.butler.engine import IngestFile
 from autoingest.butler.native import NativeEngine
 from autoingest.client import EventsClient
-from autoingest.dev.embedded import free_port
 from autoingest.model.events import Event
 from autoingest.queue import keys
 from testing import exposures
@@ -91,14 +90,13 @@ def telescope(
 ) -> Iterator[Telescope]:
     repo = str(tmp_path / "repo")
     create_repository(repo, cameras=["LSSTCam"])
-    events = {"listen": {"host": "127.0.0.1", "port": free_port()}, "unauthenticated": True, "deadline": 2.0}
-    with closing(Site(tmp_path, valkey_url, repo, [s3_bucket], settings={"events": events})) as site:
+    with closing(Site(tmp_path, valkey_url, repo, [s3_bucket], events={"deadline": 2.0})) as site:
         yield Telescope(s3_bucket, s3_client, site, client)
 
 
 def test_exposures_are_told_when_they_are_complete(telescope: Telescope) -> None:
     telescope.site.start("enqueue,ingest,idle,events")
-    events = EventsClient(f"http://127.0.0.1:{telescope.site.settings['events']['listen']['port']}")
+    events = EventsClient(telescope.site.events_url)
     stream = events.events(after="0")
     telescope.expect(1)
     telescope.announce(telescope.files(1, list(DETECTORS)))
@@ -147,7 +145,7 @@ def test_without_a_list_all_detectors_of_the_camera_are_expected(telescope: Tele
 
 def test_files_that_other_services_ingest_count(telescope: Telescope) -> None:
     site, client = telescope.site, telescope.client
-    site.settings["events"]["deadline"] = 3600.0
+    site.events = {"deadline": 3600.0}
     site.start("enqueue,events")
     telescope.expect(1)
     files = telescope.files(1, list(DETECTORS))

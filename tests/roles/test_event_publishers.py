@@ -12,9 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import confluent_kafka
 import pytest
-from aiohttp import web
 from redis.asyncio import Redis
 
 from autoingest.app.config import EventsConfig
@@ -24,53 +22,9 @@ from autoingest.queue.delivery import Delivery, undelivered
 from autoingest.queue.event_stream import EventStream
 from autoingest.roles import event_publishers as module
 from autoingest.roles.event_publishers import Publishers
-from testing.kafka import QUIET, Kafka, kafka
+from testing.event_readers import Receiver
+from testing.kafka import kafka
 from testing.waiting import until
-
-
-class Receiver:
-    """A web server that takes events, or answers as it is told."""
-
-    def __init__(self) -> None:
-        self.statuses: list[int] = []
-        """What it answers next; 200 when there is nothing more."""
-        self.requests: list[tuple[dict[str, str], bytes]] = []
-        self.taken: list[dict[str, Any]] = []
-        self.port = 0
-
-    async def _post(self, request: web.Request) -> web.Response:
-        body = await request.read()
-        self.requests.append((dict(request.headers), body))
-        status = self.statuses.pop(0) if self.statuses else 200
-        if status == 200:
-            self.taken.append(json.loads(body))
-        return web.Response(status=status)
-
-    @property
-    def numbers(self) -> list[int]:
-        return [event["data"]["number"] for event in self.taken if "number" in event["data"]]
-
-    @asynccontextmanager
-    async def run(self, port: int = 0) -> AsyncIterator[str]:
-        app = web.Application()
-        app.router.add_post("/events", self._post)
-        runner = web.AppRunner(app)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", port)
-        await site.start()
-        self.port = runner.addresses[0][1]
-        try:
-            yield f"http://127.0.0.1:{self.port}/events"
-        finally:
-            await runner.cleanup()
-
-    async def has(self, *numbers: int) -> None:
-        """Wait until it has taken these."""
-
-        async def got() -> bool:
-            return set(numbers) <= set(self.numbers)
-
-        await until(got)
 
 
 @pytest.fixture(autouse=True)
@@ -234,22 +188,6 @@ async def test_a_receiver_that_is_away_delays_no_other(redis_client: Redis) -> N
             await receiver.has(*range(5))
 
 
-def published(cluster: Kafka, number: int) -> list[confluent_kafka.Message]:
-    """Messages of the topic, once there are so many."""
-    consumer = confluent_kafka.Consumer({"bootstrap.servers": cluster.bootstrap, "group.id": "test", **QUIET})
-    consumer.assign([confluent_kafka.TopicPartition("lsst.autoingest.events", 0, 0)])
-    try:
-        found: list[confluent_kafka.Message] = []
-        while len(found) < number:
-            message = consumer.poll(60)
-            assert message is not None
-            assert message.error() is None
-            found.append(message)
-        return found
-    finally:
-        consumer.close()
-
-
 async def test_kafka_gets_every_event(redis_client: Redis) -> None:
     with kafka() as cluster:
         cluster.create("lsst.autoingest.events", 1)
@@ -257,7 +195,7 @@ async def test_kafka_gets_every_event(redis_client: Redis) -> None:
         async with publishing(redis_client, settings):
             for number in range(3):
                 await tell(redis_client, number)
-            messages = await asyncio.to_thread(published, cluster, 3)
+            messages = await asyncio.to_thread(cluster.messages, "lsst.autoingest.events", 3)
             cluster.down()
             for number in range(3, 6):
                 await tell(redis_client, number)
@@ -270,7 +208,7 @@ async def test_kafka_gets_every_event(redis_client: Redis) -> None:
             await until(delivered)
         numbers = [
             json.loads(message.value() or b"")["data"]["number"]
-            for message in await asyncio.to_thread(published, cluster, 6)
+            for message in await asyncio.to_thread(cluster.messages, "lsst.autoingest.events", 6)
         ]
     assert set(numbers) == set(range(6))
     assert messages[0].key() == b"LSSTCam/0"
