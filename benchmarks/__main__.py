@@ -16,7 +16,7 @@ import uvloop
 
 from autoingest.dev import embedded
 
-from . import bench, burst, ceph, distance, guiders, ingest, listeners, memory, scale, start, waiting
+from . import bench, burst, ceph, distance, events, guiders, ingest, listeners, memory, scale, start, waiting
 from .report import Row, machine, save, show
 
 BENCHMARKS = {
@@ -28,6 +28,7 @@ BENCHMARKS = {
     "enqueue": listeners.enqueue,
     "presence": listeners.presence,
     "waiting": waiting.measure,
+    "events": events.measure,
     "ceph": ceph.measure,
     "memory": memory.measure,
 }

@@ -1,10 +1,11 @@
-"""Seconds from the first notification of an exposure to its presence, its datasets and its visit."""
+"""Seconds from the first notification of an exposure to its presence, its datasets, its visit and its event."""
 
 from __future__ import annotations
 
 import asyncio
 import statistics
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import redis.asyncio
 from autoingest.dev.simulator import Exposure, SentFile, notification, sensors
 from autoingest.queue import keys
 
-from . import bench, program
+from . import bench, events, program
 from .load import load, percentile, post
 from .report import Row
 
@@ -27,7 +28,7 @@ CADENCE = 5.0
 MINUTE = 12
 """Exposures of one run, after the first of the process."""
 
-ROLES = "enqueue,ingest,idle,presence"
+ROLES = "enqueue,ingest,idle,presence,events"
 
 REPLACED = 2.6
 """Seconds of the implementation that this one replaces, from the first notification to the last file ingested."""
@@ -49,6 +50,7 @@ async def measure(servers: bench.Servers) -> list[Row]:
     """Post the notifications of whole exposures, all roles being in one process, for a minute a run."""
     first: list[Latency] = []
     minutes: list[list[Latency]] = []
+    told: list[list[float]] = []
     with bench.s3(servers.folder):
         for run in range(servers.runs):
             sent = await bench.take(1 + MINUTE, first_seq=1 + run * (1 + MINUTE))
@@ -57,28 +59,46 @@ async def measure(servers: bench.Servers) -> list[Row]:
                 with bench.site(servers, repo) as site:
                     program.start(site, ROLES)
                     watcher = Watcher(client, servers.postgres_url, repo)
-                    found = []
-                    began = time.monotonic()
-                    for number, (exposure, images) in enumerate(sent):
-                        await asyncio.sleep(max(0.0, began + number * CADENCE - time.monotonic()))
-                        found.append(await burst(site.notify_port, watcher, exposure, images))
+                    found, delays = [], []
+                    async with events.listening(site.events_url, 1) as [heard]:
+                        began = time.monotonic()
+                        for number, (exposure, images) in enumerate(sent):
+                            await asyncio.sleep(max(0.0, began + number * CADENCE - time.monotonic()))
+                            found.append(await burst(site.notify_port, watcher, exposure, images))
+                            delays.append(await _delay(client, exposure, heard))
             first.append(found[0])
             minutes.append(found[1:])
+            told.append(delays[1:])
     return [
         *_rows("burst: first notification", minutes, REPLACED),
         *_rows("burst: first exposure of a process, first notification", [[each] for each in first], None),
+        *_quantiles("burst: last acknowledgement to event", told, None),
     ]
 
 
 def _rows(name: str, minutes: list[list[Latency]], before: float | None) -> list[Row]:
     """Return the median of each run, and its 99th percentile if it has more than one exposure."""
-    rows = []
-    for what, attribute in (("last presence key", "presence"), ("last dataset", "dataset"), ("visit", "visit")):
-        runs = [[float(getattr(each, attribute)) for each in minute] for minute in minutes]
-        rows.append(Row(f"{name} to {what}", "s", [statistics.median(run) for run in runs], before))
-        if len(runs[0]) > 1:
-            rows.append(Row(f"{name} to {what}, p99", "s", [percentile(run, 0.99) for run in runs]))
+    return [
+        row
+        for what, attribute in (("last presence key", "presence"), ("last dataset", "dataset"), ("visit", "visit"))
+        for row in _quantiles(
+            f"{name} to {what}", [[float(getattr(each, attribute)) for each in minute] for minute in minutes], before
+        )
+    ]
+
+
+def _quantiles(name: str, runs: list[list[float]], before: float | None) -> list[Row]:
+    rows = [Row(name, "s", [statistics.median(run) for run in runs], before)]
+    if len(runs[0]) > 1:
+        rows.append(Row(f"{name}, p99", "s", [percentile(run, 0.99) for run in runs]))
     return rows
+
+
+async def _delay(client: redis.asyncio.Redis, exposure: Exposure, heard: Mapping[str, float]) -> float:
+    """Return the seconds from the last acknowledgement of an exposure until a client had its event."""
+    came = await events.arrival(heard, f"{bench.CAMERA}:{exposure.exposure_id}:complete:1")
+    progress = await client.hgetall(keys.progress(bench.BUCKET, exposure.obs_id))
+    return came - max(float(progress["last_ingested"]), float(progress["visit_defined"]))
 
 
 async def burst(port: int, watcher: Watcher, exposure: Exposure, images: list[SentFile]) -> Latency:
