@@ -428,7 +428,7 @@ class EventsConfig(Block):
     """Receivers of events by HTTP."""
 
     keep: Annotated[int, Field(ge=100)] = 30_000
-    """Number of events of exposures that Redis keeps, 1.3 kB each: about a week. A reader that falls further behind
+    """Number of events of exposures that Redis keeps, 1.2 kB each: about a week. A reader that falls further behind
     is told so, and has to ask for the state of the exposures."""
 
     files: bool = True
@@ -436,7 +436,7 @@ class EventsConfig(Block):
     own."""
 
     keep_files: Annotated[int, Field(ge=100)] = 200_000
-    """Number of events of files that Redis keeps, about 400 bytes each: about a night."""
+    """Number of events of files that Redis keeps, about 500 bytes each: about a night."""
 
     deadline: Seconds = 60.0
     """Seconds after the first notification of an exposure when an incomplete exposure is told to be incomplete."""
