@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ import orjson
 
 from ..app.config import Config
 from ..app.secrets import WEBHOOK_SECRETS, tokens
-from ..errors import ConfigurationError, TransientError
+from ..errors import TransientError
 from ..model.events import Event
+from ..model.objects import observing_day
 from ..queue.delivery import Undelivered, forget, undelivered
 from ..queue.progress import obs_ids_of_day, read_exposure
 from .limits import run, timeout_option
@@ -37,8 +39,8 @@ def events() -> None:
 @events.command("exposures")
 @config_option
 @bucket_option
-@click.option("--day", "day_obs", required=True, callback=lambda _, __, text: day(text),
-              help="Observing day, 20251231 or 2025-12-31.")  # fmt: skip
+@click.option("--day", "day_obs", default=lambda: str(observing_day(datetime.now(UTC))), show_default="the current one",
+              callback=lambda _, __, text: day(text), help="Observing day, 20251231 or 2025-12-31.")  # fmt: skip
 @json_option
 @timeout_option("1m")
 def exposures_command(config_file: Path, bucket: str | None, day_obs: str, as_json: bool) -> None:
@@ -48,7 +50,7 @@ def exposures_command(config_file: Path, bucket: str | None, day_obs: str, as_js
 
     \b
     Examples:
-        autoingest events exposures --config summit.yaml --day 20251231
+        autoingest events exposures --config summit.yaml
         autoingest events exposures --day 2025-12-31 --json
     """  # noqa: D301 - click's mark is a real backspace
     config = load(config_file)
@@ -160,7 +162,7 @@ def drop_command(
 async def _undelivered(config: Config, reader: str | None) -> list[Undelivered]:
     names = [webhook.name for webhook in config.events.webhooks]
     if reader is not None and reader not in names:
-        raise ConfigurationError(f"{reader!r} is not a webhook of events; there are: {', '.join(names) or 'none'}")
+        raise click.UsageError(f"{reader!r} is not a webhook of events; there are: {', '.join(names) or 'none'}")
     async with open_redis(config) as client:
         return [item for name in names if reader in (None, name) for item in await undelivered(client, name)]
 

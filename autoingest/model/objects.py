@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from ..errors import UnknownObjectError
@@ -28,6 +29,11 @@ RAFT_SENSOR = re.compile(r"(?P<raft>R[0-9]{2})_(?P<sensor>S[0-9GW][0-9])")
 
 _RAFT_SENSOR_IN_FILENAME = re.compile(rf"_{RAFT_SENSOR.pattern}(?=[._])")
 _DIGITS8 = re.compile(r"[0-9]{8}")
+
+
+def observing_day(moment: datetime) -> int:
+    """Return the observing day, ``YYYYMMDD``: it changes at 12:00 UTC."""
+    return int((moment.astimezone(UTC) - timedelta(hours=12)).strftime("%Y%m%d"))
 
 
 @dataclass(frozen=True, slots=True)

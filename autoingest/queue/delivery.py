@@ -39,7 +39,6 @@ class Delivery:
     def __init__(self, client: redis.asyncio.Redis, reader: str, stream: str) -> None:
         self._keys = [keys.publisher(reader, stream), keys.position(reader, stream), keys.undelivered(reader)]
         self._token = secrets.token_hex(6)
-        self._redis = client
         self._deliver = client.register_script(DELIVER)
 
     async def hold(self) -> str | None:
@@ -63,11 +62,12 @@ class Delivery:
 
     async def release(self) -> None:
         """Let another process deliver at once."""
-        if await self._redis.get(self._keys[0]) == self._token:
-            await self._redis.delete(self._keys[0])
+        await self._step(lease=0.001)
 
-    async def _step(self, position: str = "", event_id: str = "", content: str = "") -> str | None:
-        arguments: list[str | int] = [self._token, int(LEASE * 1000), position, event_id, content, MAX_UNDELIVERED]
+    async def _step(
+        self, position: str = "", event_id: str = "", content: str = "", lease: float = LEASE
+    ) -> str | None:
+        arguments: list[str | int] = [self._token, int(lease * 1000), position, event_id, content, MAX_UNDELIVERED]
         return cast(str | None, await self._deliver(self._keys, arguments))
 
 

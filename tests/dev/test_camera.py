@@ -9,7 +9,7 @@ import pytest
 from astropy.io import fits
 
 from autoingest import instruments
-from autoingest.dev.simulator import IMAGE_TYPES, Exposure, observing_day, sensors
+from autoingest.dev.simulator import IMAGE_TYPES, Exposure, sensors
 from autoingest.model.objects import ExposureObject, parse
 from autoingest.store.fits import parse_headers
 
@@ -94,8 +94,3 @@ def test_pointing_agrees_with_the_sky() -> None:
         claimed = SkyCoord(AltAz(header["AZSTART"] * there.az.unit, header["ELSTART"] * there.az.unit))
         assert claimed.separation(SkyCoord(AltAz(there.az, there.alt))).degree < 0.5
         assert float(str(header["ELSTART"])) > 50
-
-
-def test_observing_day_begins_at_noon() -> None:
-    assert observing_day(datetime(2030, 1, 2, 11, 59, tzinfo=UTC)) == 20300101
-    assert observing_day(datetime(2030, 1, 2, 12, 0, tzinfo=UTC)) == 20300102

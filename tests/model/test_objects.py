@@ -1,7 +1,9 @@
+from datetime import UTC, datetime
+
 import pytest
 
 from autoingest.errors import UnknownObjectError
-from autoingest.model.objects import ExposureObject, LfaObject, parse
+from autoingest.model.objects import ExposureObject, LfaObject, observing_day, parse
 
 FOLDER = "embargo@rubin-summit/LSSTCam/20251231/MC_O_20251231_000010/"
 
@@ -80,3 +82,8 @@ def test_large_file_annex(key: str, instrument: str) -> None:
 def test_unknown_shapes_say_why(path: str) -> None:
     with pytest.raises(UnknownObjectError, match=r"\w"):
         parse(path)
+
+
+def test_observing_day_begins_at_noon() -> None:
+    assert observing_day(datetime(2030, 1, 2, 11, 59, tzinfo=UTC)) == 20300101
+    assert observing_day(datetime(2030, 1, 2, 12, 0, tzinfo=UTC)) == 20300102

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .camera import IMAGE_TYPES, Exposure, Sensor, observing_day, sensors
+from .camera import IMAGE_TYPES, Exposure, Sensor, sensors
 from .notifier import Notifier, SentFile, notification
 from .simulator import ORDERS, Event, Order, Result, Simulator
 from .sinks import BucketSink, DirectorySink, Sink
@@ -22,6 +22,5 @@ __all__ = [
     "Simulator",
     "Sink",
     "notification",
-    "observing_day",
     "sensors",
 ]

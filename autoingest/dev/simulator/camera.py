@@ -62,11 +62,6 @@ def _sensor_cards(detector: instruments.Detector) -> dict[str, object]:
     }
 
 
-def observing_day(now: datetime) -> int:
-    """Return the observing day, ``YYYYMMDD``: it changes at 12:00 UTC."""
-    return int((now.astimezone(UTC) - timedelta(hours=12)).strftime("%Y%m%d"))
-
-
 @dataclass(frozen=True)
 class Exposure:
     """One exposure of the simulated camera.

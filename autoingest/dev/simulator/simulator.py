@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
-from .camera import Exposure, Sensor, observing_day, sensors
+from ...model.objects import observing_day
+from .camera import Exposure, Sensor, sensors
 from .notifier import Notifier, SentFile
 from .sinks import Sink
 
