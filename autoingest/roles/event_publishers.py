@@ -68,6 +68,10 @@ class Publishers:
             if set(types) & set(own)
         ]
 
+    def troubles(self) -> list[str]:
+        """Return whom events can't be delivered to now, and why."""
+        return sorted({each.trouble for each in self._publishers if each.trouble})
+
     async def run(self, stop: asyncio.Event) -> None:
         """Publish until `stop` is set."""
         async with asyncio.TaskGroup() as tasks:
@@ -92,6 +96,11 @@ class _Publisher:
         self._health = health(client)
         self._log = log.bind(reader=target.name, stream=key)
         self._lag = metrics.EVENT_LAG.labels(target.name, key)
+
+    @property
+    def trouble(self) -> str:
+        """Why events can't be delivered now; empty if they can."""
+        return f"{self._target.name}: {self._error}" if self._error else ""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Deliver until `stop` is set."""

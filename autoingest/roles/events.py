@@ -129,6 +129,10 @@ class EventsRole:
             stream.wake()
         await self._listener.close(SHUTDOWN)
 
+    def doing(self) -> str:
+        """Return where it listens, and to whom events can't be delivered now."""
+        return ", ".join([f"listens on port {self.port}", *self._publishers.troubles()])
+
     def unready_reasons(self) -> list[str]:
         """Tell whether the listener is open; a target that takes no events must not take it from others."""
         return [] if self._listener.is_open else ["listener is not open"]

@@ -182,10 +182,11 @@ async def test_a_receiver_that_is_away_delays_no_other(redis_client: Redis) -> N
     receiver = Receiver()
     async with receiver.run() as url:
         webhooks = [{"name": "away", "url": "http://127.0.0.1:1/"}, {"name": "there", "url": url}]
-        async with publishing(redis_client, {"webhooks": webhooks}):
+        async with publishing(redis_client, {"webhooks": webhooks}) as publishers:
             for number in range(5):
                 await tell(redis_client, number)
             await receiver.has(*range(5))
+            await until(lambda: [text.partition(":")[0] for text in publishers.troubles()] == ["away"])
 
 
 async def test_kafka_gets_every_event(redis_client: Redis) -> None:
