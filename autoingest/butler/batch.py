@@ -13,6 +13,7 @@ from ..errors import MetadataError, PermanentError
 from ..instruments import ExposureRecord, GuiderIdentity, Identity, exposure_record, identify, identify_guider
 from ..model.objects import parse_obs_id
 from ..model.text import exception_text
+from . import bookmark
 from .engine import FileResult, IngestFile, Key
 from .exposures import Exposures, Fingerprint
 from .outage import is_outage
@@ -95,6 +96,7 @@ def identify_files(
     """
     items = []
     for file in {file.path: file for file in files}.values():
+        bookmark.mark(file.path)
         try:
             identity = (identify_guider if file.is_guider else identify)(file.header, file.url)
             _check_key(file, identity)
@@ -108,6 +110,7 @@ def identify_files(
             results[file.path] = FileResult(file.path, "failed", reason=reason, exception=exception)
         else:
             items.append(item)
+    bookmark.mark("")
     # An exposure's record is made from the first of its files: one whose header agrees with most others.
     alike = Counter((item.exposure, item.fingerprint) for item in items)
     return sorted(
@@ -168,12 +171,14 @@ def translate_headers(
             or exposures.agreed(key, item.fingerprint)
         ):
             continue
+        bookmark.mark(item.file.path)
         try:
             headers[key, item.fingerprint] = exposure_record(item.file.header, item.file.url)
         except BaseException as err:  # as above
             if is_outage(err):
                 raise
             failures[key, item.fingerprint].append(failure(item, err))
+    bookmark.mark("")
     for about, failed in failures.items():
         if about in headers or (lenient and _find_stand_in(*about, headers, exposures)):
             continue

@@ -16,6 +16,7 @@ from typing import Any
 import structlog
 
 from ..errors import AutoingestError, ConfigurationError, TransientError
+from .bookmark import Bookmark
 from .channel import SIZE_BYTES, pack, send, unpack, unpack_size
 from .messages import Setup, Started
 from .process_log import ProcessLog, last_words, waited_for_server
@@ -49,11 +50,14 @@ class ButlerEndedError(TransientError):
     """Whether it took too long."""
     last_words: str
     """The end of its log."""
+    path: str
+    """The single file that it was working on, if any."""
 
     def __init__(
-        self, message: str, *, own_doing: bool, too_long: bool = False, last_words: str, **context: object
+        self, message: str, *, own_doing: bool, too_long: bool = False, last_words: str, path: str, **context: object
     ) -> None:
         super().__init__(message, **context)
+        self.path = path
         self.own_doing = own_doing
         self.too_long = too_long
         self.last_words = last_words
@@ -81,6 +85,7 @@ class ChildProcess:
         self._setup = setup
         self._process: asyncio.subprocess.Process | None = None
         self._log: ProcessLog | None = None
+        self._bookmark: Bookmark | None = None
         self._has_served = False
 
     @property
@@ -106,14 +111,15 @@ class ChildProcess:
         if self._process is not None:
             await self.discard("died")
         try:
+            self._bookmark = self._bookmark or Bookmark()
             self._log = ProcessLog()
             try:
                 # -P: nothing is imported from the current folder. A new session: Ctrl-C in a terminal reaches only the
                 # parent, which decides.
                 self._process = await asyncio.create_subprocess_exec(
-                    sys.executable, "-P", "-m", "autoingest.butler", self._kind,
+                    sys.executable, "-P", "-m", "autoingest.butler", self._kind, str(self._bookmark.descriptor),
                     stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=self._log.writer,
-                    start_new_session=True, env=_environment(),
+                    start_new_session=True, env=_environment(), pass_fds=[self._bookmark.descriptor],
                 )  # fmt: skip
             finally:
                 os.close(self._log.writer)
@@ -158,6 +164,9 @@ class ChildProcess:
 
     async def close(self) -> None:
         """End the process: immediately if it is still importing, otherwise once it has finished its request."""
+        if self._bookmark is not None:
+            self._bookmark.close()
+            self._bookmark = None
         if self._process is None:
             return
         is_open = self.not_open is None
@@ -200,7 +209,9 @@ class ChildProcess:
         assert process.stdin is not None
         assert process.stdout is not None
         assert self._log is not None
+        assert self._bookmark is not None
         self._log.begin()
+        self._bookmark.path = ""
         try:
             async with asyncio.timeout(limit):
                 await send(process.stdin, request)
@@ -214,7 +225,7 @@ class ChildProcess:
                 raise TransientError(f"no answer from the Butler's database within {limit:g} s") from None
             raise ButlerEndedError(
                 f"the Butler process took longer than {limit:g} s", own_doing=waited is False, too_long=True,
-                last_words=last_words(text), timeout_s=limit,
+                last_words=last_words(text), path=self._bookmark.path, timeout_s=limit,
             ) from None  # fmt: skip
         except (asyncio.IncompleteReadError, ConnectionError):
             with contextlib.suppress(TimeoutError):
@@ -224,13 +235,14 @@ class ChildProcess:
             how = _ending(code)
             raise ButlerEndedError(
                 "the Butler process closed its answers" if left else f"the Butler process ended by {how}",
-                own_doing=left or code >= 0 or -code in _CRASHES, last_words=last_words(text), returncode=code,
+                own_doing=left or code >= 0 or -code in _CRASHES, last_words=last_words(text), path=self._bookmark.path,
+                returncode=code,
             ) from None  # fmt: skip
         except (ValueError, TypeError) as err:
             _, text = await self.discard("its answer makes no sense")
             raise ButlerEndedError(
                 f"the answer of the Butler process makes no sense: {str(err)[:200]}", own_doing=True,
-                last_words=last_words(text),
+                last_words=last_words(text), path="",  # it may be at another file by now
             ) from None  # fmt: skip
         except BaseException:
             await self.discard("interrupted")

@@ -11,6 +11,7 @@ from lsst.daf.butler.registry import ConflictingDefinitionError
 from sqlalchemy.exc import IntegrityError
 
 from ..errors import PermanentError
+from . import bookmark
 from .batch import Item, TranslatedHeaders, failure, identify_files, translate_headers, unsuccessful
 from .butler_engine import BatchProgress, ButlerEngine, OpenRepository
 from .datasets import FileToIngest
@@ -125,6 +126,7 @@ class NativeWriter:
         """Write the exposures that are missing or differ; return the files whose exposure is there."""
         found = []
         for item in items:
+            bookmark.mark(item.file.path)
             try:
                 exposure = self._exposure(item, transaction)
             except PermanentError as err:
@@ -134,6 +136,7 @@ class NativeWriter:
                 transaction.progress.results[item.file.path] = unsuccessful(item, "waiting")
             else:
                 found.append((item, exposure))
+        bookmark.mark("")
         return found
 
     def _exposure(self, item: Item, transaction: _Transaction) -> Exposure | None:
@@ -174,12 +177,14 @@ class NativeWriter:
         results = transaction.progress.results
         to_ingest: list[tuple[Item, Exposure, FileToIngest]] = []
         for item, exposure in found:
+            bookmark.mark(item.file.path)
             try:
                 file = self._datasets.file_to_ingest(item.file, exposure, item.identity.detector)
             except PermanentError as err:
                 results[item.file.path] = failure(item, err)
             else:
                 to_ingest.append((item, exposure, file))
+        bookmark.mark("")
         to_ingest.sort(key=lambda each: each[0].order)
         duplicates = self._datasets.ingest([file for _, _, file in to_ingest])
         for item, exposure, _ in to_ingest:

@@ -18,6 +18,7 @@ import structlog
 from ..app.log import configure_logging
 from ..errors import AutoingestError
 from ..instruments import describe
+from . import bookmark
 from .channel import die_with, read, write
 from .engine import BatchResult, Engine
 from .messages import Batch, DefineVisits, FindExposures, FindGroup, ListObsIds, Setup, Started
@@ -78,6 +79,7 @@ def main() -> None:
     os.dup2(2, 1)
     faulthandler.enable()  # the log shows where it crashed
     requests = sys.stdin.buffer
+    bookmark.current = bookmark.Bookmark(int(sys.argv[2]))
     make = _service(sys.argv[1])
     setup: Setup | None = read(requests, Setup)
     if setup is None:

@@ -1,8 +1,9 @@
 """Isolates files that kill the Butler process.
 
-A file that a process was writing when it ended is a suspect. Suspects are written after all other files: first
-in small groups, then each alone, which is its trial. A process that ends by itself during a trial makes the file fail;
-one that was killed from outside does not, until that has happened many times in a row.
+When a process ends, the file that it was working on is a suspect; if it worked on several, all files of the batch are.
+Suspects are written after all other files: first in small groups, then each alone, which is its trial. A process that
+ends by itself during a trial makes the file fail; one that was killed from outside does not, until that has happened
+many times in a row.
 """
 
 from __future__ import annotations
@@ -93,12 +94,9 @@ class Suspects:
         self._outcomes = outcomes
         self._batch_timeout = batch_timeout
 
-    async def suspect(self, files: Sequence[BatchFile], *, certain: bool = False) -> list[BatchFile]:
-        """Count one more try without outcome of these files; return those that this worker still holds.
-
-        With `certain`, they are no longer trusted, however few their tries.
-        """
-        numbers = await self._queue.count_process_ends([file.claim for file in files], TRUSTED + 1 if certain else 0)
+    async def suspect(self, files: Sequence[BatchFile], least: int = 0) -> list[BatchFile]:
+        """Count one more try of these files without outcome, `least` at least; return those that are still held."""
+        numbers = await self._queue.count_process_ends([file.claim for file in files], least)
         for file, number in zip(files, numbers, strict=True):
             file.claim = replace(file.claim, tries=number)
         return [file for file in files if file.claim.tries]
@@ -144,7 +142,11 @@ class Suspects:
             if not (error.too_long and limit < self._batch_timeout):
                 await self._outcomes.fail(file.claim, "crash", f"{error}\n{error.last_words}".strip())
                 return True
-        for file in await self.suspect(group.files, certain=error.own_doing):
+        culprits = [file for file in group.files if error.own_doing and file.path == error.path]
+        others = [file for file in group.files if file not in culprits]
+        # Without a culprit all are suspected; with one, the others only if that happens again.
+        least = TRUSTED + 1 if error.own_doing and not culprits else 0
+        for file in await self.suspect(culprits, ALONE) + await self.suspect(others, least):
             file.error = error
         return False
 

@@ -309,9 +309,11 @@ async def poisoned(made_sqlite: Path, tmp_path: Path, monkeypatch: pytest.Monkey
      ("closed", "closed its answers", True, "")],
 )  # fmt: skip
 async def test_how_it_ended(poisoned: ButlerProcess, harm: str, message: str, own_doing: bool, last_words: str) -> None:
+    good, [bad] = exposures.files(1, [94, 96]), exposures.files(1, [95], POISON=harm)
     with pytest.raises(ButlerEndedError, match=message) as caught:
-        await poisoned.ingest(exposures.files(1, [94], POISON=harm), 60)
+        await poisoned.ingest([good[0], bad, good[1]], 60)
     assert (caught.value.own_doing, caught.value.too_long) == (own_doing, False)
+    assert caught.value.path == ("" if harm == "garbage" else bad.path)
     assert last_words in caught.value.last_words
     assert outcomes(await poisoned.ingest(exposures.files(1, [94]), 60)) == {"ingested": 1}
     assert poisoned.unready_reason() is None
@@ -319,9 +321,10 @@ async def test_how_it_ended(poisoned: ButlerProcess, harm: str, message: str, ow
 
 @pytest.mark.parametrize("harm", ["hang", "sleep"])
 async def test_where_it_hung(poisoned: ButlerProcess, harm: str) -> None:
+    [bad] = exposures.files(1, [94], POISON=harm)
     with pytest.raises(ButlerEndedError, match="longer than 2 s") as caught:
-        await poisoned.ingest(exposures.files(1, [94], POISON=harm), 2)
-    assert (caught.value.own_doing, caught.value.too_long) == (True, True)
+        await poisoned.ingest([bad], 2)
+    assert (caught.value.own_doing, caught.value.too_long, caught.value.path) == (True, True, bad.path)
     assert "in harm" in caught.value.last_words.splitlines()[0]
 
 
@@ -330,7 +333,7 @@ async def test_stopped_from_outside(poisoned: ButlerProcess) -> None:
     os.kill(poisoned.pid, signal.SIGSTOP)
     with pytest.raises(ButlerEndedError) as caught:
         await poisoned.ingest(exposures.files(1, [94]), 1)
-    assert (caught.value.own_doing, caught.value.too_long) == (False, True)
+    assert (caught.value.own_doing, caught.value.too_long, caught.value.path) == (False, True, "")
 
 
 @pytest.mark.parametrize("repository", ["postgres"], indirect=True)

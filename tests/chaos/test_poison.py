@@ -65,6 +65,23 @@ def test_files_that_end_the_butler_process(chaos: Chaos) -> None:
     chaos.finish(dead=reasons)
 
 
+def test_a_file_that_hangs(chaos: Chaos) -> None:
+    """The other files of its exposure are in once the process has been replaced."""
+    [culprit] = poison(chaos, "hang")
+    chaos.start(ALL)
+    chaos.camera.start()
+    wait_for(lambda: "no answer within" in chaos.site.logs(), "the hang")
+    begin = time.monotonic()
+    with chaos.client as client:
+        mates = {shot.path for shot in chaos.shots if shot.exposure == chaos.shots[0].exposure} - {culprit}
+        wait_for(lambda: all(client.hget(keys.file(path), "state") == "ingested" for path in mates), "they are in")
+    print(
+        f"the rest of the exposure is in {time.monotonic() - begin:.1f} s after {INGEST['batchTimeout']} s without answer"
+    )
+    wait_for(lambda: len(letters(chaos)) == 1, "its letter", 200)
+    chaos.finish(dead={culprit: "crash"})
+
+
 def test_files_that_hang(chaos: Chaos) -> None:
     culprits = poison(chaos, "hang", "sleep", "exit")
     chaos.start(ALL)

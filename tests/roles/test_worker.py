@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 
 from autoingest.app import metrics
 from autoingest.app.config import Config
+from autoingest.butler.child_process import ButlerEndedError
 from autoingest.butler.engine import BatchResult, FileResult, IngestFile
 from autoingest.dev.simulator import Exposure, sensors
 from autoingest.errors import RefusedError, TransientError
@@ -211,6 +212,33 @@ async def test_a_long_outage_makes_no_suspects(
     async with running(redis_client, butler, 250):
         await until(lambda: _done(redis_client, len(paths)))
     assert [set(batch) for batch in butler.batches] == [set(paths)] * (4 * worker.DOUBTS)
+
+
+def _ended(path: str) -> ButlerEndedError:
+    return ButlerEndedError("the Butler process took longer than 40 s", own_doing=True, last_words="in loop", path=path)
+
+
+async def test_mates_of_a_file_that_ends_the_process_are_written_at_once(redis_client: Redis, paths: list[str]) -> None:
+    butler, culprit = Butler(), paths[2]
+    butler.errors = lambda batch: [_ended(culprit)] if culprit in batch else []
+    butler.release()
+    await put(redis_client, *paths, bucket=BUCKET, size=1)
+    async with running(redis_client, butler, 250):
+        await until(lambda: _done_when_due(redis_client, len(paths) - 1))
+    first, second, *trials = butler.batches
+    assert (set(first), set(second)) == (set(paths), set(paths) - {culprit})
+    assert set(map(tuple, trials)) == {(culprit,)}
+
+
+async def test_marks_that_mislead_are_soon_distrusted(redis_client: Redis, paths: list[str]) -> None:
+    """The process ends at the second file of every batch, but another file is to blame."""
+    butler, culprit = Butler(), paths[0]
+    butler.errors = lambda batch: [_ended(sorted({*batch} - {culprit})[0])] if {culprit} < {*batch} else []
+    butler.release()
+    await put(redis_client, *paths, bucket=BUCKET, size=1)
+    async with running(redis_client, butler, 250):
+        await until(lambda: _done_when_due(redis_client, len(paths)))
+    assert sum(len(batch) > 1 and culprit in batch for batch in butler.batches) <= 3
 
 
 async def test_a_file_that_the_database_refuses_keeps_only_itself_out(
