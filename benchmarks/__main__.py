@@ -16,7 +16,7 @@ import uvloop
 
 from autoingest.dev import embedded
 
-from . import bench, burst, ceph, distance, events, guiders, ingest, listeners, memory, scale, start, waiting
+from . import bench, burst, ceph, distance, events, fleet, guiders, ingest, listeners, memory, scale, start, waiting
 from .report import Row, machine, save, show
 
 BENCHMARKS = {
@@ -24,6 +24,7 @@ BENCHMARKS = {
     "ingest": ingest.measure,
     "burst": burst.measure,
     "distance": distance.measure,
+    "fleet": fleet.measure,
     "guiders": guiders.measure,
     "enqueue": listeners.enqueue,
     "presence": listeners.presence,

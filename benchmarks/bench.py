@@ -10,8 +10,9 @@ import time
 import urllib.request
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import redis.asyncio
@@ -27,6 +28,7 @@ from autoingest.notify.records import RecordParser
 from autoingest.queue import keys
 from autoingest.queue.connection import connect
 from autoingest.queue.intake import Intake
+from testing.proxy import Proxy, proxy
 from testing.site import Site
 
 BUCKET = "rubin-summit"
@@ -106,6 +108,30 @@ def database(servers: Servers) -> Iterator[sqlalchemy.Connection]:
     with engine.connect() as connection:
         yield connection
     engine.dispose()
+
+
+@dataclass(frozen=True)
+class Far:
+    """Servers behind proxies that make them look far away."""
+
+    servers: Servers
+    database: Proxy
+    cache: Proxy
+
+
+@contextmanager
+def far(servers: Servers) -> Iterator[Far]:
+    """Put a proxy before PostgreSQL and one before Redis, which delay nothing yet."""
+    database = sqlalchemy.make_url(servers.postgres_url)
+    host = str(database.host or database.query["host"])
+    target = f"{host}/.s.PGSQL.{database.port or 5432}" if host.startswith("/") else (host, database.port or 5432)
+    cache = urlsplit(servers.redis_url)
+    assert cache.hostname is not None
+    assert cache.port is not None
+    with proxy(target) as to_database, proxy((cache.hostname, cache.port)) as to_cache:
+        url = database.set(host="127.0.0.1", port=to_database.port, query={}).render_as_string(hide_password=False)
+        there = replace(servers, postgres_url=url, redis_url=f"redis://127.0.0.1:{to_cache.port}/0")
+        yield Far(there, to_database, to_cache)
 
 
 @contextmanager

@@ -48,31 +48,40 @@ class Latency:
 
 async def measure(servers: bench.Servers) -> list[Row]:
     """Post the notifications of whole exposures, all roles being in one process, for a minute a run."""
+    with bench.s3(servers.folder), bench.far(servers) as far:
+        rows = await _measure(servers, servers, "burst", 1)
+        far.database.delay(1)
+        far.cache.delay(1)
+        return rows + await _measure(servers, far.servers, "burst, PostgreSQL and Redis at 1 ms", 1000)
+
+
+async def _measure(servers: bench.Servers, used: bench.Servers, name: str, first_seq: int) -> list[Row]:
+    """Measure a site that uses some servers, which the benchmark itself reaches directly."""
     first: list[Latency] = []
     minutes: list[list[Latency]] = []
     told: list[list[float]] = []
-    with bench.s3(servers.folder):
-        for run in range(servers.runs):
-            sent = await bench.take(1 + MINUTE, first_seq=1 + run * (1 + MINUTE))
-            repo = bench.repository(servers)
-            async with bench.empty_redis(servers.redis_url) as client:
-                with bench.site(servers, repo) as site:
-                    program.start(site, ROLES)
-                    watcher = Watcher(client, servers.postgres_url, repo)
-                    found, delays = [], []
-                    async with events.listening(site.events_url, 1) as [heard]:
-                        began = time.monotonic()
-                        for number, (exposure, images) in enumerate(sent):
-                            await asyncio.sleep(max(0.0, began + number * CADENCE - time.monotonic()))
-                            found.append(await burst(site.notify_port, watcher, exposure, images))
-                            delays.append(await _delay(client, exposure, heard))
-            first.append(found[0])
-            minutes.append(found[1:])
-            told.append(delays[1:])
+    for run in range(servers.runs):
+        sent = await bench.take(1 + MINUTE, first_seq=first_seq + run * (1 + MINUTE))
+        repo = bench.repository(used)
+        async with bench.empty_redis(servers.redis_url) as client:
+            with bench.site(used, repo) as site:
+                program.start(site, ROLES)
+                watcher = Watcher(client, servers.postgres_url, repo)
+                found, delays = [], []
+                async with events.listening(site.events_url, 1) as [heard]:
+                    began = time.monotonic()
+                    for number, (exposure, images) in enumerate(sent):
+                        await asyncio.sleep(max(0.0, began + number * CADENCE - time.monotonic()))
+                        found.append(await burst(site.notify_port, watcher, exposure, images))
+                        delays.append(await _delay(client, exposure, heard))
+        first.append(found[0])
+        minutes.append(found[1:])
+        told.append(delays[1:])
+    before = REPLACED if used is servers else None
     return [
-        *_rows("burst: first notification", minutes, REPLACED),
-        *_rows("burst: first exposure of a process, first notification", [[each] for each in first], None),
-        *_quantiles("burst: last acknowledgement to event", told, None),
+        *_rows(f"{name}: first notification", minutes, before),
+        *_rows(f"{name}: first exposure of a process, first notification", [[each] for each in first], None),
+        *_quantiles(f"{name}: last acknowledgement to event", told, None),
     ]
 
 

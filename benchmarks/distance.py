@@ -1,14 +1,15 @@
-"""What it costs that PostgreSQL or Redis is some milliseconds away: images per second, seconds, round trips."""
+"""What it costs that PostgreSQL, a pooler or Redis is some milliseconds away: images/s, seconds, round trips."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
-from urllib.parse import parse_qs, urlsplit
 
 from autoingest.dev.simulator import SentFile
-from testing.proxy import Proxy, proxy
+from testing.pgbouncer import find as find_pgbouncer
+from testing.pgbouncer import pgbouncer
+from testing.proxy import Proxy
 
 from . import bench, program
 from .bench import FILES
@@ -28,24 +29,22 @@ SINGLE = 4
 
 
 async def measure(servers: bench.Servers) -> list[Row]:
-    """Ingest with a proxy that delays PostgreSQL, then with one that delays Redis."""
-    socket = parse_qs(urlsplit(servers.postgres_url).query)["host"][0] + "/.s.PGSQL.5432"
-    redis = urlsplit(servers.redis_url)
-    assert redis.hostname is not None
-    assert redis.port is not None
-    with (
-        bench.s3(servers.folder),
-        proxy(socket) as database,
-        proxy((redis.hostname, redis.port)) as cache,
-    ):
-        most = (len(DISTANCES) * (len(PROCESSES) * 2 + MANY + SINGLE) + MANY + SINGLE + 4) * servers.runs * 2
+    """Ingest with a proxy that delays PostgreSQL, then with one that delays Redis, then through a pooler."""
+    with bench.s3(servers.folder), bench.far(servers) as far:
+        most = (len(DISTANCES) * (len(PROCESSES) * 2 + MANY + SINGLE) + 2 * (MANY + SINGLE) + 4) * servers.runs * 2
         files = iter(await bench.expose(most))
-        far_database = replace(servers, postgres_url=f"postgresql://postgres@127.0.0.1:{database.port}/postgres")
-        far_redis = replace(servers, redis_url=f"redis://127.0.0.1:{cache.port}/0")
+        far_database = replace(servers, postgres_url=far.servers.postgres_url)
+        far_redis = replace(servers, redis_url=far.servers.redis_url)
         rows = []
         for processes in PROCESSES:
-            rows += await _measure(servers, far_database, files, database, "PostgreSQL", processes, DISTANCES)
-        rows += await _measure(servers, far_redis, files, cache, "Redis", 1, (0.0, 1.0))
+            rows += await _measure(servers, far_database, files, far.database, "PostgreSQL", processes, DISTANCES)
+        rows += await _measure(servers, far_redis, files, far.cache, "Redis", 1, (0.0, 1.0))
+        if find_pgbouncer():
+            with pgbouncer(servers.postgres_url) as url, bench.far(replace(servers, postgres_url=url)) as pooled:
+                at = replace(servers, postgres_url=pooled.servers.postgres_url)
+                rows += await _measure(servers, at, files, pooled.database, "pgbouncer", 1, (0.0, 1.0))
+        else:
+            print("pgbouncer is not installed: its rows are left out")
     return rows
 
 
@@ -76,7 +75,7 @@ async def _measure(
                     link.round_trips()
                     for _ in range(SINGLE):
                         seconds[distance].append(FILES / await bench.rate(client, take(1)))
-                    if what == "PostgreSQL":
+                    if what != "Redis":
                         trips.append(link.round_trips() / SINGLE)
                     rates[distance].append(await bench.rate(client, take(MANY)))
                 link.delay(0)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from fnmatch import fnmatch
 from pathlib import Path
 
 import redis.asyncio
 import sqlalchemy
 
+from autoingest.app.config import IngestConfig, LoggingConfig
+from autoingest.butler.reader import open_reader
 from autoingest.dev.simulator import SentFile
 from autoingest.queue.intake import Intake
 
@@ -46,15 +49,22 @@ SEQUENCE = f'"{{0}}" + copy * {HELD[0]}'
 TEXT = "\"{0}\" || '-' || copy"
 UUID = 'md5("{0}"::text || copy)::uuid'
 RANGE = f'int8range(lower("{{0}}") + copy * {HELD[0]} * 40000000000, upper("{{0}}") + copy * {HELD[0]} * 40000000000)'
+DAY = f'"{{0}}" + copy * {HELD[0]} / 1000'
 CHANGED = {
     "group.name": TEXT, "exposure.group": TEXT, "exposure.obs_id": TEXT, "visit.name": TEXT,
     "file_datastore_records.path": TEXT, "exposure.id": SEQUENCE, "visit.id": SEQUENCE, "dataset.id": UUID,
-    "*.exposure": SEQUENCE, "*.visit": SEQUENCE, "*.seq_*": SEQUENCE, "*.dataset_id": UUID, "*.timespan": RANGE,
+    "*.exposure": SEQUENCE, "*.day_obs": DAY, "*.visit": SEQUENCE, "*.seq_*": SEQUENCE, "*.dataset_id": UUID, "*.timespan": RANGE,
 }  # fmt: skip
-"""Columns that a copy does not share -> what it has instead."""
+"""Columns that a copy does not share -> what it has instead. A thousand exposures have the same day."""
 
 AT_ONCE = 100
 """Copies of one statement."""
+
+LARGEST = 5
+"""Tables whose sizes are shown."""
+
+ASKED = 5
+"""Times that each question is asked."""
 
 
 async def queue(servers: bench.Servers) -> list[Row]:
@@ -134,7 +144,56 @@ async def repository(servers: bench.Servers) -> list[Row]:
                 Row(f"{name}, first exposure of a process", "images/s", [first]),
                 Row(f"{name}, exec to ready", "s", [seconds]),
                 *memory_rows(f"{name}, after {1 + servers.runs * MANY} exposures", [memory]),
+                *_size_rows(servers, repo, name, held),
+                *await _question_rows(repo, name, sent),
             ]
+    return rows
+
+
+def _size_rows(servers: bench.Servers, repo: str, name: str, held: int) -> list[Row]:
+    """Return what an exposure takes on the disk of the database, the largest tables, and how long a vacuum takes."""
+    schema = Path(repo).name
+    with bench.database(servers) as connection:
+        found = connection.execute(
+            sqlalchemy.text(
+                "SELECT relname, pg_table_size(oid), pg_indexes_size(oid) FROM pg_class"
+                " WHERE relnamespace = CAST(:schema AS regnamespace) AND relkind = 'r' ORDER BY 2 DESC"
+            ),
+            {"schema": schema},
+        ).all()
+        began = time.perf_counter()
+        for table, _, _ in found:
+            connection.exec_driver_sql(f'VACUUM (DISABLE_PAGE_SKIPPING, ANALYZE) {schema}."{table}"')
+        vacuum = time.perf_counter() - began
+    return [
+        Row(f"{name}: tables", "bytes per exposure", [sum(size for _, size, _ in found) / held]),
+        Row(f"{name}: indexes", "bytes per exposure", [sum(size for _, _, size in found) / held]),
+        *(
+            Row(f"{name}: {table} with its indexes", "bytes per exposure", [(size + indexes) / held])
+            for table, size, indexes in found[:LARGEST]
+        ),
+        Row(f"{name}: vacuum of all that is there", "s", [vacuum]),
+    ]
+
+
+async def _question_rows(repo: str, name: str, sent: list[SentFile]) -> list[Row]:
+    """Return how long the questions of `reconcile` and of presence take."""
+    obs_ids = sorted({file.path.split("/")[-2] for file in sent})
+    async with open_reader(IngestConfig(repo=repo), LoggingConfig(level="WARNING")) as reader:
+        group = next(iter((await reader.exposures(bench.CAMERA, obs_ids[:1])).values())).summary.group
+        questions: dict[str, Callable[[], Awaitable[object]]] = {
+            "exposures of a day": lambda: reader.obs_ids(bench.CAMERA, bench.DAY_OBS),
+            f"files of {len(obs_ids)} exposures": lambda: reader.exposures(bench.CAMERA, obs_ids),
+            "exposures of a group": lambda: reader.group(bench.CAMERA, group),
+        }
+        rows = []
+        for what, ask in questions.items():
+            times = []
+            for _ in range(ASKED):
+                began = time.perf_counter()
+                await ask()
+                times.append((time.perf_counter() - began) * 1000)
+            rows.append(Row(f"{name}: {what}", "ms", times))
     return rows
 
 

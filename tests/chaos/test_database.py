@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
-import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import sqlalchemy
 
 from autoingest.butler.create import create_repository
-from autoingest.dev import embedded
 from testing.chaos import Chaos, Member, PostgresServer
-from testing.requirements import missing
+from testing.pgbouncer import pgbouncer
 from testing.waiting import wait_for
 
 from .conftest import Open
@@ -114,49 +107,6 @@ def test_lock_held(as_role: Chaos, postgres: PostgresServer) -> None:
         assert row is not None
         assert int(str(row[0])) <= 1
     chaos.finish()
-
-
-@contextmanager
-def pgbouncer(url: str) -> Iterator[str]:
-    """Run a pooler in transaction mode, with fewer connections than it has clients; yield the URL through it."""
-    program = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-    if program is None:
-        missing("pgbouncer", "install Debian's package pgbouncer")
-    server = sqlalchemy.make_url(url)
-    host = server.host or server.query.get("host")
-    port = embedded.free_port()
-    with tempfile.TemporaryDirectory(prefix="autoingest-pgbouncer-") as folder:
-        Path(folder).chmod(0o755)
-        users = Path(folder) / "users.txt"
-        users.write_text(f'"{server.username}" "{server.password or ""}"\n')
-        settings = Path(folder) / "pgbouncer.ini"
-        settings.write_text(
-            f"[databases]\n* = host={host} port={server.port or 5432}\n"
-            f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = trust\n"
-            f"auth_file = {users}\npool_mode = transaction\ndefault_pool_size = 3\n"
-        )
-        # The server's socket is open to its own user alone; and the pooler does not run as root.
-        owner = Path(str(host)).stat().st_uid if os.geteuid() == 0 else None
-        log = Path(folder) / "log"
-        with log.open("wb") as output:
-            process = subprocess.Popen([program, str(settings)], stderr=output, user=owner)
-        through = server.set(host="127.0.0.1", port=port, query={}).render_as_string(hide_password=False)
-        try:
-            wait_for(lambda: process.poll() is not None or _answers(through), "the pooler")
-            assert process.poll() is None, log.read_text()
-            yield through
-        finally:
-            process.kill()
-            process.wait()
-
-
-def _answers(url: str) -> bool:
-    engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
-    try:
-        with engine.connect():
-            return True
-    except sqlalchemy.exc.OperationalError:
-        return False
 
 
 def test_pgbouncer_in_transaction_mode(open_chaos: Open, postgres: PostgresServer, tmp_path: Path) -> None:
