@@ -53,7 +53,8 @@ DAY = f'"{{0}}" + copy * {HELD[0]} / 1000'
 CHANGED = {
     "group.name": TEXT, "exposure.group": TEXT, "exposure.obs_id": TEXT, "visit.name": TEXT,
     "file_datastore_records.path": TEXT, "exposure.id": SEQUENCE, "visit.id": SEQUENCE, "dataset.id": UUID,
-    "*.exposure": SEQUENCE, "*.day_obs": DAY, "*.visit": SEQUENCE, "*.seq_*": SEQUENCE, "*.dataset_id": UUID, "*.timespan": RANGE,
+    "*.day_obs": DAY, "*.exposure": SEQUENCE, "*.visit": SEQUENCE,
+     "*.seq_*": SEQUENCE, "*.dataset_id": UUID, "*.timespan": RANGE,
 }  # fmt: skip
 """Columns that a copy does not share -> what it has instead. A thousand exposures have the same day."""
 

@@ -182,7 +182,7 @@ class WorkQueue:
         Parameters
         ----------
         limit
-            Maximum number of paths to hold.
+            Maximum number of paths to hold. From half of it on, no further exposure is begun.
         more
             Whether the worker still works on the paths claimed before. If not, a file among them that was announced
             again is queued once more, as it is unknown which version was written last.

@@ -264,6 +264,8 @@ class BatchWorker:
                     break
                 if more := await self._to_batch(claim for claim in claimed if claim.path not in batch):
                     return more
+                if 2 * len(batch) >= self._config.batch_size and await self._queue.wait(MORE):
+                    break  # what is next is of another exposure, and left to another worker
             if is_slow:
                 break
         return {}

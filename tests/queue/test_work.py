@@ -45,6 +45,23 @@ async def test_claim_takes_oldest_first_with_lease_and_tells_what_is_known(redis
     assert await state(redis_client, image(0)) == "working"
 
 
+@pytest.mark.parametrize(
+    ("limit", "first", "second"),
+    [(250, 205, 205), (205, 205, 205), (100, 100, 100), (500, 410, 410), (409, 205, 205), (2000, 820, 0)],
+)
+async def test_a_batch_ends_with_an_exposure(redis_client: Redis, limit: int, first: int, second: int) -> None:
+    for seq in range(4):
+        await put(redis_client, *(image(number, seq=seq) for number in range(205)))
+    assert len(await work(redis_client).claim(limit)) == first
+    assert len(await work(redis_client, "b").claim(limit)) == second
+    assert len(await work(redis_client).claim(limit)) == first, "an exposure that it does not have is left to others"
+
+
+async def test_a_batch_of_interleaved_exposures_is_full(redis_client: Redis) -> None:
+    await put(redis_client, *(image(number, seq=seq) for number in range(100) for seq in (1, 2)))
+    assert len(await work(redis_client).claim(120)) == 120
+
+
 async def test_claim_of_nothing_takes_no_lease(redis_client: Redis) -> None:
     assert await work(redis_client).claim(5) == []
     assert await redis_client.keys("*") == []

@@ -61,9 +61,20 @@ local paused = redis.call('EXISTS', KEYS[10]) == 1
 if paused and #held == 0 then
   return ''
 end
-while not paused and #held < tonumber(ARGV[4]) do
+-- Two workers that write the same exposure wait for each other. So a batch that is at least half full ends where an
+-- exposure ends of which it has ten files in a row.
+local limit, last, run = tonumber(ARGV[4]), nil, 0
+local function follow(path)
+  local folder = string.match(path, '^.*/')
+  run = folder == last and run + 1 or 1
+  last = folder
+end
+for _, path in ipairs(held) do
+  follow(path)
+end
+while not paused and #held < limit do
   local path = use('LINDEX', KEYS[1], -1)
-  if not path then
+  if not path or (#held >= limit / 2 and run >= 10 and string.match(path, '^.*/') ~= last) then
     break
   end
   take(path)
@@ -74,6 +85,7 @@ while not paused and #held < tonumber(ARGV[4]) do
   end
   if not seen[path] then
     held[#held + 1], seen[path] = path, true
+    follow(path)
   end
 end
 local result = {}
