@@ -12,9 +12,11 @@ from contextlib import contextmanager
 from uuid import UUID
 
 import sqlalchemy
+from astropy.time import Time
 from lsst.daf.butler import Butler, Config, DatasetRef, FileDataset
 from lsst.daf.butler.datastore.stored_file_info import StoredFileInfo
 from lsst.daf.butler.registry.interfaces import Database
+from lsst.daf.butler.time_utils import TimeConverter
 
 
 def new_repository_config(config: Config) -> Config:
@@ -62,6 +64,24 @@ def insert_datasets(butler: Butler, refs: Sequence[DatasetRef]) -> None:
         If the registry holds one of them.
     """
     butler.registry._importDatasets(refs, expand=False, assume_new=True)
+
+
+def convert_times_once() -> None:
+    """Have the Butler convert a time to nanoseconds once, and not for each dataset of a batch that has it.
+
+    The datasets that are inserted together have the same time of ingest, as one object. Its conversion takes 60 µs, and
+    there is no public way to say that it is known. The result is the same.
+    """
+    converter = TimeConverter()
+    convert = converter.astropy_to_nsec
+    known: list[tuple[Time | None, int]] = [(None, 0)]
+
+    def once(time: Time) -> int:
+        if known[0][0] is not time:
+            known[0] = (time, convert(time))
+        return known[0][1]
+
+    converter.astropy_to_nsec = once  # type: ignore[method-assign, assignment]
 
 
 def record_files(butler: Butler, files: Iterable[FileDataset]) -> None:

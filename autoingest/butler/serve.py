@@ -154,7 +154,9 @@ def _service(kind: str) -> Callable[[Setup], Service]:
 
         return RepositoryReader
     from .database import set_lock_timeout
+    from .private import convert_times_once
 
+    convert_times_once()
     engine_class: type[ButlerEngine]
     if kind == "stack":
         from .stack import StackEngine as engine_class

@@ -12,13 +12,15 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy
-from lsst.daf.butler import Butler, Config, DatasetIdGenEnum, DatasetRef, FileDataset
+from astropy.time import Time
+from lsst.daf.butler import Butler, Config, DatasetIdGenEnum, DatasetRef, FileDataset, ddl
 from lsst.daf.butler.datastore import Datastore
 from lsst.daf.butler.datastores.fileDatastore import FileDatastore
 from lsst.daf.butler.direct_butler import DirectButler
 from lsst.daf.butler.registry import ConflictingDefinitionError, Registry, RegistryConfig
 from lsst.daf.butler.registry.interfaces import Database
 from lsst.daf.butler.registry.sql_registry import SqlRegistry
+from lsst.daf.butler.time_utils import TimeConverter
 from lsst.resources import ResourcePath
 from lsst.resources.s3 import S3ResourcePath
 
@@ -193,3 +195,22 @@ def test_the_search_finds_private_names() -> None:
         "butler.registry._importDatasets([])\nself._registry\n"
     )
     assert sorted(use.partition(":")[0] for use in uses(source, private_names())) == ["1", "2", "3", "4"]
+
+
+def test_times_are_converted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    converter = TimeConverter()
+    plain = TimeConverter.astropy_to_nsec
+    converted: list[Time] = []
+
+    def count(self: TimeConverter, time: Time) -> int:
+        converted.append(time)
+        return int(plain(self, time))
+
+    monkeypatch.setattr(TimeConverter, "astropy_to_nsec", count)
+    monkeypatch.setattr(converter, "astropy_to_nsec", converter.astropy_to_nsec)
+    private.convert_times_once()
+    first, second = Time("2026-01-01T00:00:00", scale="utc"), Time("2026-01-01T00:00:01.5", scale="tai")
+    column, dialect = ddl.AstropyTimeNsecTai(), sqlalchemy.create_engine("sqlite://").dialect
+    found = [column.process_bind_param(time, dialect) for time in (first, first, second, second, first)]
+    assert converted == [first, second, first]
+    assert found == [plain(converter, time) for time in (first, first, second, second, first)]
