@@ -13,8 +13,9 @@ from ..http.answers import answer
 from ..http.listener import Listener
 from ..http.tokens import Secrets
 from ..queue.connection import REDIS_AWAY, Client
-from ..queue.status import queue_status
-from ..roles import Role
+from ..queue.heartbeats import Since, heartbeats
+from ..queue.status import last_canary, queue_status, server_state
+from ..roles import HasDependencies, Role
 from . import metrics
 from .config import Config
 from .secrets import ADMIN_TOKEN, tokens
@@ -66,6 +67,7 @@ class Admin:
         )
         self.port = config.admin.listen.port
         """Bound TCP port, once started."""
+        self._down = Since()
 
     async def start(self) -> None:
         """Open the listener."""
@@ -108,27 +110,53 @@ class Admin:
             metrics.REDIS_UP.set(0)
         else:
             metrics.REDIS_UP.set(1)
+        self._tell_dependencies()
         text = prometheus_client.generate_latest(metrics.REGISTRY)
         return web.Response(body=text, headers={"Content-Type": prometheus_client.CONTENT_TYPE_LATEST})
 
+    def _tell_dependencies(self) -> None:
+        found = {"redis": "; ".join(self._redis.health.unready_reasons())}
+        for role in self._roles:
+            if isinstance(role, HasDependencies):
+                found |= role.dependencies()
+        metrics.DEPENDENCY_UP.clear()
+        metrics.DEPENDENCY_DOWN_SINCE.clear()
+        down = {trouble.text: trouble.since for trouble in self._down(name for name, why in found.items() if why)}
+        for name, why in found.items():
+            metrics.DEPENDENCY_UP.labels(name).set(0 if why else 1)
+            if why:
+                metrics.DEPENDENCY_DOWN_SINCE.labels(name).set(down[name])
+
     async def _refresh(self) -> None:
+        alive = [one.is_alive for one in await heartbeats(self._redis)]
+        metrics.PROCESSES.labels("alive").set(sum(alive))
+        metrics.PROCESSES.labels("silent").set(len(alive) - sum(alive))
+        state = await server_state(self._redis)
+        if state is not None:
+            metrics.REDIS_MEMORY.set(state.memory)
+            metrics.REDIS_MAX_MEMORY.set(state.max_memory)
+            metrics.REDIS_PERSISTENT.set(state.is_persistent)
         for bucket in self._buckets:
             status = await queue_status(self._redis, bucket)
             values = (
-                status.depth, status.oldest or 0.0, status.working, status.workers, status.waiting, status.dead,
-                status.owed,
+                status.depth, status.oldest, status.working, status.oldest_working, status.workers, status.waiting,
+                status.oldest_waiting, status.dead, status.owed,
             )  # fmt: skip
             for gauge, value in zip(_GAUGES, values, strict=True):
-                gauge.labels(bucket).set(value)
+                gauge.labels(bucket).set(value or 0.0)
+            if (last := await last_canary(self._redis, bucket)) is not None:
+                metrics.CANARY_TIME.labels(bucket).set(last)
 
 
 _GAUGES = (
     metrics.QUEUE_DEPTH,
     metrics.QUEUE_AGE,
     metrics.WORKING_FILES,
+    metrics.WORK_AGE,
     metrics.WORKERS,
     metrics.WAITING_FILES,
+    metrics.WAITING_AGE,
     metrics.DEAD_LETTERS,
     metrics.OWED_VISITS,
 )
-"""In the order of `QueueStatus`."""
+"""Of each bucket, as `Admin._refresh` sets them."""

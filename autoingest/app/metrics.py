@@ -2,11 +2,40 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+import platform
 
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    ProcessCollector,
+    disable_created_metrics,
+)
+
+from .. import __version__
+
+disable_created_metrics()  # type: ignore[no-untyped-call]
 REGISTRY = CollectorRegistry()
+ProcessCollector(registry=REGISTRY)
 
 _LATENCY = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900, 3600)
+
+BUILD = Info("autoingest_build", "Version of the program and of Python", registry=REGISTRY)
+BUILD.info({"version": __version__, "python": platform.python_version()})
+DEPENDENCY_UP = Gauge(
+    "autoingest_dependency_up", "Whether this process can use Redis, the Butler, the store, Kafka or an event reader",
+    ["dependency"], registry=REGISTRY,
+)  # fmt: skip
+DEPENDENCY_DOWN_SINCE = Gauge(
+    "autoingest_dependency_down_since_timestamp_seconds", "Since when this process can't use it; absent while it can",
+    ["dependency"], registry=REGISTRY,
+)  # fmt: skip
+CERTIFICATE_EXPIRY = Gauge(
+    "autoingest_certificate_expiry_timestamp_seconds", "When the certificate of a listener expires", ["listener"],
+    registry=REGISTRY,
+)  # fmt: skip
 
 RECEIVED = Counter("autoingest_received", "Notification records received", ["bucket"], registry=REGISTRY)
 UNAUTHENTIC = Counter("autoingest_unauthentic", "Records without a valid secret", registry=REGISTRY)
@@ -97,6 +126,14 @@ QUEUE_AGE = Gauge(
     "autoingest_queue_oldest_seconds", "Age in seconds of the oldest entry in the queue", ["bucket"],
     registry=REGISTRY,
 )  # fmt: skip
+WORK_AGE = Gauge(
+    "autoingest_working_oldest_seconds", "Seconds since the oldest file in work was announced", ["bucket"],
+    registry=REGISTRY,
+)  # fmt: skip
+WAITING_AGE = Gauge(
+    "autoingest_waiting_oldest_seconds", "Seconds since the oldest of the next files due was announced",
+    ["bucket"], registry=REGISTRY,
+)  # fmt: skip
 DEAD_LETTERS = Gauge("autoingest_dead_letters", "Dead letters on record", ["bucket"], registry=REGISTRY)
 OWED_VISITS = Gauge(
     "autoingest_owed_visits", "Exposures in the Butler whose visits are not defined yet", ["bucket"], registry=REGISTRY
@@ -104,6 +141,17 @@ OWED_VISITS = Gauge(
 WAITING_FILES = Gauge("autoingest_waiting_files", "Files waiting", ["bucket"], registry=REGISTRY)
 WORKING_FILES = Gauge("autoingest_working_files", "Files held by workers, alive or dead", ["bucket"], registry=REGISTRY)
 WORKERS = Gauge("autoingest_workers", "Living workers", ["bucket"], registry=REGISTRY)
+PROCESSES = Gauge("autoingest_processes", "Processes of the site, alive and silent ones", ["state"], registry=REGISTRY)
+CANARY_TIME = Gauge(
+    "autoingest_canary_last_timestamp_seconds", "When the last canary of a bucket arrived; absent without canaries",
+    ["bucket"], registry=REGISTRY,
+)  # fmt: skip
+REDIS_MEMORY = Gauge("autoingest_redis_memory_bytes", "Memory that Redis uses", registry=REGISTRY)
+REDIS_MAX_MEMORY = Gauge("autoingest_redis_max_memory_bytes", "maxmemory of Redis; 0: no limit", registry=REGISTRY)
+REDIS_PERSISTENT = Gauge(
+    "autoingest_redis_persistent", "Whether Redis keeps a log of writes, and its last write and snapshot succeeded",
+    registry=REGISTRY,
+)  # fmt: skip
 REDIS_UP = Gauge("autoingest_redis_up", "Whether Redis answered when the metrics were collected", registry=REGISTRY)
 
 EXPOSURES_IN_PROGRESS = Gauge(

@@ -104,14 +104,16 @@ def status(config_file: Path, bucket: str | None, as_json: bool) -> None:
     if as_json:
         echo(orjson.dumps(found, option=orjson.OPT_INDENT_2))
         return
-    names = list(next(iter(found.values())))
-    table = Table(Column("bucket", no_wrap=True), *(_TITLES.get(name, name) for name in names))
+    table = Table(Column("bucket", no_wrap=True), *_TITLES.values())
     for name, numbers in found.items():
-        table.add_row(name, *(_number(numbers.get(column)) for column in names))
+        table.add_row(name, *(_number(numbers.get(column)) for column in _TITLES))
     console().print(table)
 
 
-_TITLES = {"depth": "queued", "oldest": "oldest, s"}
+_TITLES = {
+    "depth": "queued", "oldest": "oldest, s", "working": "working", "workers": "workers", "waiting": "waiting",
+    "dead": "dead", "owed": "owed", "rejected": "rejected",
+}  # fmt: skip
 
 
 def _number(value: float | None) -> str:

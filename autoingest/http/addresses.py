@@ -6,7 +6,9 @@ import errno
 import socket
 import ssl
 from contextlib import ExitStack
+from pathlib import Path
 
+from ..app import metrics
 from ..app.config import Listen
 from ..errors import ConfigurationError
 
@@ -110,4 +112,12 @@ def tls_context(block: str, where: Listen) -> ssl.SSLContext | None:
     except OSError as err:  # ssl.SSLError is one
         files = " and ".join(str(file) for file in (where.tls.cert_file, where.tls.key_file) if file)
         raise ConfigurationError(f"{block}.listen.tls: {files} can't be used: {err}") from err
+    metrics.CERTIFICATE_EXPIRY.labels(block).set(_expiry(where.tls.cert_file))
     return context
+
+
+def _expiry(file: Path) -> float:
+    """Return when the first certificate of a file expires, in epoch seconds."""
+    from cryptography.x509 import load_pem_x509_certificates
+
+    return load_pem_x509_certificates(file.read_bytes())[0].not_valid_after_utc.timestamp()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 class Role(Protocol):
@@ -40,3 +40,11 @@ class Role(Protocol):
 
     async def is_drained(self) -> bool:
         """Return whether no work is left; with ``--once`` the process ends when every role is drained."""
+
+
+@runtime_checkable
+class HasDependencies(Protocol):
+    """A role that uses services other than Redis."""
+
+    def dependencies(self) -> dict[str, str]:
+        """Return why each service can't be used, by its name; empty if it can."""

@@ -96,6 +96,10 @@ class EnqueueRole:
         sources = [f"listens on port {self.port}"] if self._listener else []
         return ", ".join([*sources, "reads Kafka"] if self._kafka else sources)
 
+    def dependencies(self) -> dict[str, str]:
+        """Return why Kafka can't be read, if it is to be."""
+        return {"kafka": "; ".join(self._kafka.unready_reasons())} if self._kafka else {}
+
     def unready_reasons(self) -> list[str]:
         """Return whether the listener is open, if there is one; an outage of Redis or Kafka does not count then.
 

@@ -68,9 +68,12 @@ class Publishers:
             if set(types) & set(own)
         ]
 
-    def troubles(self) -> list[str]:
-        """Return whom events can't be delivered to now, and why."""
-        return sorted({each.trouble for each in self._publishers if each.trouble})
+    def troubles(self) -> dict[str, str]:
+        """Return why events can't be delivered to a reader now, by its name; empty if they can."""
+        found: dict[str, str] = {}
+        for each in self._publishers:
+            found[each.reader] = found.get(each.reader) or each.trouble
+        return found
 
     async def run(self, stop: asyncio.Event) -> None:
         """Publish until `stop` is set."""
@@ -98,9 +101,14 @@ class _Publisher:
         self._lag = metrics.EVENT_LAG.labels(target.name, key)
 
     @property
+    def reader(self) -> str:
+        """Name of the target."""
+        return self._target.name
+
+    @property
     def trouble(self) -> str:
         """Why events can't be delivered now; empty if they can."""
-        return f"{self._target.name}: {self._error}" if self._error else ""
+        return self._error
 
     async def run(self, stop: asyncio.Event) -> None:
         """Deliver until `stop` is set."""

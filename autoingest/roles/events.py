@@ -131,7 +131,12 @@ class EventsRole:
 
     def doing(self) -> str:
         """Return where it listens, and to whom events can't be delivered now."""
-        return ", ".join([f"listens on port {self.port}", *self._publishers.troubles()])
+        troubles = [f"{reader}: {why}" for reader, why in self._publishers.troubles().items() if why]
+        return ", ".join([f"listens on port {self.port}", *troubles])
+
+    def dependencies(self) -> dict[str, str]:
+        """Return why the readers of events can't be reached."""
+        return {f"reader {name}": why for name, why in self._publishers.troubles().items()}
 
     def unready_reasons(self) -> list[str]:
         """Tell whether the listener is open; a target that takes no events must not take it from others."""

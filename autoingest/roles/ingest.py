@@ -206,6 +206,13 @@ class IngestRole:
         """Return the number of its workers by bucket."""
         return dict(Counter(bucket for bucket, _ in self._workers))
 
+    def dependencies(self) -> dict[str, str]:
+        """Return why the Butler, or the store, can't be used."""
+        return {
+            "butler": next((why for butler in self._butlers if (why := butler.unready_reason())), ""),
+            "store": "; ".join(self._reader.unready_reasons()),
+        }
+
     def unready_reasons(self) -> list[str]:
         """Return which Butler processes are not ready, and from which buckets nothing can be read or claimed."""
         butlers = [f"Butler: {why}" for butler in self._butlers if (why := butler.unready_reason())]

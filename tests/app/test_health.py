@@ -12,10 +12,15 @@ from redis.asyncio import Redis
 from autoingest.app.config import Config, RedisConfig
 from autoingest.app.health import Admin
 from autoingest.dev import embedded
+from autoingest.queue import keys
 from autoingest.queue.connection import Client, connect
+from autoingest.queue.heartbeats import Heartbeat, beat
 from autoingest.queue.work import WorkQueue
 from autoingest.roles import Role
 from testing.redis import BUCKET, claim_of, image, put
+
+LABELS = ("bucket", "dependency", "state")
+"""Labels by which `metrics` distinguishes samples."""
 
 
 class Part:
@@ -61,7 +66,7 @@ async def metrics(session: aiohttp.ClientSession) -> dict[tuple[str, str], float
     async with session.get("/metrics") as answer:
         assert answer.status == 200
         return {
-            (sample.name, sample.labels.get("bucket", "")): sample.value
+            (sample.name, next((sample.labels[name] for name in LABELS if name in sample.labels), "")): sample.value
             for family in text_string_to_metric_families(await answer.text())
             for sample in family.samples
         }
@@ -114,6 +119,45 @@ async def test_metrics_count_the_queues(redis_client: Redis) -> None:
     assert [found[f"autoingest_{name}", BUCKET] for name in names] == [2, 1, 1, 1, 1]
     assert [found[f"autoingest_{name}", "other"] for name in names] == [0] * 5
     assert found["autoingest_redis_up", ""] == 1
+    assert found["autoingest_working_oldest_seconds", BUCKET] > 1e9
+    assert found["autoingest_waiting_oldest_seconds", BUCKET] > 1e9
+    assert found["autoingest_queue_oldest_seconds", "other"] == 0
+    assert found["autoingest_redis_memory_bytes", ""] > 1e5
+
+
+class Ingest(Part):
+    def dependencies(self) -> dict[str, str]:
+        return {"butler": "; ".join(self.lacks), "store": ""}
+
+
+async def test_metrics_say_what_is_down_and_since_when(redis_client: Redis) -> None:
+    role = Ingest("ingest")
+    async with serving(redis_client, role) as session:
+        found = await metrics(session)
+        assert {name: value for (metric, name), value in found.items() if metric == "autoingest_dependency_up"} == {
+            "redis": 1, "butler": 1, "store": 1,
+        }  # fmt: skip
+        role.lacks = ["connection refused"]
+        first, again = await metrics(session), await metrics(session)
+        assert (first["autoingest_dependency_up", "butler"], first["autoingest_dependency_up", "store"]) == (0, 1)
+        since = ("autoingest_dependency_down_since_timestamp_seconds", "butler")
+        assert first[since] == again[since]
+        role.lacks = []
+        found = await metrics(session)
+    assert found["autoingest_dependency_up", "butler"] == 1
+    assert since not in found
+
+
+async def test_metrics_know_the_last_canary_and_silent_processes(redis_client: Redis) -> None:
+    await redis_client.zadd(keys.canary_times(BUCKET), {"one": 5.0, "two": 7.0})
+    for name in ("one", "two"):
+        await beat(redis_client, Heartbeat(name, "host", 1, "1.0", 1.0, 1.0, {}))
+    await redis_client.zadd(keys.HEARTBEAT_TIMES, {"two": (await redis_client.time())[0] - 60})
+    async with serving(redis_client) as session:
+        found = await metrics(session)
+    assert found["autoingest_canary_last_timestamp_seconds", BUCKET] == 7
+    assert ("autoingest_canary_last_timestamp_seconds", "other") not in found
+    assert (found["autoingest_processes", "alive"], found["autoingest_processes", "silent"]) == (1, 1)
 
 
 async def test_without_redis_it_lives_and_says_so(redis_client: Redis) -> None:

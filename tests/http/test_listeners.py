@@ -15,6 +15,7 @@ import pytest
 import redis.exceptions
 import structlog
 from aiohttp import web
+from cryptography.x509 import load_pem_x509_certificate
 from redis.asyncio import Redis
 
 from autoingest.app import metrics
@@ -90,6 +91,8 @@ async def test_tls(redis_client: Redis, name: str, tmp_path: Path) -> None:
             await get(port, TARGETS[name], tls=ssl.create_default_context())
         with pytest.raises(aiohttp.ClientError):
             await get(port, TARGETS[name])
+    valid_until = load_pem_x509_certificate(cert_file.read_bytes()).not_valid_after_utc.timestamp()
+    assert metrics.CERTIFICATE_EXPIRY.labels(name)._value.get() == valid_until
 
 
 @pytest.mark.parametrize("name", NAMES)

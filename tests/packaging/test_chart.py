@@ -272,7 +272,7 @@ def test_configuration_of_valkey_is_taken_by_a_real_one(render: Render, tmp_path
             with redis_client.Redis(port=port, password="pass", decode_responses=True) as client:
                 wait_for(client.ping, "Valkey answers")
                 assert client.config_get("append*", "maxmemory*").items() >= {
-                    "appendonly": "yes", "appendfsync": "always", "maxmemory": str(2**30),
+                    "appendonly": "yes", "appendfsync": "always", "maxmemory": str(1400 * 2**20),
                     "maxmemory-policy": "noeviction",
                 }.items()  # fmt: skip
         finally:

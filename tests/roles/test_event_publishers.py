@@ -186,7 +186,8 @@ async def test_a_receiver_that_is_away_delays_no_other(redis_client: Redis) -> N
             for number in range(5):
                 await tell(redis_client, number)
             await receiver.has(*range(5))
-            await until(lambda: [text.partition(":")[0] for text in publishers.troubles()] == ["away"])
+            await until(lambda: [name for name, why in publishers.troubles().items() if why] == ["away"])
+            assert set(publishers.troubles()) == {"away", "there"}
 
 
 async def test_kafka_gets_every_event(redis_client: Redis) -> None:
