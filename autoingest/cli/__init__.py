@@ -25,6 +25,7 @@ _COMMANDS = {
     "simulate": ("autoingest.cli.simulate", "simulate", "Simulate a camera: write exposures, send notifications."),
     "status": ("autoingest.cli.status", "status", "Show processes and what they do, queues, and outages."),
     "doctor": ("autoingest.cli.doctor", "doctor", "Examine everything that a site depends on, and say what to do."),
+    "explain": ("autoingest.cli.explain", "explain", "Tell what happened to an exposure or an image."),
     "pause": ("autoingest.cli.pause", "pause", "Stop taking files from a bucket's queue; nothing is lost."),
     "resume": ("autoingest.cli.pause", "resume", "Take files from a paused bucket's queue again."),
     "log": ("autoingest.cli.pause", "log_command", "Show what operators have done, and when."),
