@@ -155,7 +155,7 @@ def drop_command(
     chosen_ids = [name for name in kept if everything or name in ids]
     if chosen_ids and not yes:
         click.confirm(f"Drop {len(chosen_ids)} events that {reader} has refused?", abort=True, err=True)
-    run(_forget(config, reader, chosen_ids))
+    run(_forget(config, reader, chosen_ids, "dropped refused events"))
     echo(orjson.dumps({"dropped": chosen_ids}) if as_json else f"{len(chosen_ids)} dropped")
 
 
@@ -167,9 +167,9 @@ async def _undelivered(config: Config, reader: str | None) -> list[Undelivered]:
         return [item for name in names if reader in (None, name) for item in await undelivered(client, name)]
 
 
-async def _forget(config: Config, reader: str, ids: Sequence[str]) -> None:
+async def _forget(config: Config, reader: str, ids: Sequence[str], act: str) -> None:
     async with open_redis(config) as client:
-        await forget(client, reader, ids)
+        await forget(client, reader, ids, act)
 
 
 async def _redeliver(config: Config, reader: str) -> tuple[list[str], dict[str, str]]:
@@ -188,7 +188,7 @@ async def _redeliver(config: Config, reader: str) -> tuple[list[str], dict[str, 
             except (RefusedEventError, TransientError) as err:
                 left[item.id] = str(err)
             else:
-                await _forget(config, reader, [item.id])
+                await _forget(config, reader, [item.id], "redelivered")
                 taken.append(item.id)
     finally:
         await target.close()

@@ -78,7 +78,7 @@ def _tell(config_file: Path, bucket: str, state: str, as_json: bool) -> None:
 @json_option
 @timeout_option("1m")
 def log_command(number: int, config_file: Path, as_json: bool) -> None:
-    """Show what operators have done: dropped, requeued, paused, resumed; who, and when.
+    """Show what operators have done: dropped, requeued, triggered, healed, paused, ...; who, and when.
 
     The name is AUTOINGEST_OPERATOR if it is set, else the login name.
 

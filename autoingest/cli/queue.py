@@ -19,6 +19,7 @@ from ..model.notices import NO_BUCKET
 from ..model.text import printable
 from ..operations.rejected import requeue_rejected
 from ..queue.dead_letters import (
+    REASONS,
     DeadLetter,
     RejectedRecord,
     Selection,
@@ -58,7 +59,10 @@ def _selecting(command: F) -> F:
     return command
 
 
-def _selection(selecting: dict[str, Any], paths: tuple[str, ...] = ()) -> Selection:
+def _selection(selecting: dict[str, Any], paths: tuple[str, ...] = (), *, of_rejected: bool = False) -> Selection:
+    reason = selecting["reason"]
+    if reason and not of_rejected and reason not in REASONS:
+        raise click.UsageError(f"--reason: {reason!r} is not a reason of dead letters; these are: {', '.join(REASONS)}")
     return Selection(paths=frozenset(path.removeprefix("s3://") for path in paths), **selecting)
 
 
@@ -154,7 +158,7 @@ def rejected(config_file: Path, bucket: str | None, as_json: bool, **selecting: 
         autoingest queue rejected --config summit.yaml --younger 1d
     """  # noqa: D301 - click's mark is a real backspace
     config = load(config_file)
-    selection = _selection(selecting)
+    selection = _selection(selecting, of_rejected=True)
     buckets = chosen(config, bucket, [NO_BUCKET])
     found: list[Any] = run(_collect(config, lambda client: rejected_records(client, buckets, selection)))
     _show(found, as_json, "rejected records")
@@ -190,7 +194,7 @@ def requeue_command(
             --rejected --bucket rubin-summit --all
     """  # noqa: D301 - click's mark is a real backspace
     config = load(config_file)
-    selection = _careful(_selection(selecting, paths), bucket, everything)
+    selection = _careful(_selection(selecting, paths, of_rejected=of_rejected), bucket, everything)
     requeued, left = run(_requeue(config, bucket, selection, of_rejected))
     if as_json:
         echo(orjson.dumps({"requeued": requeued, "left": left}, option=orjson.OPT_INDENT_2))
@@ -230,7 +234,7 @@ def drop_command(
             --obs-id MC_O_20251231_000010
     """  # noqa: D301 - click's mark is a real backspace
     config = load(config_file)
-    selection = _careful(_selection(selecting, paths), bucket, everything)
+    selection = _careful(_selection(selecting, paths, of_rejected=of_rejected), bucket, everything)
     if of_rejected:
         buckets = chosen(config, bucket, [NO_BUCKET])
         records: list[RejectedRecord] = run(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import click
 import orjson
+import redis.asyncio
 from rich.table import Column, Table
 
 from ..app.config import Config
@@ -17,6 +18,7 @@ from ..errors import ConfigurationError
 from ..operations.reconcile import last_days, open_reconciler
 from ..operations.verdict import NEEDS_ATTENTION, VERDICTS, ExposureReport
 from ..queue.intake import Intake
+from ..queue.operator_log import record
 from ..store.listing import is_lfa
 from .limits import duration, run, timeout_option
 from .output import console, echo
@@ -106,6 +108,7 @@ async def _reconcile(
         client = await stack.enter_async_context(open_redis(config))
         intake = Intake(client, hold=False)
         stack.push_async_callback(intake.close)
+        stack.push_async_callback(_record, client, reports)
         reconciled = await stack.enter_async_context(
             open_reconciler(config, client, buckets, intake if heal else None, grace)
         )
@@ -121,6 +124,16 @@ async def _reconcile(
                 bar.update(task, text=f"{number:,} exposures, at {report.obs_id}")
             bar.update(task, total=1, completed=1, text=f"{number:,} exposures")
     return reports
+
+
+async def _record(client: redis.asyncio.Redis, reports: _Reports) -> None:
+    healed: defaultdict[str, list[ExposureReport]] = defaultdict(list)
+    for report in reports.shown:
+        if report.healed:
+            healed[report.bucket].append(report)
+    for bucket, exposures in healed.items():
+        why = f"{sum(report.healed for report in exposures)} files and visits of these exposures"
+        await record(client, "healed", bucket, [report.obs_id for report in exposures], why)
 
 
 def _healed(report: ExposureReport) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 import orjson
+import redis.asyncio
 
 from ..app.config import Config
 from ..app.secrets import notification_secrets
@@ -18,6 +19,7 @@ from ..operations.object_filter import ObjectFilter
 from ..operations.remote import open_sink
 from ..operations.trigger import IntakeSink, Sink, Target, Trigger, TriggerReport
 from ..queue.intake import Intake
+from ..queue.operator_log import record
 from ..queue.site import check_site
 from ..store.listing import open_listing
 from .limits import run, timeout_option
@@ -88,6 +90,11 @@ def trigger(
         sys.exit(1)
 
 
+async def _record(client: redis.asyncio.Redis, sink: IntakeSink, what: str) -> None:
+    for bucket, paths in sink.queued.items():
+        await record(client, "triggered", bucket, paths, what)
+
+
 async def _trigger(
     config: Config,
     buckets: list[str],
@@ -119,6 +126,7 @@ async def _trigger(
                 intake = Intake(client, hold=False)
                 stack.push_async_callback(intake.close)
                 sink = IntakeSink(intake)
+                stack.push_async_callback(_record, client, sink, ", ".join(target.text for target in targets))
         reader = None if force else await stack.enter_async_context(open_reader(config.ingest, config.logging))
         worker = Trigger(partial(ObjectFilter, config.enqueue.filter), sink, reader, None if force else client, show)
         for bucket in buckets:

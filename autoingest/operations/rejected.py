@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Sequence
 
 import redis.asyncio
@@ -43,8 +44,11 @@ async def requeue_rejected(
         await intake.accept([(notice, obj) for _, notice, obj in usable])
     finally:
         await intake.close()
+    received: defaultdict[str, list[str]] = defaultdict(list)
     for record, _, _ in usable:
-        await drop_rejected(client, record.bucket, [record.key])
+        received[record.bucket].append(record.key)
+    for bucket, names in received.items():
+        await drop_rejected(client, bucket, names, "requeued rejected records")
     return [notice.path for _, notice, _ in usable], left
 
 

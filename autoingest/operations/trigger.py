@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -93,14 +94,25 @@ class Sink(Protocol):
 
 
 class IntakeSink:
-    """Puts objects onto the queue."""
+    """Puts objects onto the queue.
+
+    Parameters
+    ----------
+    intake
+        Queues them.
+    """
 
     def __init__(self, intake: Intake) -> None:
         self._intake = intake
+        self.queued: defaultdict[str, list[str]] = defaultdict(list)
+        """Paths that were queued, by bucket."""
 
     async def send(self, files: Sequence[StoredFile]) -> tuple[int, int]:
         """Queue objects."""
         outcomes = await self._intake.accept([(file.notice(), file.obj) for file in files])
+        for file, outcome in zip(files, outcomes, strict=True):
+            if outcome == "queued":
+                self.queued[file.obj.bucket].append(file.stored.path)
         queued = outcomes.count("queued")
         return queued, len(outcomes) - queued
 

@@ -21,6 +21,11 @@ from .scripts import head, load
 MALFORMED = "malformed"
 """Reason of a record that is not a JSON object; its content is shown as the exception."""
 
+REASONS = (
+    "missing", "unreadable", "metadata", "conflict", "no-exposure", "crash", "unknown", "failed", MALFORMED,
+)  # fmt: skip
+"""Every reason of a dead letter."""
+
 FAR = 253402300800
 """Epoch seconds of the year 10000; later times are not believed."""
 
@@ -168,15 +173,29 @@ async def drop(client: redis.asyncio.Redis, bucket: str, paths: Sequence[str]) -
     return await _each(client, DROP, bucket, [keys.dead(bucket)], paths)
 
 
-async def drop_rejected(client: redis.asyncio.Redis, bucket: str, received: Sequence[str]) -> int:
-    """Remove rejected records by their keys as received; return how many there were."""
+async def drop_rejected(
+    client: redis.asyncio.Redis, bucket: str, received: Sequence[str], act: str = "dropped rejected records"
+) -> int:
+    """Remove rejected records by their keys as received; return how many there were.
+
+    Parameters
+    ----------
+    client
+        Redis client that decodes responses.
+    bucket
+        Bucket with its profile, or ``-``.
+    received
+        Keys as received.
+    act
+        What the operators' log is told.
+    """
     removed = 0
     for first in range(0, len(received), CHUNK):
         part = received[first : first + CHUNK]
         async with client.pipeline(transaction=True) as step:
             step.hdel(keys.rejected(bucket), *part)
             step.zrem(keys.rejected_times(bucket), *part)
-            note(step, "dropped rejected records", bucket, part)
+            note(step, act, bucket, part)
             removed += int((await step.execute())[0])
     return removed
 

@@ -12,6 +12,7 @@ import redis.asyncio
 
 from ..model.events import Event
 from . import keys
+from .operator_log import note
 from .scripts import load
 
 LEASE = 15.0
@@ -81,10 +82,25 @@ class Undelivered:
     event: dict[str, Any]
 
 
-async def forget(client: redis.asyncio.Redis, reader: str, ids: Sequence[str]) -> None:
-    """Drop events that a reader has refused."""
+async def forget(client: redis.asyncio.Redis, reader: str, ids: Sequence[str], act: str) -> None:
+    """Drop events that a reader has refused.
+
+    Parameters
+    ----------
+    client
+        Redis client that decodes responses.
+    reader
+        The reader.
+    ids
+        Ids of the events.
+    act
+        What the operators' log is told.
+    """
     if ids:
-        await client.hdel(keys.undelivered(reader), *ids)
+        async with client.pipeline(transaction=True) as step:
+            step.hdel(keys.undelivered(reader), *ids)
+            note(step, act, reader, ids)
+            await step.execute()
 
 
 async def undelivered(client: redis.asyncio.Redis, reader: str) -> list[Undelivered]:

@@ -40,6 +40,28 @@ def note(step: Any, act: str, bucket: str, paths: Sequence[str] = (), why: str =
     step.xadd(keys.OPERATOR_LOG, fields, maxlen=MOST_ENTRIES, approximate=True)
 
 
+async def record(client: redis.asyncio.Redis, act: str, bucket: str, paths: Sequence[str], why: str = "") -> None:
+    """Record an act that takes more than one step, after it; nothing if it has changed nothing.
+
+    Parameters
+    ----------
+    client
+        Redis client that decodes responses.
+    act
+        What was done, such as ``triggered``.
+    bucket
+        Bucket with its profile, or what else it was done to.
+    paths
+        What it was done with; the first `SHOWN` are kept.
+    why
+        More about it.
+    """
+    if paths:
+        async with client.pipeline(transaction=False) as step:
+            note(step, act, bucket, paths, why)
+            await step.execute()
+
+
 async def pause_bucket(client: redis.asyncio.Redis, bucket: str, why: str) -> None:
     """Let workers take nothing more from a bucket's queue; they finish what they have."""
     async with client.pipeline(transaction=True) as step:

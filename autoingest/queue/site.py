@@ -12,6 +12,7 @@ import redis.asyncio
 
 from ..errors import ConfigurationError
 from . import keys
+from .operator_log import note
 
 
 class ForeignQueueError(ConfigurationError):
@@ -54,4 +55,7 @@ async def owner_of(client: redis.asyncio.Redis, bucket: str) -> str | None:
 
 async def take_over(client: redis.asyncio.Redis, bucket: str, repo: str) -> None:
     """Make a repository the owner of a bucket's queue."""
-    await client.set(keys.site(bucket), site_of(repo))
+    async with client.pipeline(transaction=True) as step:
+        step.set(keys.site(bucket), site_of(repo))
+        note(step, "took over the queue", bucket, why=f"for {site_of(repo)}")
+        await step.execute()

@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 from autoingest.model.exposures import ExposureSummary, Span
 from autoingest.model.objects import observing_day
 from autoingest.queue import keys
+from autoingest.queue.operator_log import acts
 from autoingest.queue.progress import EventSettings, ExposureFolder, Progress
 from testing.command import run
 from testing.event_readers import Receiver
@@ -118,6 +119,10 @@ async def test_undelivered_events_are_delivered_again(redis_client: Redis, tmp_p
         assert await redis_client.hkeys(keys.undelivered("quicklook")) == ["one"]
         assert (await _in_thread(*again))[:2] == (0, "1 taken, 0 left\n")
     assert [event["id"] for event in receiver.taken] == ["two", "one"]
+    assert [(act["act"], act["bucket"], act["paths"]) for act in await acts(redis_client, 9)] == [
+        ("redelivered", "quicklook", "two"),
+        ("redelivered", "quicklook", "one"),
+    ]
 
 
 async def test_reader_that_is_none(redis_client: Redis, tmp_path: Path, valkey_url: str) -> None:

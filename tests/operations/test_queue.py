@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import time
+from pathlib import Path
 from typing import Any
 
+import pytest
 import redis
+
+from autoingest.errors import PermanentError
+from autoingest.queue.dead_letters import REASONS
+from testing.exposures import DAY_OBS, obs_id
 
 from .conftest import Site
 
@@ -74,6 +81,49 @@ def test_rejected_records_that_can_be_used_now(site: Site) -> None:
     assert site.redis.hkeys("REJECTED:-") == [f"elsewhere/{good}"]
     assert site.json("queue drop", "--rejected", "--bucket", site.bucket, "--yes") == {"dropped": 1}
     assert site.redis.hkeys("REJECTED:-") == [f"elsewhere/{good}"]
+
+
+def test_unknown_reason_is_refused_with_those_that_there_are(site: Site) -> None:
+    for command in ("queue dead", "queue requeue", "queue drop"):
+        text = site.run(command, "--reason", "metdata", code=2)
+        assert "'metdata' is not a reason" in text
+        assert all(reason in text for reason in REASONS)
+    assert site.json("queue rejected", "--reason", "any part") == []
+
+
+def test_reasons_are_those_of_errors_and_of_the_documentation() -> None:
+    errors: set[type[PermanentError]] = {PermanentError, *PermanentError.__subclasses__()}
+    assert {error.reason for error in errors} <= set(REASONS)
+    page = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+    table = page.partition("| reason | what to do |")[2].partition("\n\n")[0]
+    assert set(re.findall(r"^\| `([a-z-]+)` ", table, re.MULTILINE)) == set(REASONS)
+
+
+def test_acts_are_in_the_operators_log(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTOINGEST_OPERATOR", "ada")
+    files = site.files(1, range(2))
+    site.put(files)
+    good = files[0].path.partition("/")[2]
+    content = {"key": good, "reason": "why", "event": None, "count": 2, "first_time": 1.0, "last_time": 2.0}
+    site.redis.hset(f"REJECTED:{site.bucket}", good, json.dumps(content))
+    site.run("queue requeue", "--rejected", "--all")
+    site.run("trigger", obs_id(1), "--dry-run")
+    site.run("trigger", obs_id(1))
+    site.redis.delete(f"QUEUE:{site.bucket}", *(f"FILE:{file.path}" for file in files))
+    site.run("reconcile", "--day", str(DAY_OBS), "--grace", "0s", "--heal")
+    site.redis.set(f"SITE:{site.bucket}", "/elsewhere")
+    site.run("queue site", "--take", "--yes")
+    acts = site.json("log")
+    assert [(act["act"], act["number"], act["paths"]) for act in acts] == [
+        ("requeued rejected records", "1", good),
+        ("triggered", "1", files[1].path),
+        ("healed", "1", obs_id(1)),
+        ("took over the queue", "0", ""),
+    ]
+    assert all(act["who"].startswith("ada@") for act in acts)
+    assert [act["why"] for act in acts[1:]] == [
+        obs_id(1), "2 files and visits of these exposures", f"for {site.repo}",
+    ]  # fmt: skip
 
 
 def test_odd_letters_are_shown_as_they_are(site: Site) -> None:
