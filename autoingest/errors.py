@@ -74,6 +74,11 @@ class ConflictError(PermanentError):
     reason = "conflict"
 
 
+REASONS = ("missing", "unreadable", "metadata", "conflict", "no-exposure", "crash", "unknown", "failed")
+"""Every reason of a dead letter: those of `PermanentError`, and a guider without its exposure (``no-exposure``), a file
+that ends processes (``crash``), and a key of an unknown shape (``unknown``)."""
+
+
 class UnknownObjectError(AutoingestError):
     """The key fits none of the known shapes: reject it."""
 

@@ -16,6 +16,8 @@ from prometheus_client import (
 
 from .. import __version__
 
+# Roles prepare the counters that alerts watch with all their labels: Prometheus does not see the first increase of a
+# series that begins with it.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 REGISTRY = CollectorRegistry()
 ProcessCollector(registry=REGISTRY)

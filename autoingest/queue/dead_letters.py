@@ -40,7 +40,7 @@ class DeadLetter:
     bucket: str
     path: str
     reason: str
-    """One word, the ``reason`` of a `~autoingest.errors.PermanentError`."""
+    """One of `autoingest.errors.REASONS`."""
     exception: str
     attempts: int
     first_time: float | None

@@ -99,6 +99,8 @@ class _Publisher:
         self._health = health(client)
         self._log = log.bind(reader=target.name, stream=key)
         self._lag = metrics.EVENT_LAG.labels(target.name, key)
+        self._gaps = metrics.EVENT_GAPS.labels(target.name)
+        self._refused = metrics.EVENTS_REFUSED.labels(target.name)
 
     @property
     def reader(self) -> str:
@@ -146,7 +148,7 @@ class _Publisher:
     async def _deliver(self, position: str) -> None:
         """Deliver what follows a position, or wait for more."""
         if (start := await self._stream.gap(position)) is not None:
-            metrics.EVENT_GAPS.labels(self._target.name).inc()
+            self._gaps.inc()
             self._log.error("events lost for a reader", after=position)
             await self._send([Event.gap(position, time.time())])
             await self._delivery.moved(start)
@@ -162,7 +164,7 @@ class _Publisher:
             try:
                 done = await self._send(wanted)
             except RefusedEventError as err:
-                metrics.EVENTS_REFUSED.labels(self._target.name).inc()
+                self._refused.inc()
                 self._log.error("event refused", id=wanted[0].id, error=str(err))
                 await self._delivery.refused(wanted[0], wanted[0].cloud_event(self._target.source), str(err))
             else:

@@ -58,6 +58,9 @@ class ExposureWatch:
         self._reader = ButlerReader(config.ingest, config.logging)
         self._filter = ObjectFilter(config.enqueue.filter)
         self._paced = PacedLog("exposure not looked at")
+        metrics.ROLE_ERRORS.labels("events")
+        for bucket in self._buckets:
+            metrics.EXPOSURES_INCOMPLETE.labels(bucket)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Look at exposures until `stop` is set; what fails is repeated at the next look."""

@@ -33,6 +33,7 @@ class IdleRole:
     def __init__(self, config: Config, client: redis.asyncio.Redis) -> None:
         self._interval = config.idle.interval
         self._health = health(client)
+        metrics.ROLE_ERRORS.labels(self.name)
         self._reclaimer = Reclaimer(client, config.buckets, config.idle.old_worker_idle, config.idle.interval)
 
     async def start(self) -> None:

@@ -12,7 +12,7 @@ from .. import instruments
 from ..app import metrics
 from ..app.config import IngestConfig
 from ..butler.engine import OwedVisit
-from ..errors import UnknownObjectError
+from ..errors import REASONS, UnknownObjectError
 from ..model.exposures import ExposureSummary
 from ..model.objects import ExposureObject, parse
 from ..model.text import printable
@@ -44,6 +44,10 @@ class Outcomes:
         self._webhook = webhook
         self._config = config
         self._log = log.bind(bucket=queue.bucket, worker=queue.name)
+        for reason in REASONS:
+            metrics.FAILED.labels(queue.bucket, reason)
+            metrics.DEAD.labels(queue.bucket, reason)
+        metrics.WAITING.labels(queue.bucket, "exposure")
 
     async def acknowledge(
         self,

@@ -45,6 +45,9 @@ class ReconcileRole:
         self._buckets = [bucket for bucket in config.buckets if not is_lfa(bucket)]
         self._looked = False
         self._day = ""
+        metrics.ROLE_ERRORS.labels(self.name)
+        for bucket in self._buckets:
+            metrics.RECONCILE_HEALED.labels(bucket)
 
     async def start(self) -> None:
         """Check that the buckets' credentials are set.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -84,9 +85,45 @@ def test_chart_installs_the_rules(render: Render) -> None:
     rules = m.get(render(values=values), "PrometheusRule", "autoingest")
     assert rules["metadata"]["labels"]["a"] == "b"
     installed = {rule["alert"]: rule for group in rules["spec"]["groups"] for rule in group["rules"]}
-    assert {name: rule["expr"] for name, rule in installed.items()} == {
-        name: rule["expr"] for name, rule in RULES.items()
-    }
+    assert list(installed) == list(RULES)
     for name, rule in installed.items():
+        assert rule["labels"]["namespace"] == "site"
         assert rule["annotations"]["runbook_url"] == f"https://docs.example/runbook.html#{name.lower()}"
     assert m.find(render(values=LEAST), "PrometheusRule", "autoingest") is None
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_rules_of_the_chart_look_at_their_own_site(name: str, promtool: str, render: Render, tmp_path: Path) -> None:
+    """An outage of one site is not hidden by others that share a Prometheus with it, nor announced as theirs."""
+    rules = m.get(render(values=over(LEAST, alerts__enabled=True)), "PrometheusRule", "autoingest")["spec"]
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump(rules))
+    case, tests = CASES[name], []
+    for here, elsewhere, expected in (("firing", "silent", [{"value": 1, "labels": "{}"}]), ("silent", "firing", [])):
+        series = [
+            {"series": _in_namespace(each, namespace), "values": values}
+            for namespace, state in (("site", here), ("other", elsewhere))
+            for each, values in case[state].items()
+        ]
+        fires = f'count(ALERTS{{alertname="{name}",alertstate="firing",namespace="site"}})'
+        expression = {"expr": fires, "eval_time": case["at"], "exp_samples": expected}
+        tests.append({"interval": "1m", "input_series": series, "promql_expr_test": [expression]})
+    file = tmp_path / "test.yaml"
+    file.write_text(yaml.safe_dump({"rule_files": ["rules.yaml"], "evaluation_interval": "1m", "tests": tests}))
+    done = subprocess.run([promtool, "test", "rules", file], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def _in_namespace(series: str, namespace: str) -> str:
+    metric, _, labels = series.partition("{")
+    return f'{metric}{{namespace="{namespace}",{labels or "}"}'
+
+
+def test_chart_installs_the_dashboards(render: Render) -> None:
+    manifests = render(values=over(LEAST, dashboards__enabled=True, dashboards__labels={"grafana_dashboard": "1"}))
+    for file in (CHART / "files" / "dashboards").glob("*.json"):
+        installed = m.get(manifests, "ConfigMap", f"-dashboard-{file.stem}")
+        assert installed["metadata"]["labels"]["grafana_dashboard"] == "1"
+        [(name, text)] = installed["data"].items()
+        assert name == f"autoingest-{file.name}"
+        assert json.loads(text) == json.loads(file.read_text())
+    assert m.find(render(values=LEAST), "ConfigMap", "-dashboard-night") is None
