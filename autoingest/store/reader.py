@@ -294,10 +294,10 @@ def _cards(body: bytes) -> dict[str, object] | str:
     names = "".join(content)
     if names != names.upper() or not any(name in content for name in _IDENTITY):
         return "it is not the header of an exposure"
-    return {
-        name[len(_HIERARCH) :].replace(".", " ") if name.startswith(_HIERARCH) else name: value
-        for name, value in content.items()
-    }
+    if _HIERARCH in names:
+        for name in [name for name in content if name.startswith(_HIERARCH)]:
+            content[name[len(_HIERARCH) :].replace(".", " ")] = content.pop(name)
+    return content
 
 
 def _etag(meta: ObjectMeta) -> str | None:
