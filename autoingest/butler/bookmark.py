@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from mmap import mmap
 from tempfile import TemporaryFile
 
@@ -24,8 +25,7 @@ class Bookmark:
 
     def __init__(self, descriptor: int | None = None) -> None:
         if descriptor is None:
-            with TemporaryFile() as file:
-                descriptor = os.dup(file.fileno())
+            descriptor = _new_memory()
         os.truncate(descriptor, SIZE)
         self.descriptor = descriptor
         self._memory = mmap(descriptor, SIZE)
@@ -45,6 +45,13 @@ class Bookmark:
         """Give the memory back."""
         self._memory.close()
         os.close(self.descriptor)
+
+
+def _new_memory() -> int:
+    if sys.platform == "linux":
+        return os.memfd_create("bookmark")  # needs no file system that can be written
+    with TemporaryFile() as file:
+        return os.dup(file.fileno())
 
 
 current: Bookmark | None = None
