@@ -14,6 +14,7 @@ import redis.asyncio
 
 from autoingest.dev.simulator import Exposure, SentFile, notification, sensors
 from autoingest.queue import keys
+from testing.event_readers import listening
 
 from . import bench, events, program
 from .load import load, percentile, post
@@ -68,7 +69,7 @@ async def _measure(servers: bench.Servers, used: bench.Servers, name: str, first
                 program.start(site, ROLES)
                 watcher = Watcher(client, servers.postgres_url, repo)
                 found, delays = [], []
-                async with events.listening(site.events_url, 1) as [heard]:
+                async with listening([site.events_url]) as [heard]:
                     began = time.monotonic()
                     for number, (exposure, images) in enumerate(sent):
                         await asyncio.sleep(max(0.0, began + number * CADENCE - time.monotonic()))

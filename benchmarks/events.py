@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from typing import Any
 
-from autoingest.client import AsyncEventsClient
 from autoingest.queue import keys
+from testing.event_readers import listening
 from testing.event_schemas import example
 
 from . import bench, program
@@ -19,25 +18,6 @@ from .report import Row
 CLIENTS = (1, 500)
 EVENTS = 20
 """Events of one run, one after the other."""
-
-
-@asynccontextmanager
-async def listening(url: str, clients: int) -> AsyncIterator[list[dict[str, float]]]:
-    """Listen for events of exposures; yields for each client when events came, in epoch seconds, by their ids."""
-    heard = [dict[str, float]() for _ in range(clients)]
-
-    async def listen(client: AsyncEventsClient, times: dict[str, float]) -> None:
-        async for event in client.events(after="0"):
-            times[event.id] = time.time()
-
-    async with AsyncEventsClient(url) as client:
-        tasks = [asyncio.create_task(listen(client, times)) for times in heard]
-        try:
-            yield heard
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def arrival(times: Mapping[str, float], name: str) -> float:
@@ -58,7 +38,7 @@ async def measure(servers: bench.Servers) -> list[Row]:
                 with bench.site(servers, "unused") as site:
                     program.start(site, "events")
                     pid = site.processes[0].pid
-                    async with listening(site.events_url, number) as clients:
+                    async with listening([site.events_url] * number) as clients:
                         await _tell(client, clients, "connected")
                         used = program.cpu(pid)
                         latencies = [await _tell(client, clients, str(each)) for each in range(EVENTS)]

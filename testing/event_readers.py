@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -16,18 +17,21 @@ from .waiting import until
 
 
 @asynccontextmanager
-async def following(urls: Sequence[str]) -> AsyncIterator[list[list[str]]]:
-    """Follow the events of some processes from the beginning; yields the ids that came from each."""
-    found: list[list[str]] = [[] for _ in urls]
+async def listening(urls: Sequence[str]) -> AsyncIterator[list[dict[str, float]]]:
+    """Follow the events of exposures from the beginning, a client for each URL.
 
-    async def follow(url: str, ids: list[str]) -> None:
+    Yields for each client when events came (epoch seconds), by their ids.
+    """
+    heard: list[dict[str, float]] = [{} for _ in urls]
+
+    async def listen(url: str, times: dict[str, float]) -> None:
         async with AsyncEventsClient(url) as client:
             async for event in client.events(after="0"):
-                ids.append(event.id)
+                times.setdefault(event.id, time.time())
 
-    tasks = [asyncio.create_task(follow(url, ids)) for url, ids in zip(urls, found, strict=True)]
+    tasks = [asyncio.create_task(listen(url, times)) for url, times in zip(urls, heard, strict=True)]
     try:
-        yield found
+        yield heard
     finally:
         for task in tasks:
             task.cancel()

@@ -12,7 +12,7 @@ import pytest
 from autoingest.model.events import Event
 from autoingest.queue import keys
 from testing.chaos import Chaos
-from testing.event_readers import Receiver, following
+from testing.event_readers import Receiver, listening
 from testing.kafka import Kafka, kafka
 from testing.s3server import Stored
 from testing.shots import BUCKET, Shot
@@ -99,7 +99,7 @@ def test_kills_of_every_role_and_of_redis(events: Chaos, broker: Kafka, receiver
     chaos = events
     members = chaos.start("enqueue", "ingest", "ingest", "idle", "events", "events")
     urls = [member.events_url for member in members if member.roles == "events"]
-    with in_thread(following(urls)) as (one, other):
+    with in_thread(listening(urls)) as (one, other):
         chaos.camera.start()
         for number in chaos.moments(len(members) + 4 * chaos.repeat):
             if number < len(members):
@@ -114,8 +114,8 @@ def test_kills_of_every_role_and_of_redis(events: Chaos, broker: Kafka, receiver
         check(
             chaos,
             {
-                "the first client": lambda: one,
-                "the second client": lambda: other,
+                "the first client": lambda: list(one),
+                "the second client": lambda: list(other),
                 "the webhook": lambda: [event["id"] for event in receiver.taken],
                 "Kafka": lambda: in_kafka(broker),
             },
