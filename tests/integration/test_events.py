@@ -20,7 +20,7 @@ from autoingest.butler.native import NativeEngine
 from autoingest.client import EventsClient
 from autoingest.model.events import Event
 from autoingest.queue import keys
-from testing import exposures
+from testing import exposures, headers
 from testing.event_schemas import invalid
 from testing.site import Site
 from testing.waiting import wait_for
@@ -89,7 +89,7 @@ def telescope(
     tmp_path: Path, valkey_url: str, client: redis.Redis, s3_bucket: str, s3_client: Any
 ) -> Iterator[Telescope]:
     repo = str(tmp_path / "repo")
-    create_repository(repo, cameras=["LSSTCam"])
+    create_repository(repo, cameras=["LSSTCam", "LATISS"])
     with closing(Site(tmp_path, valkey_url, repo, [s3_bucket], events={"deadline": 2.0})) as site:
         yield Telescope(s3_bucket, s3_client, site, client)
 
@@ -156,3 +156,18 @@ def test_files_that_other_services_ingest_count(telescope: Telescope) -> None:
         client.hset(keys.file(file.path), "ingest_time", time.time())
         client.lrem(keys.queue(telescope.bucket), 1, file.path)
     telescope.tells(1, "known:1", "visit:1", "complete:1")
+
+
+def test_camera_of_one_detector(telescope: Telescope) -> None:
+    """Its exposure is complete with its only file, of which there is no list."""
+    header = headers.latiss()
+    name, day = header["OBSID"], header["DAYOBS"]
+    key = f"LATISS/{day}/{name}/{name}_R00_S00.fits"
+    for end, body in ((".json", json.dumps(header).encode()), (".fits", b"pixels")):
+        telescope.store.put_object(Bucket=telescope.bucket, Key=key.replace(".fits", end), Body=body)
+    telescope.site.start("enqueue,ingest,idle,events")
+    telescope.announce([IngestFile(f"{telescope.bucket}/{key}", "", name, False, header, 6)])
+    events = EventsClient(telescope.site.events_url)
+    complete = next(event for event in events.events(["exposure.complete"], ["LATISS"], after="0"))
+    assert (complete.data["obs_id"], complete.data["missing"]) == (name, [])
+    assert complete.data["ingested"] == {"science": 1, "wavefront": 0, "guider": 0}
