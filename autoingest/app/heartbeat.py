@@ -15,8 +15,8 @@ import structlog
 
 from .. import __version__
 from ..queue.connection import REDIS_AWAY, Client
-from ..queue.heartbeats import INTERVAL, Heartbeat, RoleState, Since, beat, end_heartbeat, process_name
-from ..roles import Role
+from ..queue.heartbeats import INTERVAL, Heartbeat, RoleState, Since, Trouble, beat, end_heartbeat, process_name
+from ..roles import HasDependencies, Role
 
 LAST = 2.0
 """Seconds that the removal of the heartbeat may take when the process ends."""
@@ -69,7 +69,9 @@ class HeartbeatKeeper:
             time.time(),
             {
                 role.name: RoleState(
-                    role.doing() if isinstance(role, Busy) else "", self._since[role.name](role.unready_reasons())
+                    role.doing() if isinstance(role, Busy) else "",
+                    self._since[role.name](role.unready_reasons()),
+                    self._dependencies(role),
                 )
                 for role in self._roles
             },
@@ -81,6 +83,14 @@ class HeartbeatKeeper:
                 for bucket, number in role.workers().items()
             },
         )
+
+    def _dependencies(self, role: Role) -> dict[str, Trouble | None]:
+        """Return the state of what a role needs; an outage lasts while its cause changes."""
+        if not isinstance(role, HasDependencies):
+            return {}
+        found = role.dependencies()
+        outages = self._since[f"{role.name} needs"](name for name, why in found.items() if why)
+        return dict.fromkeys(found) | {one.text: Trouble(found[one.text], one.since) for one in outages}
 
     async def run(self) -> None:
         """Tell it for ever; an outage of Redis is left to those whose work needs Redis."""

@@ -52,6 +52,8 @@ class RoleState:
     doing: str
     """In words; empty if it only waits for work."""
     troubles: tuple[Trouble, ...] = ()
+    dependencies: Mapping[str, Trouble | None] = field(default_factory=dict)
+    """Each service that it needs, beside Redis: why it can't be used, None if it can."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +134,8 @@ def _read(name: str, text: str, heard: float, age: float) -> Heartbeat | None:
     try:
         content = orjson.loads(text)
         roles = {
-            role: RoleState(state["doing"], _troubles(state["troubles"])) for role, state in content["roles"].items()
+            role: RoleState(state["doing"], _troubles(state["troubles"]), _dependencies(state.get("dependencies", {})))
+            for role, state in content["roles"].items()
         }
         return Heartbeat(
             name, str(content["host"]), int(content["pid"]), str(content["version"]), float(content["since"]),
@@ -145,6 +148,10 @@ def _read(name: str, text: str, heard: float, age: float) -> Heartbeat | None:
 
 def _troubles(items: Iterable[Mapping[str, Any]]) -> tuple[Trouble, ...]:
     return tuple(Trouble(str(item["text"]), float(item["since"])) for item in items)
+
+
+def _dependencies(items: Mapping[str, Mapping[str, Any] | None]) -> dict[str, Trouble | None]:
+    return {name: _troubles([item])[0] if item else None for name, item in items.items()}
 
 
 def _short(value: Any) -> Any:

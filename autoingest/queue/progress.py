@@ -8,8 +8,10 @@ step also appends the events that it makes true to a stream, so no event is lost
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, cast
 
 import orjson
@@ -18,7 +20,7 @@ import redis.asyncio
 from ..app.config import EventsConfig
 from ..errors import UnknownObjectError
 from ..model.events import with_times
-from ..model.objects import ExposureObject, parse
+from ..model.objects import ExposureObject, observing_day, parse
 from . import keys
 from .scripts import head, load
 
@@ -218,6 +220,41 @@ async def read_exposure(client: redis.asyncio.Redis, bucket: str, obs_id: str) -
     script = client.register_script(load("read_progress"))
     text = cast(str | None, await script([keys.progress(bucket, obs_id)], [*head(), obs_id]))
     return None if text is None else with_times(json.loads(text))
+
+
+async def newest_exposures(
+    client: redis.asyncio.Redis, buckets: Iterable[str], number: int, now: datetime | None = None
+) -> list[dict[str, Any]]:
+    """Return the newest exposures of this observing day and the one before, in order of their first put.
+
+    Parameters
+    ----------
+    client
+        Redis client that decodes responses.
+    buckets
+        Buckets with their profiles.
+    number
+        Maximum number of exposures of each camera in a bucket.
+    now
+        The time by which the day is told; by default the present.
+
+    Returns
+    -------
+    exposures
+        As `read_exposure` returns them, with ``bucket``.
+    """
+    now = now or datetime.now(UTC)
+    days = [str(observing_day(now - timedelta(days=ago))) for ago in (1, 0)]
+    found = []
+    for bucket in buckets:
+        cameras: defaultdict[str, list[str]] = defaultdict(list)
+        for day in days:
+            for obs_id in await obs_ids_of_day(client, bucket, day):
+                cameras[obs_id.partition("_")[0]].append(obs_id)
+        for obs_id in (obs_id for names in cameras.values() for obs_id in names[-number:]):
+            if exposure := await read_exposure(client, bucket, obs_id):
+                found.append({**exposure, "bucket": bucket})
+    return sorted(found, key=lambda one: (one["times"]["first_put"] or "", one["obs_id"]))
 
 
 async def obs_ids_of_day(client: redis.asyncio.Redis, bucket: str, day_obs: str) -> list[str]:

@@ -23,7 +23,8 @@ from autoingest.queue.status import queue_status
 
 ONE = Heartbeat(
     "one", "host-1", 17, "1.2.3", 1000.0, 2000.0,
-    {"ingest": RoleState("writes 9 files of b", (Trouble("the store is away", 1500.0),))}, workers={"b": 2},
+    {"ingest": RoleState("writes 9 files of b", (Trouble("the store is away", 1500.0),),
+                         {"store": Trouble("refused", 1500.0), "butler": None})}, workers={"b": 2},
 )  # fmt: skip
 
 

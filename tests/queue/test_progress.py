@@ -6,6 +6,7 @@ import asyncio
 import json
 import random
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -20,7 +21,15 @@ from autoingest.model.objects import parse
 from autoingest.queue import keys
 from autoingest.queue.intake import Intake
 from autoingest.queue.pending_visits import PendingVisits
-from autoingest.queue.progress import EventSettings, ExposureFolder, Progress, Purpose, obs_ids_of_day, read_exposure
+from autoingest.queue.progress import (
+    EventSettings,
+    ExposureFolder,
+    Progress,
+    Purpose,
+    newest_exposures,
+    obs_ids_of_day,
+    read_exposure,
+)
 from autoingest.queue.scripts import MAX_PROGRESS
 from autoingest.queue.work import Claimed, Done, WorkQueue
 from testing.redis import BUCKET, audit, put
@@ -304,6 +313,16 @@ async def test_what_redis_keeps_is_bounded(redis_client: Redis) -> None:
         (claim,) = await queue.claim(1)
         await queue.ingested([done(claim, f"e{number}", replaces=True)], {}, {OBS_ID: summary()})
     assert await redis_client.xlen(keys.EVENTS) <= 200  # trimmed by whole nodes of the stream
+
+
+async def test_the_newest_exposures_are_those_of_two_days(redis_client: Redis) -> None:
+    await ingest(redis_client, "R22_S11")
+
+    async def newest(day: int, number: int = 5) -> list[str]:
+        now = datetime(2025, 4, day, 11, 59, tzinfo=UTC)
+        return [one["obs_id"] for one in await newest_exposures(redis_client, ["lfa", BUCKET], number, now)]
+
+    assert [await newest(day) for day in (15, 16, 17, 18)] == [[], [OBS_ID], [OBS_ID], []]
 
 
 async def test_a_user_without_the_right_to_tell_changes_nothing(redis_client: Redis) -> None:
