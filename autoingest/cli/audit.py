@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 import orjson
-from rich.table import Column, Table
+from rich.table import Column
 
 from ..app.config import Config
 from ..model.text import printable
@@ -16,7 +16,7 @@ from ..operations.versions import other_versions
 from ..queue.audit import CATEGORIES, LONGEST_WAIT, Auditor, AuditReport
 from ..store.listing import open_listing
 from .limits import run, timeout_option
-from .output import console, echo
+from .output import console, echo, table
 from .site import config_option, json_option, load, open_redis, progress
 
 _MEANING = {
@@ -81,12 +81,12 @@ async def _audit(config: Config, limit: int, store: bool, quiet: bool) -> AuditR
 
 def _show(report: AuditReport) -> None:
     output = console()
-    table = Table(Column("bucket", no_wrap=True), title="Objects", title_justify="left")
+    objects = table(Column("bucket", overflow="fold"), title="Objects")
     for category in CATEGORIES:
-        table.add_column(category, justify="right")
+        objects.add_column(category, justify="right", no_wrap=True)
     for bucket, counts in report.counts.items():
-        table.add_row(bucket, *(f"{counts[category]:,}" for category in CATEGORIES))
-    output.print(table)
+        objects.add_row(bucket, *(f"{counts[category]:,}" for category in CATEGORIES))
+    output.print(objects)
     if number := report.total("given up"):
         output.print(
             f"{number:,} objects were given up by services that keep no dead letters; queue them again with: "

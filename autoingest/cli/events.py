@@ -16,14 +16,15 @@ from ..app.secrets import WEBHOOK_SECRETS, tokens
 from ..errors import TransientError
 from ..model.events import Event
 from ..model.objects import observing_day
+from ..model.rafts import by_raft
 from ..queue.delivery import Undelivered, forget, undelivered
 from ..queue.progress import obs_ids_of_day, read_exposure
 from .limits import run, timeout_option
-from .output import console, echo
+from .output import console, echo, table
 from .site import bucket_option, chosen, config_option, day, json_option, load, open_redis
 
-SHOWN = 5
-"""Missing detectors of an exposure that the table names."""
+RAFTS = 4
+"""Number of rafts that the table names of an exposure's missing detectors."""
 
 
 @click.group()
@@ -70,21 +71,17 @@ async def _exposures(config: Config, buckets: Sequence[str], day_obs: str) -> li
 
 
 def _show(found: Sequence[dict[str, Any]], day_obs: str) -> None:
-    from rich.table import Table
-
     if not found:
         echo(f"nothing is known of exposures of {day_obs}")
         return
-    table = Table("exposure", "state", "ingested", "expected", "visit", "missing", box=None, pad_edge=False)
+    exposures = table("exposure", "state", "ingested", "expected", "visit", "missing")
     for item in found:
-        missing = item["missing"] or []
-        more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
-        table.add_row(
+        exposures.add_row(
             item["obs_id"], item["state"], str(sum(item["ingested"].values())),
             str(sum(item["expected"].values())) if item["expected"] else "?", item["visit"] or "?",
-            " ".join(missing[:SHOWN]) + more,
+            by_raft(item["missing"] or (), RAFTS),
         )  # fmt: skip
-    console().print(table)
+    console().print(exposures)
     complete = sum(item["state"] == "complete" for item in found)
     echo(f"{complete} of {len(found)} exposures are complete")
 

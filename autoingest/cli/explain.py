@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from textwrap import fill
@@ -15,6 +14,7 @@ import orjson
 from ..app.config import Config
 from ..butler.reader import open_reader
 from ..model.objects import ExposureObject, parse
+from ..model.rafts import by_raft
 from ..operations.explain import Explainer, ExposureLife, FileLife, Step
 from ..operations.trigger import Target
 from ..store.listing import open_listing
@@ -102,16 +102,3 @@ def _show_file(file: FileLife) -> None:
         echo(f"  last error: {file.exception}")
     for card, value in file.header.items():
         echo(f"  {card:9} {value}")
-
-
-def by_raft(names: Iterable[str]) -> str:
-    """Return detectors in short: ``R22`` for all nine of a raft, else ``R22_S00,S11``."""
-    rafts: defaultdict[str, list[str]] = defaultdict(list)
-    for name in names:
-        raft, _, sensor = name.partition("_")
-        rafts[raft].append(sensor)
-    full = {f"S{row}{column}" for row in range(3) for column in range(3)}
-    return " ".join(
-        raft if set(sensors) >= full or not any(sensors) else f"{raft}_{','.join(sorted(sensors))}"
-        for raft, sensors in sorted(rafts.items())
-    )

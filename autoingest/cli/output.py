@@ -16,6 +16,7 @@ from ..model.text import harmless
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
     from rich.console import Console
+    from rich.table import Column, Table
 
 
 def echo(message: object = "", *, err: bool = False, nl: bool = True) -> None:
@@ -42,6 +43,13 @@ def console(**options: Any) -> Console:
 
     wide = not options.get("stderr") and not sys.stdout.isatty()
     return Escaping(width=250 if wide else None, markup=False, emoji=False, highlight=False, **options)
+
+
+def table(*columns: Column | str, **options: Any) -> Table:
+    """Return a table without lines, whose columns are as narrow as they can be."""
+    from rich.table import Table
+
+    return Table(*columns, box=None, pad_edge=False, padding=(0, 2, 0, 0), title_justify="left", **options)
 
 
 class _Output(io.FileIO):

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import click
 import orjson
 import redis.asyncio
-from rich.table import Column, Table
+from rich.table import Column
 
 from ..app.config import Config
 from ..model.notices import NO_BUCKET
@@ -33,7 +33,7 @@ from ..queue.places import CHUNK
 from ..queue.site import owner_of, site_of, take_over
 from ..queue.status import queue_status, rejected_count
 from .limits import duration, run, timeout_option
-from .output import console, echo
+from .output import console, echo, table
 from .site import bucket_option, chosen, config_option, day, json_option, load, moment, open_redis
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -108,10 +108,12 @@ def status(config_file: Path, bucket: str | None, as_json: bool) -> None:
     if as_json:
         echo(orjson.dumps(found, option=orjson.OPT_INDENT_2))
         return
-    table = Table(Column("bucket", no_wrap=True), *_TITLES.values())
+    queues = table(Column("bucket", overflow="fold"))
+    for title in _TITLES.values():
+        queues.add_column(title, justify="right", no_wrap=True)
     for name, numbers in found.items():
-        table.add_row(name, *(_number(numbers.get(column)) for column in _TITLES))
-    console().print(table)
+        queues.add_row(name, *(_number(numbers.get(column)) for column in _TITLES))
+    console().print(queues)
 
 
 _TITLES = {

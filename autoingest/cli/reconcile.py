@@ -11,20 +11,24 @@ from pathlib import Path
 import click
 import orjson
 import redis.asyncio
-from rich.table import Column, Table
+from rich.table import Column
 
 from ..app.config import Config
 from ..errors import ConfigurationError
+from ..model.rafts import by_raft
 from ..operations.reconcile import last_days, open_reconciler
 from ..operations.verdict import NEEDS_ATTENTION, VERDICTS, ExposureReport
 from ..queue.intake import Intake
 from ..queue.operator_log import record
 from ..store.listing import is_lfa
 from .limits import duration, run, timeout_option
-from .output import console, echo
+from .output import console, echo, table
 from .site import bucket_option, chosen, config_option, day, json_option, load, open_redis, progress
 
-_NUMBERS = ("expected", "in_store", "in_butler", "on_the_way", "dead", "young", "missing")
+RAFTS = 4
+"""Number of rafts that are named of the detectors that are not in the store."""
+
+_NUMBERS = ("missing", "dead", "dropped", "on_the_way", "young", "healed")
 
 
 @click.command()
@@ -140,23 +144,30 @@ def _healed(report: ExposureReport) -> bool:
     return report.healed > 0 and not report.dead and report.healed >= report.missing
 
 
+def _detail(report: ExposureReport) -> str:
+    """Return what the verdict does not tell: how many files are where, and which detectors are nowhere."""
+    counts = {name.replace("_", " "): getattr(report, name) for name in _NUMBERS}
+    parts = [f"{number} {name}" for name, number in counts.items() if number]
+    if report.visit == "owed":
+        parts.append("visit owed")
+    if report.absent:
+        parts.append(f"not in the store: {by_raft(report.absent, RAFTS)}")
+    return ", ".join(parts)
+
+
 def _show(reports: list[ExposureReport], counts: Counter[str]) -> None:
     output = console()
-    if reports:
-        table = Table(*(Column(name, no_wrap=True) for name in ("bucket", "exposure", "verdict")))
-        for name in _NUMBERS:
-            table.add_column(name.replace("_", " "), justify="right")
-        for name in ("visit", "healed", "detectors not in the store"):
-            table.add_column(name)
+    for bucket in dict.fromkeys(report.bucket for report in reports):
+        shown = table(*(Column(name, no_wrap=True) for name in ("exposure", "verdict")), title=bucket)
+        for name in ("store", "Butler"):
+            shown.add_column(name, justify="right", no_wrap=True)
+        shown.add_column("detail", overflow="fold")
         for report in reports:
-            numbers = (getattr(report, name) for name in _NUMBERS)
-            absent = " ".join(report.absent[:4]) + (f" and {len(report.absent) - 4} more" if report.absent[4:] else "")
-            table.add_row(
-                report.bucket, report.obs_id, report.verdict,
-                *("?" if number is None else str(number) for number in numbers),
-                report.visit, str(report.healed or ""), absent,
-            )  # fmt: skip
-        output.print(table)
+            if report.bucket == bucket:
+                expected = "?" if report.expected is None else report.expected
+                numbers = (f"{number}/{expected}" for number in (report.in_store, report.in_butler))
+                shown.add_row(report.obs_id, report.verdict, *numbers, _detail(report))
+        output.print(shown)
     for verdict, meaning in VERDICTS.items():
         if counts[verdict]:
             output.print(f"{counts[verdict]:>6} {verdict}: {meaning}")

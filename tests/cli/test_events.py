@@ -66,7 +66,7 @@ async def test_exposures(redis_client: Redis, tmp_path: Path, valkey_url: str) -
     assert code == 1
     rows = {words[0]: words[1:] for line in output.splitlines() if (words := line.split())}
     assert rows[complete] == ["complete", "2", "2", "defined"]
-    assert rows[incomplete] == ["incomplete", "1", "2", "defined", "R22_S12"]
+    assert rows[incomplete] == ["incomplete", "1", "2", "defined", "R22:", "S12"]
     assert "1 of 2 exposures are complete" in output
     assert max(map(len, output.splitlines())) <= 80
     code, output = await _in_thread("events", "exposures", "--config", config, "--day", str(DAY), "--json")

@@ -16,7 +16,6 @@ from redis.asyncio import Redis
 from autoingest.butler.create import create_repository
 from autoingest.butler.engine import IngestFile
 from autoingest.butler.native import NativeEngine
-from autoingest.cli.explain import by_raft
 from autoingest.queue import keys
 from autoingest.queue.operator_log import note
 from autoingest.queue.work import Done, WorkQueue
@@ -135,9 +134,3 @@ async def test_records_of_a_wrong_type(scene: Scene) -> None:
         await scene.client.set(keys.file(scene.paths[state]), "x")
     code, output = await scene.explain(OBS_ID)
     assert (code, "Traceback" in output) == (1, False)
-
-
-def test_names_by_raft() -> None:
-    raft = [f"R22_S{row}{column}" for row in range(3) for column in range(3)]
-    assert by_raft(raft) == "R22"
-    assert by_raft([*raft[1:], "R00_SW0", "R00_SG1"]) == "R00_SG1,SW0 R22_S01,S02,S10,S11,S12,S20,S21,S22"
