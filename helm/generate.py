@@ -10,13 +10,17 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import dashboards
+import yaml
 
 from autoingest.app.config import Config
 
 CHART = Path(__file__).parent / "autoingest"
 SCHEMA = CHART / "values.schema.json"
+PARTIAL = ("resources", "podSecurityContext")
+"""Blocks of which a site may give some keys, or none."""
 
 
 def schema() -> str:
@@ -26,7 +30,20 @@ def schema() -> str:
     blocks = config.pop("$defs")
     own = {name: block for name, block in content["$defs"].items() if name[0].islower()}
     content["$defs"] = own | {"Config": config} | blocks
+    _require(content, yaml.safe_load((CHART / "values.yaml").read_text()), content["$defs"])
     return json.dumps(content, indent=2) + "\n"
+
+
+def _require(schema: dict[str, Any], defaults: dict[str, Any], definitions: dict[str, Any]) -> None:
+    """Require every value that has a default: Helm removes a blank one, and the schema names it then."""
+    if reference := schema.get("$ref"):
+        schema = definitions[reference.rsplit("/", 1)[1]]
+    if known := schema.get("properties"):
+        wanted = [name for name, value in defaults.items() if name in known and value is not None]
+        schema["required"] = sorted(wanted)
+        for name in wanted:
+            if isinstance(defaults[name], dict) and defaults[name] and name not in PARTIAL:
+                _require(known[name], defaults[name], definitions)
 
 
 def main() -> None:

@@ -10,10 +10,12 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import redis as redis_client
 import yaml
 
+from autoingest.app.config import Config
 from autoingest.dev import embedded
 from autoingest.dev.embedded import free_port
 from testing.site import Site
@@ -32,6 +34,7 @@ LEAST: dict[str, Any] = {
         "notificationSecrets": {"secret": "notification", "key": "secret"},
         "s3": {"profiles": {"embargo": {"secret": "profile", "key": "embargo"}}},
     },
+    "networkPolicy": {"notifyFrom": [{"ipBlock": {"cidr": "0.0.0.0/0"}}]},
 }
 """The least values that are accepted."""
 
@@ -111,6 +114,15 @@ def test_every_value_is_commented() -> None:
         (over(LEAST, redis__appendfsync="no"), "redis.appendfsync"),
         (over(LEAST, roles__ingest__autoscaling__enabled=True), "roles.ingest.autoscaling.prometheus"),
         (over(LEAST, repository__volume__enabled=True, roles__ingest__replicas=2), "repository.volume"),
+        (over(LEAST, networkPolicy__notifyFrom=[]), "networkPolicy.notifyFrom: required"),
+        (over(LEAST, roles__ingest__replicas=None), "roles.ingest: replicas is required"),
+        (over(LEAST, roles__enqueue__service__port=None), "roles.enqueue.service: port is required"),
+        (over(LEAST, redis__maxmemory=None), "redis: maxmemory is required"),
+        (over(LEAST, secrets__s3__accessKey=None), "secrets.s3: accessKey is required"),
+        (over(LEAST, image__repository=None), "image: repository is required"),
+        (over(LEAST, roles__ingest__name=None), "roles.ingest: name is required"),
+        (over(LEAST, config__ingest__batchSize=None), "config.ingest.batchSize"),
+        (over(LEAST, roles__idle__topologySpreadConstraints=[{"maxSkew": 1}]), "topologyKey"),
         ({}, "config"),
     ],
 )
@@ -252,31 +264,72 @@ def test_only_this_release_reaches_its_redis(render: Render) -> None:
     assert not peer["podSelector"]["matchLabels"].items() <= redis.items()
 
 
-def test_configuration_of_valkey_is_taken_by_a_real_one(render: Render, tmp_path: Path) -> None:
-    text = m.get(render(values=LEAST), "ConfigMap", "-redis")["data"]["valkey.conf"]
-    file, port = tmp_path / "valkey.conf", free_port()
-    file.write_text(text.replace("dir /data", f"dir {tmp_path}"))
-    command = [
-        str(embedded.valkey_binary()),
-        str(file),
-        "--port",
-        str(port),
-        "--bind",
-        "127.0.0.1",
-        "--requirepass",
-        "pass",
-    ]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+def test_valkey_starts_as_the_chart_says(render: Render, tmp_path: Path) -> None:
+    manifests = render(values=LEAST)
+    file, port, password = tmp_path / "valkey.conf", free_port(), 'sw"ord\\fish #1'
+    text = m.get(manifests, "ConfigMap", "-redis")["data"]["valkey.conf"]
+    file.write_text(text.replace("dir /data", f"dir {tmp_path}") + f"port {port}\nbind 127.0.0.1\n")
+    (container,) = m.get(manifests, "StatefulSet", "-redis")["spec"]["template"]["spec"]["containers"]
+    *shell, script = container["command"]
+    script = script.replace("valkey-server", str(embedded.valkey_binary())).replace(
+        "/etc/valkey/valkey.conf", str(file)
+    )
+    environment = {**os.environ, "REDISCLI_AUTH": password}
+    with subprocess.Popen([*shell, script], env=environment, stdout=subprocess.DEVNULL) as process:
         try:
             wait_for(lambda: embedded.listens(port), "Valkey listens")
-            with redis_client.Redis(port=port, password="pass", decode_responses=True) as client:
+            with redis_client.Redis(port=port, password=password, decode_responses=True) as client:
                 wait_for(client.ping, "Valkey answers")
                 assert client.config_get("append*", "maxmemory*").items() >= {
                     "appendonly": "yes", "appendfsync": "always", "maxmemory": str(1400 * 2**20),
                     "maxmemory-policy": "noeviction",
                 }.items()  # fmt: skip
+                assert client.info("server")["process_id"] == process.pid  # it gets the pod's signals
+            with redis_client.Redis(port=port) as stranger, pytest.raises(redis_client.AuthenticationError):
+                stranger.ping()
+            arguments = psutil.Process(process.pid).cmdline()
+            assert not any("sw" in word for word in arguments), arguments
         finally:
             process.terminate()
+
+
+def test_pods_are_labelled_spread_and_ranked(render: Render) -> None:
+    spread = {"maxSkew": 1, "topologyKey": "topology.kubernetes.io/zone", "whenUnsatisfiable": "ScheduleAnyway"}
+    values = over(
+        LEAST, roles__ingest__podLabels={"team": "7"}, roles__ingest__priorityClassName="night",
+        roles__ingest__topologySpreadConstraints=[spread], redis__priorityClassName="night",
+    )  # fmt: skip
+    manifests = render(values=values)
+    validate(manifests)
+    labels = m.get(manifests, "Deployment", "-ingest")["spec"]["template"]["metadata"]["labels"]
+    assert labels["team"] == "7"
+    pod = m.pod(manifests, "-ingest")
+    assert pod["priorityClassName"] == "night"
+    assert m.get(manifests, "StatefulSet", "-redis")["spec"]["template"]["spec"]["priorityClassName"] == "night"
+    [constraint] = pod["topologySpreadConstraints"]
+    assert constraint.items() >= spread.items()
+    assert constraint["labelSelector"]["matchLabels"].items() <= labels.items()
+
+
+def test_names_that_look_like_numbers_stay_texts(render: Render) -> None:
+    every = {f"roles__{role}__enabled": True for role in ("presence", "events", "reconcile")}
+    values = over(LEAST, fullnameOverride="123", nameOverride="456", alerts__enabled=True, dashboards__enabled=True)
+    for manifests in (render(values=values), render(values=over(LEAST, fullnameOverride="123", **every))):
+        validate([item for item in manifests if item["apiVersion"].partition("/")[0] != "monitoring.coreos.com"])
+        for item in manifests:
+            assert isinstance(item["metadata"]["name"], str)
+            assert all(isinstance(label, str) for label in item["metadata"]["labels"].values())
+
+
+def test_services_have_the_ports_of_the_configuration(render: Render) -> None:
+    more = {f"roles__{role}__enabled": True for role in ("presence", "events")}
+    manifests, settings = render(values=over(LEAST, **more)), Config.from_dict(LEAST["config"], "values")
+    for role in ("enqueue", "presence", "events"):
+        listen = getattr(settings, role).listen
+        [port] = m.get(manifests, "Service", f"-{role}")["spec"]["ports"]
+        assert port["port"] == listen.port
+        [bound] = [each for each in m.container(manifests, f"-{role}")["ports"] if each["name"] == port["targetPort"]]
+        assert bound["containerPort"] == listen.port
 
 
 def first_yaml(page: str) -> dict[str, Any]:
