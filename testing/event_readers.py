@@ -46,6 +46,8 @@ class Receiver:
         """What it answers next; 200 when there is nothing more."""
         self.is_away = False
         """Whether it answers 503 to all."""
+        self.poison = ""
+        """Id of an event at which it fails."""
         self.requests: list[tuple[dict[str, str], bytes]] = []
         self.taken: list[dict[str, Any]] = []
         self.port = 0
@@ -54,6 +56,8 @@ class Receiver:
         body = await request.read()
         self.requests.append((dict(request.headers), body))
         status = 503 if self.is_away else self.statuses.pop(0) if self.statuses else 200
+        if self.poison and request.headers["webhook-id"] == self.poison:
+            status = 500
         if status == 200:
             self.taken.append(json.loads(body))
         return web.Response(status=status)

@@ -21,7 +21,7 @@ from ..queue import keys
 from ..queue.connection import REDIS_AWAY, health
 from ..queue.delivery import LEASE, Delivery
 from ..queue.event_stream import EventStream
-from .event_targets import RefusedEventError, Target, WebhookTarget
+from .event_targets import NotTakenError, RefusedEventError, Target, WebhookTarget
 
 STANDBY = 3.0
 """Seconds between two attempts to take over from a process that no longer delivers."""
@@ -33,6 +33,10 @@ LONGEST_PAUSE = 60.0
 """Longest pause in seconds between two attempts."""
 
 log = structlog.get_logger(__name__)
+
+
+TRIES = 10
+"""Times, over some five minutes, that a target may answer without taking an event until the event after it is tried."""
 
 
 class Publishers:
@@ -93,6 +97,10 @@ class _Publisher:
         stream: EventStream,
     ) -> None:
         self._target = target
+        self._tries = 0
+        """Times in a row that the target has answered without taking an event."""
+        self._is_suspect = False
+        """Whether it has then taken the event after it: if it fails at this one again, the event is to blame."""
         self._error = ""
         self._stream = stream
         self._delivery = Delivery(client, target.name, key)
@@ -164,11 +172,31 @@ class _Publisher:
             try:
                 done = await self._send(wanted)
             except RefusedEventError as err:
-                self._refused.inc()
-                self._log.error("event refused", id=wanted[0].id, error=str(err))
-                await self._delivery.refused(wanted[0], wanted[0].cloud_event(self._target.source), str(err))
+                await self._keep(wanted[0], err)
+            except NotTakenError as err:
+                if self._is_suspect:
+                    await self._keep(wanted[0], err)
+                    return
+                self._tries += 1
+                self._is_suspect = self._tries >= TRIES and await self._takes_another(wanted[1:])
+                raise
             else:
+                self._tries, self._is_suspect = 0, False
                 await self._delivery.moved(found[-1].position if done == wanted[-1].position else done)
+
+    async def _keep(self, event: Event, error: Exception) -> None:
+        """Keep an event that the target does not take, and go on after it."""
+        self._tries, self._is_suspect = 0, False
+        self._refused.inc()
+        self._log.error("event refused", id=event.id, error=str(error))
+        await self._delivery.refused(event, event.cloud_event(self._target.source), str(error))
+
+    async def _takes_another(self, events: Sequence[Event]) -> bool:
+        """Return whether the target takes the next event, which is delivered again later."""
+        try:
+            return bool(events) and bool(await self._send(events[:1]))
+        except (TransientError, RefusedEventError):
+            return False
 
     async def _send(self, events: Sequence[Event]) -> str:
         """Deliver events within the time for which no other process does so."""

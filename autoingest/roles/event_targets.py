@@ -29,6 +29,10 @@ class RefusedEventError(Exception):
     """The receiver does not want this event."""
 
 
+class NotTakenError(TransientError):
+    """The receiver answers, but can't take this event now: because of an outage, or because of the event."""
+
+
 class Target(Protocol):
     """Where events go."""
 
@@ -43,7 +47,7 @@ class Target(Protocol):
         Raises
         ------
         TransientError
-            If nothing could be delivered now.
+            If nothing could be delivered now; `NotTakenError` if the receiver answers.
         RefusedEventError
             If the first event is refused.
         """
@@ -98,7 +102,7 @@ class WebhookTarget:
             if self._refusals >= self._attempts:
                 self._refusals = 0
                 raise RefusedEventError(f"the receiver answers {status}")
-        raise TransientError(f"the receiver answers {status}")
+        raise NotTakenError(f"the receiver answers {status}")
 
     async def close(self) -> None:
         """Close connections."""

@@ -178,6 +178,35 @@ async def test_a_gap_is_told(redis_client: Redis) -> None:
     assert [event["type"].rpartition(".")[2] for event in receiver.taken] == ["complete", "gap", "complete", "complete"]
 
 
+async def test_an_event_at_which_the_receiver_fails_keeps_only_itself_out(redis_client: Redis) -> None:
+    receiver = Receiver()
+    receiver.poison = "LSSTCam:1:exposure.complete"
+    async with receiver.run() as url, publishing(redis_client, hook(url)):
+        for number in range(4):
+            await tell(redis_client, number)
+        await receiver.has(0, 2, 3)
+
+        async def is_kept() -> bool:
+            return bool(await undelivered(redis_client, "a"))
+
+        await until(is_kept)
+    [kept] = await undelivered(redis_client, "a")
+    assert (kept.id, kept.error) == (receiver.poison, "the receiver answers 500")
+    assert set(receiver.numbers) == {0, 2, 3}
+
+
+async def test_an_outage_in_which_the_receiver_answers_refuses_nothing(redis_client: Redis) -> None:
+    receiver = Receiver()
+    receiver.is_away = True
+    async with receiver.run() as url, publishing(redis_client, hook(url)):
+        for number in range(3):
+            await tell(redis_client, number)
+        await until(lambda: len(receiver.requests) >= 3 * module.TRIES)
+        receiver.is_away = False
+        await receiver.has(0, 1, 2)
+    assert await undelivered(redis_client, "a") == []
+
+
 async def test_a_receiver_that_is_away_delays_no_other(redis_client: Redis) -> None:
     receiver = Receiver()
     async with receiver.run() as url:
