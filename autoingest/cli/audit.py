@@ -12,6 +12,7 @@ from rich.table import Column
 
 from ..app.config import Config
 from ..model.text import printable
+from ..operations.corrupt import corrupt_images
 from ..operations.versions import other_versions
 from ..queue.audit import CATEGORIES, LONGEST_WAIT, Auditor, AuditReport
 from ..store.listing import open_listing
@@ -25,6 +26,7 @@ _MEANING = {
     "elsewhere": "not where its record says",
     "unreadable": "its record is of the wrong type",
     "other-version": "the store has another version than was ingested",
+    "corrupt": "the image is corrupt in the store",
 }
 
 
@@ -32,9 +34,11 @@ _MEANING = {
 @config_option
 @click.option("--limit", type=click.IntRange(1), default=1000, help="Inconsistent objects to list at the most.")
 @click.option("--store", is_flag=True, help="Ask the store, too, whether it has the versions that were ingested.")
+@click.option("--deep", type=click.IntRange(1), metavar="N", help="Also read the beginning of N ingested images of "
+              "each bucket, chosen at random, without their sidecars, to find corrupt ones.")  # fmt: skip
 @json_option
 @timeout_option("1h")
-def audit(config_file: Path, limit: int, store: bool, as_json: bool) -> None:
+def audit(config_file: Path, limit: int, store: bool, deep: int | None, as_json: bool) -> None:
     """Count every accepted object, and show those that are in no place or in two.
 
     Each is queued, with a worker, waiting, ingested, dead, or dropped by an operator; rejected records are counted
@@ -46,10 +50,11 @@ def audit(config_file: Path, limit: int, store: bool, as_json: bool) -> None:
     Exits with 0 if all is consistent and there is no warning, else with 1.
 
     \b
-    Example:
+    Examples:
         autoingest audit --config summit.yaml
+        autoingest audit --store --deep 1000
     """  # noqa: D301 - click's mark is a real backspace
-    report = run(_audit(load(config_file), limit, store, as_json))
+    report = run(_audit(load(config_file), limit, store, deep, as_json))
     if as_json:
         content = {**dataclasses.asdict(report), "consistent": report.consistent}
         for finding in content["findings"]:
@@ -60,7 +65,7 @@ def audit(config_file: Path, limit: int, store: bool, as_json: bool) -> None:
     sys.exit(0 if report.consistent and not report.warnings else 1)
 
 
-async def _audit(config: Config, limit: int, store: bool, quiet: bool) -> AuditReport:
+async def _audit(config: Config, limit: int, store: bool, deep: int | None, quiet: bool) -> AuditReport:
     settings = config.ingest
     longest = max(LONGEST_WAIT, settings.guider_recheck, settings.retry_delay * 2.0**settings.max_attempts)
     with progress(quiet) as bar:
@@ -72,10 +77,15 @@ async def _audit(config: Config, limit: int, store: bool, quiet: bool) -> AuditR
         async with open_redis(config) as client:
             auditor = Auditor(client, show, buckets=config.buckets, longest_wait=longest)
             report = await auditor.run(limit)
-            for bucket in config.buckets if store else ():
+            for bucket in config.buckets if store or deep else ():
                 async with open_listing(bucket) as listing:
-                    async for finding in other_versions(client, listing, auditor.folders, config.reconcile.grace):
-                        report.add(finding, limit)
+                    if store:
+                        async for finding in other_versions(client, listing, auditor.folders, config.reconcile.grace):
+                            report.add(finding, limit)
+                    if deep:
+                        requests = config.ingest.header_requests
+                        async for finding in corrupt_images(client, listing, auditor.folders, deep, requests):
+                            report.add(finding, limit)
             return report
 
 
@@ -100,6 +110,9 @@ def _show(report: AuditReport) -> None:
         return
     for finding in report.findings:
         path, where = printable(finding.path) or "(empty path)", ", ".join(finding.places) or "nowhere"
+        if finding.problem == "corrupt":
+            output.print(f"{path}: {_MEANING[finding.problem]}: {printable(where)}", soft_wrap=True)
+            continue
         output.print(
             f"{path}: {_MEANING[finding.problem]}: its record says {finding.state or 'nothing'}, it is {where}",
             soft_wrap=True,

@@ -28,7 +28,7 @@ CATEGORIES: tuple[Category, ...] = (
     "queued", "working", "waiting", "ingested", "dead", "rejected", "dropped", "given up",
 )  # fmt: skip
 
-Problem = Literal["nowhere", "twice", "elsewhere", "unreadable", "other-version"]
+Problem = Literal["nowhere", "twice", "elsewhere", "unreadable", "other-version", "corrupt"]
 
 FEW = 200
 """Number of suspects that are checked one by one. Each check makes the server search the whole queue."""

@@ -164,6 +164,16 @@ async def test_cadence(tmp_path: Path) -> None:
     assert len({exposure.exposure_id for exposure in result.exposures}) == 2
 
 
+@pytest.mark.parametrize("place", ["bucket", "directory"])
+async def test_two_simulators_take_different_exposures(place: str, tmp_path: Path, s3_bucket: str) -> None:
+    sinks = [BucketSink(s3_bucket) if place == "bucket" else DirectorySink(tmp_path) for _ in range(2)]
+    runs = [Simulator(sink, sidecars=False).run(2, day_obs=20300101) for sink in sinks]
+    taken = [exposure.obs_id for result in await asyncio.gather(*runs) for exposure in result.exposures]
+    assert sorted(taken) == [f"MC_O_20300101_{number:06d}" for number in range(1, 5)]
+    again = await Simulator(sinks[0], sidecars=False).run(1, day_obs=20300101, first_seq=2)
+    assert [exposure.obs_id for exposure in again.exposures] == ["MC_O_20300101_000002"], "as it was asked for"
+
+
 async def test_no_such_bucket(s3_environment: str) -> None:
     with pytest.raises(ConfigurationError, match="no-such-bucket"):
         await Simulator(BucketSink("no-such-bucket")).run()

@@ -7,11 +7,13 @@ import json
 import re
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
 
+from autoingest.dev.simulator import Exposure, sensors
 from testing.exposures import DAY_OBS, obs_id
 
 from .conftest import Site
@@ -56,6 +58,31 @@ def test_an_image_a_prefix_and_a_replaced_object(site: Site) -> None:
     name = files[4].path.rsplit("/", 1)[1].removesuffix(".fits")
     assert site.json("trigger", name, "--force")["selected"] == [files[4].path]
     assert site.queued == [files[2].path, files[4].path]
+
+
+def test_corrupt_images_with_intact_sidecars(site: Site) -> None:
+    exposure = Exposure(DAY_OBS, 1, datetime(2025, 7, 15, 3, tzinfo=UTC))
+    images = {exposure.key(sensor): exposure.image(sensor) for sensor in sensors()[:4]}
+    keys = list(images)
+    good, overwritten, truncated, foreign = keys
+    images[overwritten] = bytes(len(images[overwritten]))
+    images[truncated] = images[truncated][:-100]
+    images[foreign] = Exposure(DAY_OBS, 2, datetime(2025, 7, 15, 4, tzinfo=UTC)).image(sensors()[3])
+    for key, body in images.items():
+        site.s3.put_object(Bucket=site.bucket, Key=key, Body=body)
+        site.redis.hset(f"FILE:{site.bucket}/{key}", mapping={"state": "ingested"})
+    for sensor in sensors()[:4]:
+        site.s3.put_object(Bucket=site.bucket, Key=exposure.sidecar_key(sensor), Body=exposure.sidecar(sensor))
+    assert site.json("audit")["consistent"]
+    findings = site.json("audit", "--deep", "100", code=1)["findings"]
+    assert {finding["path"].partition("/")[2]: finding["problem"] for finding in findings} == {
+        overwritten: "corrupt", truncated: "corrupt", foreign: "corrupt",
+    }  # fmt: skip
+    site.redis.delete(f"FILE:{site.bucket}/{good}")
+    assert len(site.json("audit", "--deep", "1", code=1)["findings"]) == 1
+    text = site.run("audit", "--deep", "100", code=1)
+    assert f"{overwritten}: the image is corrupt in the store" in text
+    assert "it is truncated" in text
 
 
 def test_a_version_of_the_same_size_that_was_not_ingested(site: Site) -> None:

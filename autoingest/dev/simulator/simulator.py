@@ -102,8 +102,8 @@ class Simulator:
         day_obs
             Observing day, ``YYYYMMDD``; today by default. For another day, times during its night are invented.
         first_seq
-            Sequence number of the first. By default today's begins with the seconds that have passed since noon UTC,
-            so that exposures of another run are not overwritten, and another day's with 1.
+            Sequence number of the first; what is there is overwritten. By default an unused one, from the seconds that
+            have passed since noon UTC, or from 1 on another day: two simulators never take the same exposure.
 
         Raises
         ------
@@ -114,22 +114,32 @@ class Simulator:
         """
         started = time.monotonic()
         result = Result()
+        overwrites = first_seq is not None
+        seq_num = first_seq
         for index in range(exposures):
             await asyncio.sleep(max(0.0, started + index * cadence - time.monotonic()))
-            if day_obs is None:
-                begin = datetime.now(UTC) - timedelta(seconds=32)
-                today = observing_day(begin)
-                first_seq = _since_noon(begin) if first_seq is None else first_seq
-                exposure = Exposure(today, first_seq + index, begin, self._image_type)
-            else:
-                seq_num = (first_seq or 1) + index
-                exposure = Exposure(day_obs, seq_num, _night(day_obs, seq_num), self._image_type)
+            now = datetime.now(UTC) - timedelta(seconds=32)
+            if seq_num is None:
+                seq_num = _since_noon(now) if day_obs is None else 1
+            while True:
+                begin = now if day_obs is None else _night(day_obs, seq_num)
+                exposure = Exposure(day_obs or observing_day(begin), seq_num, begin, self._image_type)
+                seq_num += 1
+                if await self._claim(exposure, overwrites):
+                    break
             await self._expose(exposure, result)
         result.seconds = time.monotonic() - started
         return result
 
+    async def _claim(self, exposure: Exposure, overwrites: bool) -> bool:
+        """Write an exposure's list of sensors, which comes first; return False if the exposure is there already."""
+        key, content = exposure.expected_sensors_key, exposure.expected_sensors()
+        if not overwrites:
+            return await self._sink.put_new(key, content)
+        await self._sink.put(key, content)
+        return True
+
     async def _expose(self, exposure: Exposure, result: Result) -> None:
-        await self._sink.put(exposure.expected_sensors_key, exposure.expected_sensors())
         sent: list[SentFile] = []
         for group in self._ordered():
             sent += await _all(self._send(exposure, sensor) for sensor in group)

@@ -6,10 +6,10 @@ import asyncio
 import hashlib
 import time
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import obstore
-from obstore.exceptions import BaseError
+from obstore.exceptions import AlreadyExistsError, BaseError
 
 from ...errors import ConfigurationError, TransientError
 from ...store.profiles import open_store
@@ -30,6 +30,9 @@ class Sink(Protocol):
             If the bucket or folder does not exist.
         """
 
+    async def put_new(self, key: str, body: bytes) -> bool:
+        """Write a file unless there is one; return whether it was written. Raises as `put` does."""
+
 
 class BucketSink:
     """A bucket, ``bucket`` or ``profile@bucket``."""
@@ -40,8 +43,21 @@ class BucketSink:
 
     async def put(self, key: str, body: bytes) -> SentFile:
         """Write an object."""
+        return await self._put(key, body, "overwrite")
+
+    async def put_new(self, key: str, body: bytes) -> bool:
+        """Write an object unless there is one; a store without conditional requests overwrites it."""
         try:
-            result = await obstore.put_async(self._store, key, body, use_multipart=False)
+            await self._put(key, body, "create")
+        except FileExistsError:
+            return False
+        return True
+
+    async def _put(self, key: str, body: bytes, mode: Literal["create", "overwrite"]) -> SentFile:
+        try:
+            result = await obstore.put_async(self._store, key, body, use_multipart=False, mode=mode)
+        except AlreadyExistsError as err:
+            raise FileExistsError(key) from err
         except FileNotFoundError as err:
             raise ConfigurationError(f"there is no bucket {self._bucket}") from err
         except BaseError as err:
@@ -63,6 +79,23 @@ class DirectorySink:
             raise ConfigurationError(f"{self._directory}: {err}") from err
         etag = hashlib.md5(body, usedforsecurity=False).hexdigest()
         return SentFile(str(self._directory / key), len(body), etag, time.time())
+
+    async def put_new(self, key: str, body: bytes) -> bool:
+        """Write a file unless there is one."""
+        path = self._directory / key
+        try:
+            await asyncio.to_thread(self._create, path, body)
+        except FileExistsError:
+            return False
+        except OSError as err:
+            raise ConfigurationError(f"{self._directory}: {err}") from err
+        return True
+
+    @staticmethod
+    def _create(path: Path, body: bytes) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("xb") as file:
+            file.write(body)
 
     @staticmethod
     def _write(path: Path, body: bytes) -> None:
