@@ -69,7 +69,7 @@ def _missing(port: int) -> object:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
         connection.request("GET", "/readyz")
-        return json.load(connection.getresponse())["missing"]
+        return json.load(connection.getresponse())["troubles"]
     except OSError:
         return None
     finally:

@@ -83,19 +83,19 @@ class Admin:
         return answer({"alive": True})
 
     async def _readyz(self, _: web.Request) -> web.Response:
-        missing = [f"{role.name}: {why}" for role in self._roles for why in role.unready_reasons()]
+        troubles = [f"{role.name}: {why}" for role in self._roles for why in role.unready_reasons()]
         try:
             async with asyncio.timeout(REDIS_TIMEOUT):
                 await self._redis.look()
         except TimeoutError:
             self._redis.health.failed("look", TimeoutError(f"no answer within {REDIS_TIMEOUT:g} s"))
-        missing += self._redis.health.unready_reasons()
+        troubles += self._redis.health.unready_reasons()
         # With the enqueue role, only that role makes the process unready. It delays its answers until Redis returns. If
         # the pod were removed from its service instead, connections would be refused, and Ceph gives up a topic for
         # good after half a minute of refusals.
         enqueue = [role for role in self._roles if role.name == "enqueue"]
-        ready = not any(role.unready_reasons() for role in enqueue) if enqueue else not missing
-        return answer({"ready": ready, "missing": missing}, 200 if ready else 503)
+        ready = not any(role.unready_reasons() for role in enqueue) if enqueue else not troubles
+        return answer({"ready": ready, "troubles": troubles}, 200 if ready else 503)
 
     async def _metrics(self, request: web.Request) -> web.Response:
         if not self._tokens.admits(request.headers.get("Authorization")):

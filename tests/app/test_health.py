@@ -76,13 +76,13 @@ async def test_ready_says_in_words_what_is_missing(redis_client: Redis) -> None:
     one, other = Part("ingest"), Part("presence")
     async with serving(redis_client, one, other) as session:
         async with session.get("/readyz") as answer:
-            assert (answer.status, await answer.json()) == (200, {"ready": True, "missing": []})
+            assert (answer.status, await answer.json()) == (200, {"ready": True, "troubles": []})
         one.lacks, other.lacks = ["Butler: starting", "store"], ["listener is not open"]
         async with session.get("/readyz") as answer:
             assert answer.status == 503
             assert await answer.json() == {
                 "ready": False,
-                "missing": ["ingest: Butler: starting", "ingest: store", "presence: listener is not open"],
+                "troubles": ["ingest: Butler: starting", "ingest: store", "presence: listener is not open"],
             }
 
 
@@ -91,8 +91,8 @@ async def test_enqueue_stays_ready_without_redis() -> None:
     client = connect(RedisConfig(url=f"redis://127.0.0.1:{embedded.free_port()}/0"))
     async with client, serving(client, Part("enqueue"), Part("ingest")) as session, session.get("/readyz") as answer:
         content = await answer.json()
-        assert (answer.status, content["ready"], len(content["missing"])) == (200, True, 1)
-        assert content["missing"][0].startswith("Redis at 127.0.0.1:")
+        assert (answer.status, content["ready"], len(content["troubles"])) == (200, True, 1)
+        assert content["troubles"][0].startswith("Redis at 127.0.0.1:")
 
 
 async def test_enqueue_alone_decides_where_it_runs(redis_client: Redis) -> None:
@@ -100,7 +100,7 @@ async def test_enqueue_alone_decides_where_it_runs(redis_client: Redis) -> None:
     async with serving(redis_client, enqueue, ingest) as session:
         ingest.lacks = ["Butler: the database is away"]
         async with session.get("/readyz") as answer:
-            assert (answer.status, (await answer.json())["missing"]) == (200, ["ingest: Butler: the database is away"])
+            assert (answer.status, (await answer.json())["troubles"]) == (200, ["ingest: Butler: the database is away"])
         enqueue.lacks = ["no listener"]
         async with session.get("/readyz") as answer:
             assert answer.status == 503
@@ -169,8 +169,8 @@ async def test_without_redis_it_lives_and_says_so(redis_client: Redis) -> None:
             assert answer.status == 200
         async with session.get("/readyz") as answer:
             content = await answer.json()
-            assert (answer.status, content["ready"], len(content["missing"])) == (503, False, 1)
-            assert "Connect call failed" in content["missing"][0]
+            assert (answer.status, content["ready"], len(content["troubles"])) == (503, False, 1)
+            assert "Connect call failed" in content["troubles"][0]
         found = await metrics(session)
     assert found["autoingest_redis_up", ""] == 0
     assert ("autoingest_queue_depth", BUCKET) not in found

@@ -65,7 +65,7 @@ def held(chaos: Chaos, member: Member, cause: str) -> None:
 def test_privilege_revoked(as_role: Chaos, postgres: PostgresServer) -> None:
     chaos = as_role
     worker = chaos.start(ALL)[0]
-    wait_for(lambda: not json.loads(readiness(chaos, worker))["missing"], "the repository is open")
+    wait_for(lambda: not json.loads(readiness(chaos, worker))["troubles"], "the repository is open")
     with postgres.connect() as connection:
         connection.execute("REVOKE INSERT ON ALL TABLES IN SCHEMA butler FROM ingest")
         chaos.camera.start()
@@ -81,7 +81,7 @@ def test_privilege_revoked(as_role: Chaos, postgres: PostgresServer) -> None:
 def test_schema_renamed_away(as_role: Chaos, postgres: PostgresServer) -> None:
     chaos = as_role
     worker = chaos.start(ALL)[0]
-    wait_for(lambda: not json.loads(readiness(chaos, worker))["missing"], "the repository is open")
+    wait_for(lambda: not json.loads(readiness(chaos, worker))["troubles"], "the repository is open")
     with postgres.connect() as connection:
         connection.execute("ALTER SCHEMA butler RENAME TO elsewhere")
         chaos.camera.start()
@@ -95,7 +95,7 @@ def test_lock_held(as_role: Chaos, postgres: PostgresServer) -> None:
     """Another session keeps a table: the batches wait, give way, and leave no server processes behind."""
     chaos = as_role
     worker = chaos.start(ALL)[0]
-    wait_for(lambda: not json.loads(readiness(chaos, worker))["missing"], "the repository is open")
+    wait_for(lambda: not json.loads(readiness(chaos, worker))["troubles"], "the repository is open")
     with postgres.connect() as connection, postgres.connect() as observer, connection.transaction():
         connection.execute("LOCK TABLE butler.exposure IN ACCESS EXCLUSIVE MODE")
         chaos.camera.start()

@@ -101,10 +101,10 @@ def lacks(chaos: Chaos, member: Member) -> str:
     url = f"http://127.0.0.1:{chaos.site.admin_ports[member.index]}/readyz"
     try:
         with urllib.request.urlopen(url, timeout=30) as response:
-            return " ".join(json.load(response)["missing"])
+            return " ".join(json.load(response)["troubles"])
     except urllib.error.HTTPError as answer:
         with answer:
-            return " ".join(json.load(answer)["missing"])
+            return " ".join(json.load(answer)["troubles"])
 
 
 @pytest.mark.short

@@ -117,9 +117,9 @@ def readiness(site: Site, process: int = 0) -> tuple[int, list[str]]:
     """Status and what is missing; (0, []) where nobody listens yet."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{site.admin_ports[process]}/readyz", timeout=30) as response:
-            return response.status, json.load(response)["missing"]
+            return response.status, json.load(response)["troubles"]
     except urllib.error.HTTPError as answer:
-        return answer.code, json.load(answer)["missing"]
+        return answer.code, json.load(answer)["troubles"]
     except OSError:
         return 0, []
 

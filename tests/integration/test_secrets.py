@@ -164,7 +164,8 @@ def test_through_success_and_failure(tmp_path: Path, environment: Mapping[str, s
                 presence = f"http://127.0.0.1:{site.presence_port}/presence/LSSTCam/g/0/R22_S11"
                 post = site.notify_url
                 wait_for(
-                    lambda: '"missing":[]' in _answer(observer, f"{admin}/readyz").replace(" ", ""), "all roles started"
+                    lambda: '"troubles":[]' in _answer(observer, f"{admin}/readyz").replace(" ", ""),
+                    "all roles started",
                 )
                 observer.look_at(site)
                 assert observer.ask(post, body(94, SECRETS["notify-old"], exposure)) == 200

@@ -67,5 +67,5 @@ def _missing(site: Site) -> list[str]:
         answer = json.load(err)
     except OSError:
         return ["nobody answers"]
-    missing: list[str] = answer["missing"]
+    missing: list[str] = answer["troubles"]
     return missing

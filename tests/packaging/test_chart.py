@@ -123,6 +123,8 @@ def test_every_value_is_commented() -> None:
         (over(LEAST, roles__ingest__name=None), "roles.ingest: name is required"),
         (over(LEAST, config__ingest__batchSize=None), "config.ingest.batchSize"),
         (over(LEAST, roles__idle__topologySpreadConstraints=[{"maxSkew": 1}]), "topologyKey"),
+        (over(LEAST, canary__enabled=True), "tests.cephSpec: required by canary.enabled"),
+        (over(LEAST, canary__schedule="often"), "canary.schedule"),
         ({}, "config"),
     ],
 )
@@ -399,6 +401,20 @@ def test_canary_flies_to_redis_and_tells_a_wrong_one(render: Render, valkey_url:
         assert "not in the Redis" in elsewhere.stderr
     finally:
         site.close()
+
+
+def test_canaries_are_sent_on_a_schedule(render: Render) -> None:
+    manifests = render(values=over(LEAST, canary__enabled=True, tests__cephSpec="topics: {}\n"))
+    validate(manifests)
+    job = m.get(manifests, "CronJob", "-canaries")["spec"]
+    assert (job["schedule"], job["concurrencyPolicy"]) == ("*/10 * * * *", "Forbid")
+    pod = job["jobTemplate"]["spec"]["template"]["spec"]
+    assert_restricted(pod)
+    assert pod["containers"][0]["args"][:2] == ["ceph", "canary"]
+    [files] = [volume["configMap"]["name"] for volume in pod["volumes"] if volume["name"] == "canary"]
+    assert m.get(manifests, "ConfigMap", "-canaries")["metadata"]["name"] == files
+    assert m.get(manifests, "ConfigMap", "-canaries")["data"] == {"ceph.yaml": "topics: {}\n"}
+    assert "helm.sh/hook" not in m.get(manifests, "ConfigMap", "-canaries")["metadata"].get("annotations", {})
 
 
 def test_events_are_reached_through_gafaelfawr(render: Render) -> None:
