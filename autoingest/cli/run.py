@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,8 +13,9 @@ import uvloop
 
 from ..app.config import CONFIG_VARIABLE, ROLES, Config, Role
 from ..app.secrets import strip_foreign_secrets
-from ..dev.environment import DEVELOPMENT_DATA
+from ..dev.environment import DEVELOPMENT_DATA, S3_ENVIRONMENT
 from ..errors import ConfigurationError
+from ..store.profiles import ENDPOINT
 from .output import echo
 
 
@@ -51,7 +53,9 @@ def run(config_file: Path | None, port: int, roles: str | None, once: bool) -> N
 
             configure_logging(LoggingConfig(format="console", level="WARNING"))
             config = stack.enter_context(development(DEVELOPMENT_DATA, first_port=port))
-            echo(_DEVELOPMENT.format(config=config, data=DEVELOPMENT_DATA), err=True)
+            keys = " ".join(f"{name}={value}" for name, value in S3_ENVIRONMENT.items())
+            store = os.environ[ENDPOINT]
+            echo(_DEVELOPMENT.format(config=config, data=DEVELOPMENT_DATA, store=store, keys=keys), err=True)
         else:
             config = Config.from_file(config_file)
         strip_foreign_secrets()
@@ -65,9 +69,12 @@ Development set-up in ./{data}, kept between runs:
   presence       GET  http://127.0.0.1:{config.presence.listen.port}/presence/LSSTCam/GROUP/SNAP/R22_S11
   events         GET  http://127.0.0.1:{config.events.listen.port}/events
   health         GET  http://127.0.0.1:{config.admin.listen.port}/readyz
+  store          {store}, bucket {config.buckets[0]}
   repository     {config.ingest.repo}
   configuration  {data}/config.yaml, which commands such as `autoingest queue status` find in this folder
 Send it an exposure from another terminal:  autoingest simulate
+Before Python or `butler` reads the images of the repository there:
+  export S3_ENDPOINT_URL={store} {keys}
 Stop it with Ctrl-C.
 """
 

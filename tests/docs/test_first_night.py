@@ -112,6 +112,14 @@ def test_tutorial(shell: Shell, port: int) -> None:
                 assert re.fullmatch(re.escape(expected).replace(r"\.\.\.", ".*"), line), (command, done.stdout)
 
 
+def test_run_prints_how_the_store_is_reached(shell: Shell) -> None:
+    printed = re.search(r"^  (export S3_ENDPOINT_URL=.*)$", (shell.folder / "run.log").read_text(), re.MULTILINE)
+    assert printed
+    listing = shell.run(f"{printed[1]}\ncurl -sf $S3_ENDPOINT_URL/rubin-summit")
+    assert "<Name>rubin-summit</Name>" in listing.stdout
+    assert shell.environment["AWS_SECRET_ACCESS_KEY"] == "development"
+
+
 def _lines(text: str) -> list[str]:
     return [re.sub(r"\d+\.\d+ s$", "TIME s", line.rstrip()) for line in text.rstrip("\n").splitlines()]
 
