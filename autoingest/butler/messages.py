@@ -131,26 +131,3 @@ class FoundExposures:
     """Answers `FindExposures`, with those that the Butler knows."""
 
     exposures: list[ButlerExposure]
-
-
-@dataclass(frozen=True, slots=True)
-class Inspect:
-    """Asks a reader about the repository itself; answered by `RepositoryState`."""
-
-    timeout: float = READER_TIMEOUT
-    """As for `Batch`."""
-
-
-@dataclass(frozen=True, slots=True)
-class RepositoryState:
-    """Answers `Inspect`."""
-
-    instruments: list[str]
-    """Those that are registered."""
-    database: str
-    """Kind of the database."""
-    refusal: str
-    """Why it can't be written; empty if it can."""
-
-
-Request = Batch | DefineVisits | ListObsIds | FindExposures | FindGroup | Inspect

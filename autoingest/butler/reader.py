@@ -11,17 +11,7 @@ from typing import Any
 from ..app.config import IngestConfig, LoggingConfig
 from .channel import pack
 from .child_process import ChildProcess
-from .messages import (
-    ButlerExposure,
-    FindExposures,
-    FindGroup,
-    FoundExposures,
-    Inspect,
-    ListObsIds,
-    ObsIds,
-    RepositoryState,
-    Setup,
-)
+from .messages import ButlerExposure, FindExposures, FindGroup, FoundExposures, ListObsIds, ObsIds, Setup
 
 
 class ButlerReader:
@@ -90,18 +80,7 @@ class ButlerReader:
         answer: FoundExposures = await self._ask(FindGroup(instrument, group), FoundExposures)
         return answer.exposures
 
-    async def inspect(self) -> RepositoryState:
-        """Return what kind of repository it is, and whether it can be written; nothing is changed.
-
-        Raises
-        ------
-        TransientError
-            As `obs_ids` does.
-        """
-        answer: RepositoryState = await self._ask(Inspect(), RepositoryState)
-        return answer
-
-    async def _ask(self, question: ListObsIds | FindExposures | FindGroup | Inspect, kind: type) -> Any:
+    async def _ask(self, question: ListObsIds | FindExposures | FindGroup, kind: type) -> Any:
         async with self._turn:
             await self._process.open()
             return await self._process.call(pack(question), question.timeout, kind)

@@ -5,23 +5,22 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
-from lsst.daf.butler import ButlerConfig, MissingCollectionError, MissingDatasetTypeError
+from lsst.daf.butler import MissingCollectionError, MissingDatasetTypeError
 
 from .. import instruments
 from ..errors import TransientError
 from .datasets import Datasets
 from .messages import (
+    Batch,
     ButlerExposure,
+    DefineVisits,
     FindExposures,
     FindGroup,
     FoundExposures,
-    Inspect,
     ListObsIds,
     ObsIds,
-    RepositoryState,
-    Request,
     Setup,
 )
 from .outage import cause, is_outage
@@ -53,7 +52,7 @@ class RepositoryReader:
         self._datasets = Datasets(self._butler)
         self._visits = Visits(self._butler, setup.visits)
 
-    def answer(self, request: Request) -> ObsIds | FoundExposures | RepositoryState:
+    def answer(self, request: Batch | DefineVisits | ListObsIds | FindExposures | FindGroup) -> ObsIds | FoundExposures:
         """Return the answer to a question.
 
         Raises
@@ -69,26 +68,11 @@ class RepositoryReader:
                     return FoundExposures(self.exposures(instrument, obs_ids))
                 case FindGroup(instrument, group):
                     return FoundExposures(self.exposures(instrument, self.obs_ids_of_group(instrument, group)))
-                case Inspect():
-                    return self.inspect()
         except Exception as err:
             if is_outage(err):
                 raise TransientError(f"the Butler repository can't be read now: {cause(err)}") from err
             raise
         raise TypeError(f"a reader does not answer {type(request).__name__}")
-
-    def inspect(self) -> RepositoryState:
-        """Return what kind of repository it is; a record that it has is written again, to see whether it can be."""
-        records = list(self._butler.registry.queryDimensionRecords("instrument"))
-        database = urlsplit(str(ButlerConfig(self._repo)["registry", "db"])).scheme.partition("+")[0]
-        refusal = ""
-        if records:
-            try:
-                writer = open_repository(self._repo, writeable=True)
-                writer.registry.insertDimensionData("instrument", records[0], skip_existing=True)
-            except Exception as err:
-                refusal = cause(err)
-        return RepositoryState([record.name for record in records], database, refusal)
 
     def obs_ids(self, instrument: str, day_obs: int) -> list[str]:
         """Return the names of a day's exposures."""

@@ -21,7 +21,7 @@ from ..instruments import describe
 from . import bookmark
 from .channel import die_with, read, write
 from .engine import BatchResult, Engine
-from .messages import Batch, DefineVisits, FindExposures, FindGroup, Inspect, ListObsIds, Request, Setup, Started
+from .messages import Batch, DefineVisits, FindExposures, FindGroup, ListObsIds, Setup, Started
 
 if TYPE_CHECKING:
     from .butler_engine import ButlerEngine
@@ -36,8 +36,10 @@ LEAST_GROWTH, MOST_GROWTH = 64 * 2**20, 256 * 2**20
 """Additional memory in bytes for a cautious request: half of what is free, within these bounds."""
 
 
-REQUESTS = (Batch, DefineVisits, ListObsIds, FindExposures, FindGroup, Inspect)
+REQUESTS = (Batch, DefineVisits, ListObsIds, FindExposures, FindGroup)
 """Requests to processes of all kinds."""
+
+Request = Batch | DefineVisits | ListObsIds | FindExposures | FindGroup
 
 
 class Service(Protocol):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
@@ -63,24 +62,3 @@ def unknown(consumer: AIOKafkaConsumer, topics: Sequence[str]) -> dict[str, str]
         for topic in topics
         if not consumer.partitions_for_topic(topic)
     }
-
-
-async def topics_of(settings: Mapping[str, Any]) -> set[str]:
-    """Return the topics that a user sees.
-
-    Parameters
-    ----------
-    settings
-        How Kafka is reached, as `connection_settings` gives it.
-
-    Raises
-    ------
-    KafkaError
-        If no broker answers, or refuses this user.
-    """
-    consumer = AIOKafkaConsumer(**settings)
-    try:
-        await consumer.start()
-        return set(await consumer.topics())
-    finally:
-        await consumer.stop()

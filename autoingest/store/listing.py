@@ -106,12 +106,6 @@ class Listing:
         body: bytes = await self._call(answer["Body"].read())
         return body
 
-    async def clock(self) -> str | None:
-        """Return what time the store says it is, as HTTP writes it; raises as `objects` does."""
-        answer = await self._call(self._client.list_objects_v2(Bucket=self._name, MaxKeys=1))
-        date: str | None = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
-        return date
-
     async def _pages(self, **arguments: str) -> AsyncIterator[dict[str, Any]]:
         arguments |= {"Bucket": self._name}
         while True:
