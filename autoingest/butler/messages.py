@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..app.config import DifferingMetadata, Grouping, LoggingConfig
+from ..model.checks import Check
 from ..model.exposures import ExposureSummary
 from ..model.objects import ExposureObject
 from .engine import IngestFile, Key
@@ -92,6 +93,21 @@ class FindGroup:
     group: str
     timeout: float = READER_TIMEOUT
     """As for `Batch`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Examine:
+    """Asks a reader whether the repository is fit for ingest; answered by `Examined`."""
+
+    timeout: float = READER_TIMEOUT
+    """As for `Batch`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """Answers `Examine`."""
+
+    checks: list[Check]
 
 
 @dataclass(frozen=True, slots=True)

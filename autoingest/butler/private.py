@@ -42,6 +42,11 @@ def registry_tables(database: Database) -> set[str]:
     return set(sqlalchemy.inspect(database._engine).get_table_names(schema=database.namespace))
 
 
+def registry_database(butler: Butler) -> Database:
+    """Return the database of a repository's registry; the public registry gives no access to it."""
+    return butler._registry._db  # type: ignore[attr-defined, no-any-return]
+
+
 @contextmanager
 def registry_transaction(database: Database) -> Iterator[sqlalchemy.Connection]:
     """Run a block in one transaction of a registry's database, and yield its connection.

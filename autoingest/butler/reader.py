@@ -9,9 +9,20 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from ..app.config import IngestConfig, LoggingConfig
+from ..model.checks import Check
 from .channel import pack
 from .child_process import ChildProcess
-from .messages import ButlerExposure, FindExposures, FindGroup, FoundExposures, ListObsIds, ObsIds, Setup
+from .messages import (
+    ButlerExposure,
+    Examine,
+    Examined,
+    FindExposures,
+    FindGroup,
+    FoundExposures,
+    ListObsIds,
+    ObsIds,
+    Setup,
+)
 
 
 class ButlerReader:
@@ -80,7 +91,12 @@ class ButlerReader:
         answer: FoundExposures = await self._ask(FindGroup(instrument, group), FoundExposures)
         return answer.exposures
 
-    async def _ask(self, question: ListObsIds | FindExposures | FindGroup, kind: type) -> Any:
+    async def checks(self) -> list[Check]:
+        """Return whether the repository is fit for ingest; raises as `obs_ids` does."""
+        answer: Examined = await self._ask(Examine(), Examined)
+        return answer.checks
+
+    async def _ask(self, question: ListObsIds | FindExposures | FindGroup | Examine, kind: type) -> Any:
         async with self._turn:
             await self._process.open()
             return await self._process.call(pack(question), question.timeout, kind)

@@ -12,10 +12,13 @@ from lsst.daf.butler import MissingCollectionError, MissingDatasetTypeError
 from .. import instruments
 from ..errors import TransientError
 from .datasets import Datasets
+from .examine import examine
 from .messages import (
     Batch,
     ButlerExposure,
     DefineVisits,
+    Examine,
+    Examined,
     FindExposures,
     FindGroup,
     FoundExposures,
@@ -52,7 +55,9 @@ class RepositoryReader:
         self._datasets = Datasets(self._butler)
         self._visits = Visits(self._butler, setup.visits)
 
-    def answer(self, request: Batch | DefineVisits | ListObsIds | FindExposures | FindGroup) -> ObsIds | FoundExposures:
+    def answer(
+        self, request: Batch | DefineVisits | ListObsIds | FindExposures | FindGroup | Examine
+    ) -> ObsIds | FoundExposures | Examined:
         """Return the answer to a question.
 
         Raises
@@ -68,6 +73,8 @@ class RepositoryReader:
                     return FoundExposures(self.exposures(instrument, obs_ids))
                 case FindGroup(instrument, group):
                     return FoundExposures(self.exposures(instrument, self.obs_ids_of_group(instrument, group)))
+                case Examine():
+                    return Examined(examine(self._butler))
         except Exception as err:
             if is_outage(err):
                 raise TransientError(f"the Butler repository can't be read now: {cause(err)}") from err

@@ -21,7 +21,7 @@ from ..instruments import describe
 from . import bookmark
 from .channel import die_with, read, write
 from .engine import BatchResult, Engine
-from .messages import Batch, DefineVisits, FindExposures, FindGroup, ListObsIds, Setup, Started
+from .messages import Batch, DefineVisits, Examine, FindExposures, FindGroup, ListObsIds, Setup, Started
 
 if TYPE_CHECKING:
     from .butler_engine import ButlerEngine
@@ -36,10 +36,10 @@ LEAST_GROWTH, MOST_GROWTH = 64 * 2**20, 256 * 2**20
 """Additional memory in bytes for a cautious request: half of what is free, within these bounds."""
 
 
-REQUESTS = (Batch, DefineVisits, ListObsIds, FindExposures, FindGroup)
+REQUESTS = (Batch, DefineVisits, ListObsIds, FindExposures, FindGroup, Examine)
 """Requests to processes of all kinds."""
 
-Request = Batch | DefineVisits | ListObsIds | FindExposures | FindGroup
+Request = Batch | DefineVisits | ListObsIds | FindExposures | FindGroup | Examine
 
 
 class Service(Protocol):

@@ -24,6 +24,7 @@ _COMMANDS = {
     "demo": ("autoingest.cli.demo", "demo", "Take a simulated exposure from its notifications to the Butler."),
     "simulate": ("autoingest.cli.simulate", "simulate", "Simulate a camera: write exposures, send notifications."),
     "status": ("autoingest.cli.status", "status", "Show processes and what they do, queues, and outages."),
+    "doctor": ("autoingest.cli.doctor", "doctor", "Check all that the site needs, and say what to do."),
     "explain": ("autoingest.cli.explain", "explain", "Tell what happened to an exposure or an image."),
     "pause": ("autoingest.cli.pause", "pause", "Stop taking files from a bucket's queue; nothing is lost."),
     "resume": ("autoingest.cli.pause", "resume", "Take files from a paused bucket's queue again."),

@@ -92,6 +92,10 @@ def test_engine_of_a_database_lists_its_tables(database: Database) -> None:
     assert {"butler_attributes", "exposure", "dataset"} <= private.registry_tables(database)
 
 
+def test_registry_of_a_butler_has_a_database(butler: Butler) -> None:
+    assert "exposure" in private.registry_tables(private.registry_database(butler))
+
+
 def test_transaction_of_a_database_yields_a_connection_and_is_undone_by_an_error(database: Database) -> None:
     def count(connection: sqlalchemy.Connection) -> int:
         return int(connection.execute(sqlalchemy.text("SELECT count(*) FROM butler_attributes")).scalar_one())

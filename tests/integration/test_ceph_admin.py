@@ -19,6 +19,7 @@ from click.testing import CliRunner, Result
 from autoingest.cli.ceph import ceph as command
 from autoingest.dev.embedded import free_port
 from testing.ceph import TICK, Ceph
+from testing.command import run as run_command
 from testing.site import Site
 
 BUCKET = "rubin-tts"
@@ -141,6 +142,29 @@ def test_from_nothing_to_notifications(admin: Administration) -> None:
     listing = admin.owner.client("s3").list_objects_v2(Bucket=BUCKET)
     assert listing["KeyCount"] == 0, "canaries are left"
     assert admin.site.metric("autoingest_rejected_total") == 0
+
+
+def test_doctor_looks_at_ceph(admin: Administration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def look() -> dict[str, str]:
+        result = run_command("doctor", "--config", str(file), "--spec", str(admin.spec), "--json")
+        return {check["name"]: check["state"] for check in json.loads(result.stdout)}
+
+    file = tmp_path / "site.yaml"
+    file.write_text(
+        yaml.safe_dump({
+            "buckets": [f"other@{BUCKET}"], "redis": {"url": admin.site.redis_url}, "ingest": {"repo": str(tmp_path)},
+        })
+    )  # fmt: skip
+    monkeypatch.setenv("LSST_RESOURCES_S3_PROFILE_other", admin.owner.profile)
+    states = look()
+    assert {states["Ceph"], states[f"store other@{BUCKET} list"], states[f"clock of store other@{BUCKET}"]} == {"ok"}
+    monkeypatch.setenv("LSST_RESOURCES_S3_PROFILE_other", admin.owner.profile.replace("://", "://no", 1))
+    admin.overwrite(**{"push-endpoint": admin.elsewhere})
+    states = look()
+    assert states["Ceph topic tts"] == "fail"
+    assert states[f"store other@{BUCKET} list"] == "fail"
+    assert admin.run("apply").exit_code == 0
+    assert look()["Ceph"] == "ok"
 
 
 def test_the_reader_may_read_and_nothing_more(admin: Administration) -> None:
