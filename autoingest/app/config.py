@@ -26,8 +26,8 @@ from .secrets import REDIS_PASSWORD
 CONFIG_VARIABLE = "AUTOINGEST_CONFIG"
 """Environment variable that names the configuration file."""
 
-Role = Literal["enqueue", "ingest", "idle", "presence", "events", "reconcile"]
-ROLES: tuple[Role, ...] = ("enqueue", "ingest", "idle", "presence", "events", "reconcile")
+Role = Literal["enqueue", "ingest", "idle", "presence", "events", "reconcile", "status"]
+ROLES: tuple[Role, ...] = ("enqueue", "ingest", "idle", "presence", "events", "reconcile", "status")
 DEFAULT_ROLES = ROLES[:5]
 
 EngineName = Literal["native", "stack"]
@@ -470,6 +470,20 @@ class ReconcileConfig(Block):
     still arrive."""
 
 
+class StatusConfig(Block):
+    """Role status: a page that shows the site live. It runs where ``roles`` or ``--roles`` lists it."""
+
+    listen: Listen = Listen(port=8004)
+    """Listener for the page and ``GET /api/...``."""
+
+    unauthenticated: bool = False
+    """Whether no token is needed. Otherwise it needs one of ``AUTOINGEST_READ_TOKEN``, as a bearer token or as the
+    password that the browser asks for: pointings of embargoed exposures are confidential."""
+
+    path_prefix: Annotated[str, Field(pattern=r"^(/[A-Za-z0-9._~-]+)*$")] = ""
+    """What an ingress puts before the paths, such as ``/autoingest-status``; both forms are then served."""
+
+
 class AdminConfig(Block):
     """Health checks and metrics of the process."""
 
@@ -506,12 +520,13 @@ class Config(Document):
     presence: PresenceConfig = PresenceConfig()
     events: EventsConfig = EventsConfig()
     reconcile: ReconcileConfig = ReconcileConfig()
+    status: StatusConfig = StatusConfig()
     admin: AdminConfig = AdminConfig()
 
     @model_validator(mode="before")
     @classmethod
     def _reconcile_where_configured(cls, data: Any) -> Any:
-        return {"roles": ROLES, **data} if isinstance(data, dict) and "reconcile" in data else data
+        return {"roles": ROLES[:6], **data} if isinstance(data, dict) and "reconcile" in data else data
 
     @field_validator("buckets")
     @classmethod

@@ -76,6 +76,10 @@ def build_role(
             from ..roles.reconcile import ReconcileRole
 
             return ReconcileRole(config, client)
+        case "status":
+            from ..roles.status import StatusRole
+
+            return StatusRole(config, client)
 
 
 async def serve(config: Config, names: Sequence[RoleName], stop: asyncio.Event, *, once: bool = False,

@@ -20,7 +20,7 @@ TRACEBACK = 10
 """Number of innermost calls that the traceback of an internal error shows."""
 
 _COMMANDS = {
-    "run": ("autoingest.cli.run", "run", "Run roles: enqueue, ingest, idle, presence, events, reconcile."),
+    "run": ("autoingest.cli.run", "run", "Run roles: enqueue, ingest, idle, presence, events, reconcile, status."),
     "demo": ("autoingest.cli.demo", "demo", "Take a simulated exposure from its notifications to the Butler."),
     "simulate": ("autoingest.cli.simulate", "simulate", "Simulate a camera: write exposures, send notifications."),
     "status": ("autoingest.cli.status", "status", "Show processes and what they do, queues, and outages."),

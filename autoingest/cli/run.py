@@ -23,10 +23,10 @@ from .output import echo
 @click.option("--config", "config_file", envvar=CONFIG_VARIABLE, type=click.Path(path_type=Path),
               help=f"YAML file; by default the one that {CONFIG_VARIABLE} names. Without either, a development set-up "
               "with its own servers is started; its data is in ./autoingest-data.")  # fmt: skip
-@click.option("--port", type=click.IntRange(1, 65532), default=8000, help="Port for notifications in the development "
-              "set-up; presence, health and events use the next three.")  # fmt: skip
-@click.option("--roles", help="Comma-separated subset of enqueue,ingest,idle,presence,events,reconcile; by default "
-              "as in the configuration.")  # fmt: skip
+@click.option("--port", type=click.IntRange(1, 65531), default=8000, help="Port for notifications in the development "
+              "set-up; presence, health, events and status use the next four.")  # fmt: skip
+@click.option("--roles", help="Comma-separated subset of enqueue,ingest,idle,presence,events,reconcile,status; by "
+              "default as in the configuration.")  # fmt: skip
 @click.option("--once", is_flag=True, help="End when all work is done.")
 def run(config_file: Path | None, port: int, roles: str | None, once: bool) -> None:
     """Run roles until SIGTERM or Ctrl-C.
@@ -68,6 +68,7 @@ Development set-up in ./{data}, kept between runs:
   notifications  POST http://127.0.0.1:{config.enqueue.listen.port}/notify
   presence       GET  http://127.0.0.1:{config.presence.listen.port}/presence/LSSTCam/GROUP/SNAP/R22_S11
   events         GET  http://127.0.0.1:{config.events.listen.port}/events
+  status page    http://127.0.0.1:{config.status.listen.port}/
   health         GET  http://127.0.0.1:{config.admin.listen.port}/readyz
   store          {store}, bucket {config.buckets[0]}
   repository     {config.ingest.repo}

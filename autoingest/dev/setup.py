@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from ..app.config import Config
+from ..app.config import DEFAULT_ROLES, Config
 from ..errors import ConfigurationError
 from . import embedded
 from .environment import CONFIG_FILE, NOTIFY_URL, S3_ENVIRONMENT
@@ -29,7 +29,7 @@ def development(data: Path, *, first_port: int | None, quiet: bool = False) -> I
     data
         Folder for everything; its content is kept between runs.
     first_port
-        Port for notifications; presence, health and events take the next three. `None` chooses free ones.
+        Port for notifications; presence, health, events and status take the next four. `None` chooses free ones.
     quiet
         Whether only warnings are logged.
 
@@ -51,7 +51,7 @@ def development(data: Path, *, first_port: int | None, quiet: bool = False) -> I
         data.mkdir(parents=True, exist_ok=True)
         stack.enter_context(_alone(data))
         embedded.keep_private(data)
-        notify_port, presence_port, admin_port, events_port = _ports(first_port)
+        notify_port, presence_port, admin_port, events_port, status_port = _ports(first_port)
         redis_url = stack.enter_context(embedded.valkey(data / "valkey"))
         endpoint = stack.enter_context(embedded.s3(data / "s3", buckets=[BUCKET]))
         os.environ.update(S3_ENVIRONMENT, S3_ENDPOINT_URL=endpoint)
@@ -59,6 +59,7 @@ def development(data: Path, *, first_port: int | None, quiet: bool = False) -> I
         create_repository(str(repo))
         document = {
             "buckets": [BUCKET],
+            "roles": [*DEFAULT_ROLES, "status"],
             "logging": {"format": "console", "level": "WARNING" if quiet else "INFO"},
             "redis": {"url": redis_url},
             "enqueue": {"listen": {"host": "127.0.0.1", "port": notify_port}},
@@ -66,6 +67,7 @@ def development(data: Path, *, first_port: int | None, quiet: bool = False) -> I
             "idle": {"interval": 1.0},
             "presence": {"listen": {"host": "127.0.0.1", "port": presence_port}, "unauthenticated": True},
             "events": {"listen": {"host": "127.0.0.1", "port": events_port}, "unauthenticated": True},
+            "status": {"listen": {"host": "127.0.0.1", "port": status_port}, "unauthenticated": True},
             "admin": {"listen": {"host": "127.0.0.1", "port": admin_port}},
         }
         if first_port is not None:
@@ -89,14 +91,14 @@ def _alone(data: Path) -> Iterator[None]:
         yield
 
 
-def _ports(first: int | None) -> tuple[int, int, int, int]:
+def _ports(first: int | None) -> tuple[int, int, int, int, int]:
     """Choose the listeners' ports before anything starts, so that a port in use is reported at once."""
     if first is None:
-        return 0, 0, 0, 0
-    for port in range(first, first + 4):
+        return 0, 0, 0, 0, 0
+    for port in range(first, first + 5):
         if embedded.listens(port):
             raise ConfigurationError(
                 f"port {port} is in use; stop the program that listens there, or use other ports: "
-                f"autoingest run --port {first + 1000} uses {first + 1000} to {first + 1003}"
+                f"autoingest run --port {first + 1000} uses {first + 1000} to {first + 1004}"
             )
-    return first, first + 1, first + 2, first + 3
+    return first, first + 1, first + 2, first + 3, first + 4

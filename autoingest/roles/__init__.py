@@ -14,7 +14,7 @@ class Role(Protocol):
     """
 
     name: str
-    """``enqueue``, ``ingest``, ``idle``, ``presence``, ``events`` or ``reconcile``."""
+    """``enqueue``, ``ingest``, ``idle``, ``presence``, ``events``, ``reconcile`` or ``status``."""
 
     async def start(self) -> None:
         """Bind listeners and prepare what `run` needs.

@@ -24,6 +24,7 @@ from autoingest.queue.connection import connect
 from autoingest.roles.enqueue import EnqueueRole
 from autoingest.roles.events import EventsRole
 from autoingest.roles.presence import PresenceRole
+from autoingest.roles.status import StatusRole
 from testing.examples import number
 
 CONTENT: dict[str, Any] = api_documents.openapi()
@@ -31,9 +32,9 @@ OPERATIONS = {
     operation["operationId"]: (path, method.upper())
     for path, item in CONTENT["paths"].items()
     for method, operation in item.items()
-    if method != "servers" and operation["operationId"] != "events"  # which does not end
+    if method != "servers" and operation["operationId"] not in ("events", "statusFeed")  # which do not end
 }
-TAKING = ("notify", "presence", "exposures", "exposure")
+TAKING = ("notify", "presence", "exposures", "exposure", "statusOfExposure")
 """Operations that take something, which may be wrong."""
 
 CHECKS = [
@@ -58,6 +59,7 @@ async def ports(valkey_url: str, redis_client: Redis) -> AsyncIterator[dict[str,
     config = Config.from_dict(
         {"buckets": ["b"], "redis": {"url": valkey_url}, "enqueue": listen, "admin": listen,
          "events": {**listen, "unauthenticated": True}, "presence": {**listen, "unauthenticated": True},
+         "status": {**listen, "unauthenticated": True},
          "ingest": {"repo": "unused"}},
         "test",
     )  # fmt: skip
@@ -66,6 +68,7 @@ async def ports(valkey_url: str, redis_client: Redis) -> AsyncIterator[dict[str,
         "enqueue": EnqueueRole(config, client),
         "presence": PresenceRole(config, client),
         "events": EventsRole(config, client),
+        "status": StatusRole(config, client),
         "admin": Admin(config, client, []),
     }
     async with AsyncExitStack() as stack:
@@ -99,7 +102,7 @@ async def test_does_as_it_is_written(ports: dict[str, int], name: str, mode: sch
         await asyncio.to_thread(check)
 
 
-@pytest.mark.parametrize("listener", ["enqueue", "presence", "events", "admin"])
+@pytest.mark.parametrize("listener", ["enqueue", "presence", "events", "status", "admin"])
 @pytest.mark.parametrize("document", [api_documents.openapi, api_documents.asyncapi])
 @pytest.mark.usefixtures("tokens")
 async def test_every_listener_serves_the_documents_without_a_token(
