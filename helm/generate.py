@@ -1,4 +1,4 @@
-"""Write the files of the chart that are made from others: ``values.schema.json`` and the dashboards.
+"""Write the files of the chart that are made from others: ``values.schema.json``, ``README.md``, and dashboards.
 
 ``python helm/generate.py --check`` only tells whether they are current, with exit code 1 if not. In the schema, the
 definitions of the block ``config`` are made from the program's own; those of the chart's own begin with a lower-case
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import dashboards
+import readme
 import yaml
 
 from autoingest.app.config import Config
@@ -48,7 +49,9 @@ def _require(schema: dict[str, Any], defaults: dict[str, Any], definitions: dict
 
 def main() -> None:
     """Write the files, or check them."""
-    texts = {SCHEMA: schema()}
+    values = (CHART / "values.yaml").read_text()
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    texts = {SCHEMA: schema(), CHART / "README.md": readme.render(chart, yaml.safe_load(values), values)}
     for name in dashboards.DASHBOARDS:
         texts[CHART / "files" / "dashboards" / f"{name}.json"] = json.dumps(dashboards.render(name), indent=2) + "\n"
     for file, text in texts.items():

@@ -59,7 +59,20 @@ def test_lint(name: str, helm: Path) -> None:
     subprocess.run([helm, "lint", "--strict", CHART, "--values", values], check=True, capture_output=True)
 
 
-def test_schema_is_current() -> None:
+def test_lint_without_values(helm: Path) -> None:
+    subprocess.run([helm, "lint", "--strict", CHART], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("file", sorted((CHART / "ci").glob("*-values.yaml")), ids=lambda file: file.stem)
+def test_values_for_chart_testing(file: Path, helm: Path, render: Render) -> None:
+    subprocess.run([helm, "lint", "--strict", CHART, "--values", file], check=True, capture_output=True)
+    manifests = render(values=yaml.safe_load(file.read_text()))
+    own = ("apps", "batch", "networking.k8s.io", "policy", "v1")
+    validate([item for item in manifests if item["apiVersion"].partition("/")[0] in own])
+    assert m.find(manifests, "Deployment", "-ingest")
+
+
+def test_files_made_from_others_are_current() -> None:
     subprocess.run([sys.executable, ROOT / "helm" / "generate.py", "--check"], check=True)
 
 
