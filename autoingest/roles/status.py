@@ -1,6 +1,6 @@
 """Role status: one page that shows a site live, and the same as JSON.
 
-All viewers share one look at Redis a second, and none is taken while nobody watches.
+All viewers share one look at Redis a second, and one at each exposure shown; none is taken while nobody watches.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from html import escape
 from importlib.resources import files
 from typing import Any
 
+import orjson
 import redis.asyncio
 import structlog
 from aiohttp import web
@@ -85,6 +86,8 @@ class StatusRole:
         self._tokens = Secrets(tokens(READ_TOKEN))
         self._unauthenticated = settings.unauthenticated
         self._viewers = 0
+        self._readings: dict[str, tuple[float, asyncio.Future[bytes | None]]] = {}
+        """When a look at an exposure began, and the look; the latest asked for is last."""
         self._wanted = asyncio.Event()
         self._changed = asyncio.Event()
         self._shown = b""
@@ -214,11 +217,29 @@ class StatusRole:
         obs_id = request.match_info["obs_id"]
         if parse_obs_id(obs_id) is None:
             return answer({"error": f"{obs_id!r} is not an obs_id such as MC_O_20251231_000010"}, 400, HEADERS)
+        body = await asyncio.shield(self._reading_of(obs_id))
+        if body is None:
+            return answer({"error": f"nothing is known of exposure {obs_id}, or no longer"}, 404, HEADERS)
+        return web.Response(body=body, content_type="application/json", headers=HEADERS)
+
+    def _reading_of(self, obs_id: str) -> asyncio.Future[bytes | None]:
+        """Return a look at an exposure that began in the last `INTERVAL`, which all viewers share."""
+        now = time.monotonic()
+        began, reading = self._readings.pop(obs_id, (float("-inf"), None))
+        if reading is None or now - began > INTERVAL:
+            began, reading = now, asyncio.ensure_future(self._read_exposure(obs_id))
+            reading.add_done_callback(lambda done: done.cancelled() or done.exception())
+        self._readings[obs_id] = began, reading
+        if len(self._readings) > EXPOSURES:
+            del self._readings[next(iter(self._readings))]
+        return reading
+
+    async def _read_exposure(self, obs_id: str) -> bytes | None:
         for bucket in self._config.buckets:
             if found := await read_exposure(self._redis, bucket, obs_id):
                 states = await detector_states(self._redis, bucket, found)
-                return answer({**found, "detectors": [asdict(state) for state in states]}, headers=HEADERS)
-        return answer({"error": f"nothing is known of exposure {obs_id}, or no longer"}, 404, HEADERS)
+                return orjson.dumps({**found, "detectors": [asdict(state) for state in states]})
+        return None
 
     async def _camera(self, request: web.Request) -> web.Response:
         try:

@@ -25,6 +25,7 @@ from autoingest.queue import keys
 from autoingest.queue.heartbeats import Heartbeat, RoleState, Trouble, beat
 from autoingest.queue.progress import EventSettings, ExposureFolder, Progress
 from autoingest.queue.work import Done, WorkQueue
+from autoingest.roles import status
 from autoingest.roles.status import StatusRole
 from testing.chromium import browser
 from testing.redis import BUCKET, put
@@ -178,6 +179,33 @@ async def test_viewers_share_one_look(redis_client: Redis, monkeypatch: pytest.M
         found = await asyncio.gather(*(first(session, url) for _ in range(30)))
     assert {one["summary"]["text"] for one in found} == {"All images in."}
     assert looks < 30
+
+
+async def test_viewers_of_an_exposure_share_one_look(redis_client: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = 0
+
+    async def read(client: Redis, bucket: str, obs_id: str) -> dict[str, Any]:
+        nonlocal looks
+        looks += 1
+        return {"instrument": "LSSTCam", "obs_id": obs_id, "number": looks}
+
+    async def states(*_: object) -> list[object]:
+        return []
+
+    monkeypatch.setattr(status, "read_exposure", read)
+    monkeypatch.setattr(status, "detector_states", states)
+    monkeypatch.setattr(status, "INTERVAL", 3600.0)
+
+    async def get(session: aiohttp.ClientSession, url: str, obs_id: str) -> int:
+        async with session.get(f"{url}/api/exposures/{obs_id}") as response:
+            return int((await response.json())["number"])
+
+    one, other = "MC_O_20251231_000010", "MC_O_20251231_000011"
+    async with serving(redis_client) as url, aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+        assert set(await asyncio.gather(*(get(session, url, one) for _ in range(30)))) == {1}
+        assert await get(session, url, other) == 2
+        monkeypatch.setattr(status, "INTERVAL", 0.0)
+        assert await get(session, url, one) == 3
 
 
 @pytest.fixture
