@@ -25,7 +25,7 @@ from . import manifests as m
 from .conftest import CHART, ENVIRONMENTS, ROOT, RefusedError, Render
 from .test_environments import validate
 
-ROLES = ("enqueue", "ingest", "idle", "presence", "events", "reconcile")
+ROLES = ("enqueue", "ingest", "idle", "presence", "events", "status", "reconcile")
 
 LEAST: dict[str, Any] = {
     "config": {"buckets": ["embargo@rubin-summit"], "ingest": {"repo": "/repo"}},
@@ -148,7 +148,7 @@ def test_wrong_values_are_refused_by_name(values: dict[str, Any], message: str, 
 
 
 def test_split(render: Render) -> None:
-    more = {f"roles__{role}__enabled": True for role in ("presence", "events", "reconcile")}
+    more = {f"roles__{role}__enabled": True for role in ("presence", "events", "status", "reconcile")}
     values = over(LEAST, **more, config__ingest__drain=300)
     manifests = render(values=values)
     validate(manifests)
@@ -327,7 +327,7 @@ def test_pods_are_labelled_spread_and_ranked(render: Render) -> None:
 
 
 def test_names_that_look_like_numbers_stay_texts(render: Render) -> None:
-    every = {f"roles__{role}__enabled": True for role in ("presence", "events", "reconcile")}
+    every = {f"roles__{role}__enabled": True for role in ("presence", "events", "status", "reconcile")}
     values = over(LEAST, fullnameOverride="123", nameOverride="456", alerts__enabled=True, dashboards__enabled=True)
     for manifests in (render(values=values), render(values=over(LEAST, fullnameOverride="123", **every))):
         validate([item for item in manifests if item["apiVersion"].partition("/")[0] != "monitoring.coreos.com"])
@@ -337,9 +337,9 @@ def test_names_that_look_like_numbers_stay_texts(render: Render) -> None:
 
 
 def test_services_have_the_ports_of_the_configuration(render: Render) -> None:
-    more = {f"roles__{role}__enabled": True for role in ("presence", "events")}
+    more = {f"roles__{role}__enabled": True for role in ("presence", "events", "status")}
     manifests, settings = render(values=over(LEAST, **more)), Config.from_dict(LEAST["config"], "values")
-    for role in ("enqueue", "presence", "events"):
+    for role in ("enqueue", "presence", "events", "status"):
         listen = getattr(settings, role).listen
         [port] = m.get(manifests, "Service", f"-{role}")["spec"]["ports"]
         assert port["port"] == listen.port
@@ -430,17 +430,18 @@ def test_canaries_are_sent_on_a_schedule(render: Render) -> None:
     assert "helm.sh/hook" not in m.get(manifests, "ConfigMap", "-canaries")["metadata"].get("annotations", {})
 
 
-def test_events_are_reached_through_gafaelfawr(render: Render) -> None:
-    values = over(
-        LEAST, roles__events__enabled=True, roles__events__ingress={"enabled": True, "host": "rsp.example"},
-        config__events={"pathPrefix": "/autoingest", "unauthenticated": True},
-    )  # fmt: skip
-    ingress = m.get(render(values=values), "GafaelfawrIngress", "-events")
+@pytest.mark.parametrize("role", ["events", "status"])
+def test_role_is_reached_through_gafaelfawr(render: Render, role: str) -> None:
+    values = over(LEAST, **{
+        f"roles__{role}__enabled": True, f"roles__{role}__ingress": {"enabled": True, "host": "rsp.example"},
+        f"config__{role}": {"pathPrefix": "/autoingest", "unauthenticated": True},
+    })  # fmt: skip
+    ingress = m.get(render(values=values), "GafaelfawrIngress", f"-{role}")
     assert ingress["config"] == {"service": "autoingest", "scopes": {"all": ["read:image"]}}
     [rule] = ingress["template"]["spec"]["rules"]
     [path] = rule["http"]["paths"]
     assert (rule["host"], path["path"]) == ("rsp.example", "/autoingest")
-    assert path["backend"]["service"]["name"] == m.get(render(values=values), "Service", "-events")["metadata"]["name"]
+    assert path["backend"]["service"]["name"] == m.get(render(values=values), "Service", f"-{role}")["metadata"]["name"]
 
 
 @pytest.mark.parametrize(
@@ -456,6 +457,13 @@ def test_an_ingress_without_host_or_path_is_refused(render: Render, changed: dic
     with pytest.raises(RefusedError) as refusal:
         render(values=over(LEAST, roles__events__enabled=True, **given))
     assert message in str(refusal.value)
+
+
+def test_status_page_needs_no_butler(render: Render) -> None:
+    manifests = render(values=over(LEAST, roles__status__enabled=True, secrets__readToken={"value": "x"}))
+    found = m.variables(manifests, "-status")
+    assert "AUTOINGEST_READ_TOKEN" in found
+    assert not any("S3" in name or name.startswith("PG") for name in found)
 
 
 def test_events_get_their_secrets(render: Render) -> None:

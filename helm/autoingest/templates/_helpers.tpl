@@ -40,7 +40,7 @@ app.kubernetes.io/component: {{ ternary "combined" .role .root.Values.combined }
 {{/* Enabled roles, separated by commas. */}}
 {{- define "autoingest.enabled" -}}
 {{- $roles := list -}}
-{{- range $role := list "enqueue" "ingest" "idle" "presence" "events" "reconcile" -}}
+{{- range $role := list "enqueue" "ingest" "idle" "presence" "events" "status" "reconcile" -}}
 {{- if (index $.Values.roles $role).enabled -}}{{- $roles = append $roles $role -}}{{- end -}}
 {{- end -}}
 {{- join "," $roles -}}
@@ -64,6 +64,7 @@ app.kubernetes.io/component: {{ ternary "combined" .role .root.Values.combined }
 {{- define "autoingest.presencePort" -}}{{ include "autoingest.port" (dict "root" . "block" "presence" "port" 8001) }}{{- end }}
 
 {{- define "autoingest.eventsPort" -}}{{ include "autoingest.port" (dict "root" . "block" "events" "port" 8003) }}{{- end }}
+{{- define "autoingest.statusPort" -}}{{ include "autoingest.port" (dict "root" . "block" "status" "port" 8004) }}{{- end }}
 
 {{/* The program's configuration file. */}}
 {{- define "autoingest.config" -}}
@@ -104,7 +105,7 @@ holds back, and processes and connections are closed.
   (dict "entry" "webhookSecrets" "for" "events" "variable" "AUTOINGEST_WEBHOOK_SECRETS" "ref" $s.webhookSecrets)
   (dict "entry" "adminToken" "for" "all" "variable" "AUTOINGEST_ADMIN_TOKEN" "ref" $s.adminToken)
   (dict "entry" "presenceToken" "for" "presence" "variable" "AUTOINGEST_PRESENCE_TOKEN" "ref" $s.presenceToken)
-  (dict "entry" "readToken" "for" (list "presence" "events") "variable" "AUTOINGEST_READ_TOKEN" "ref" $s.readToken)
+  (dict "entry" "readToken" "for" (list "presence" "events" "status") "variable" "AUTOINGEST_READ_TOKEN" "ref" $s.readToken)
   (dict "entry" "dbAuth" "for" "" "variable" "" "ref" $s.dbAuth)
   (dict "entry" "s3.endpoint" "for" "butler" "variable" "S3_ENDPOINT_URL" "ref" $s.s3.endpoint)
   (dict "entry" "s3.accessKey" "for" "butler" "variable" "AWS_ACCESS_KEY_ID" "ref" $s.s3.accessKey)
