@@ -21,6 +21,10 @@ def link(postgres_url: str) -> Iterator[Proxy]:
         yield made
 
 
+FAR = 300.0
+"""Round-trip time in milliseconds: what is sent together leaves before the server can have answered the first of it."""
+
+
 @pytest.fixture
 def connection(link: Proxy) -> Iterator[sqlalchemy.Connection]:
     """A connection in a transaction that has a table of its own."""
@@ -28,7 +32,9 @@ def connection(link: Proxy) -> Iterator[sqlalchemy.Connection]:
     with engine.connect() as made, made.begin() as transaction:
         made.execute(text("CREATE TEMPORARY TABLE numbers (n INTEGER PRIMARY KEY) ON COMMIT DROP"))
         link.round_trips()
+        link.delay(FAR)
         yield made
+        link.delay(0)
         transaction.rollback()
     engine.dispose()
 
@@ -104,8 +110,10 @@ def test_lock_timeout_holds_for_the_transaction_alone(link: Proxy) -> None:
         assert connection.scalar(text("SHOW lock_timeout")) == "20s"
         connection.commit()
         link.round_trips()
+        link.delay(FAR)
         assert connection.scalar(text("SHOW lock_timeout")) == "20s"
         assert link.round_trips() == 2  # psycopg sends BEGIN on its own
+        link.delay(0)
         connection.commit()
         raw = connection.connection.dbapi_connection
         assert raw is not None
