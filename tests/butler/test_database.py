@@ -30,9 +30,9 @@ def connection(link: Proxy) -> Iterator[sqlalchemy.Connection]:
     """A connection in a transaction that has a table of its own."""
     engine = sqlalchemy.create_engine(f"postgresql+psycopg://postgres@127.0.0.1:{link.port}/postgres")
     with engine.connect() as made, made.begin() as transaction:
+        link.delay(FAR)
         made.execute(text("CREATE TEMPORARY TABLE numbers (n INTEGER PRIMARY KEY) ON COMMIT DROP"))
         link.round_trips()
-        link.delay(FAR)
         yield made
         link.delay(0)
         transaction.rollback()
@@ -107,10 +107,10 @@ def test_cursor_on_the_server_comes_after_the_savepoint(connection: sqlalchemy.C
 def test_lock_timeout_holds_for_the_transaction_alone(link: Proxy) -> None:
     engine = sqlalchemy.create_engine(f"postgresql+psycopg://postgres@127.0.0.1:{link.port}/postgres")
     with engine.connect() as connection:
+        link.delay(FAR)
         assert connection.scalar(text("SHOW lock_timeout")) == "20s"
         connection.commit()
         link.round_trips()
-        link.delay(FAR)
         assert connection.scalar(text("SHOW lock_timeout")) == "20s"
         assert link.round_trips() == 2  # psycopg sends BEGIN on its own
         link.delay(0)
