@@ -28,7 +28,7 @@ CONFIG_VARIABLE = "AUTOINGEST_CONFIG"
 
 Role = Literal["enqueue", "ingest", "idle", "presence", "events", "reconcile", "status"]
 ROLES: tuple[Role, ...] = ("enqueue", "ingest", "idle", "presence", "events", "reconcile", "status")
-DEFAULT_ROLES = ROLES[:5]
+DEFAULT_ROLES: tuple[Role, ...] = ("enqueue", "ingest", "idle", "presence", "events")
 
 EngineName = Literal["native", "stack"]
 Grouping = Literal["one-to-one", "one-to-one-and-by-counter", "none"]
@@ -526,7 +526,9 @@ class Config(Document):
     @model_validator(mode="before")
     @classmethod
     def _reconcile_where_configured(cls, data: Any) -> Any:
-        return {"roles": ROLES[:6], **data} if isinstance(data, dict) and "reconcile" in data else data
+        if isinstance(data, dict) and "reconcile" in data:
+            return {"roles": (*DEFAULT_ROLES, "reconcile"), **data}
+        return data
 
     @field_validator("buckets")
     @classmethod

@@ -196,7 +196,7 @@ RECONCILE_TIME = Gauge(
     registry=REGISTRY,
 )  # fmt: skip
 ROLE_ERRORS = Counter(
-    "autoingest_role_errors", "Unexpected errors of the roles events, idle and reconcile, which continue", ["role"],
+    "autoingest_role_errors", "Unexpected errors of events, idle, reconcile and status, which continue", ["role"],
     registry=REGISTRY,
 )  # fmt: skip
 RECONCILE_FAILED = Counter(
